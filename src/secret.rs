@@ -1,0 +1,238 @@
+//! Values that must never be seen: [`Secret`] text and 32-byte [`Key`]s, and what is done with them (seal, open, mac).
+//! Must never print, compare in variable time, or leave behind what it holds.
+
+use aes_gcm::aead::{Aead, KeyInit as _, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Length of every symmetric key, in bytes (AES-256, HMAC-SHA256).
+pub const KEY_BYTES: usize = 32;
+/// Length of a GCM nonce, in bytes (NIST SP 800-38D, the recommended 96 bits).
+const IV_BYTES: usize = 12;
+/// Length of a GCM tag, in bytes.
+const TAG_BYTES: usize = 16;
+
+/// A token, key or password as text. Wiped on drop; `Debug` shows nothing of it; there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over; the caller keeps no copy.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself, for the one place that must send or seal it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// True when there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A 32-byte key. Wiped on drop; `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// A sealed value as it stands in our files: base64 of a 12-byte IV, a 16-byte tag and the ciphertext.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the three members are described above")]
+pub struct Sealed {
+    pub iv: String,
+    #[serde(rename = "authTag")]
+    pub auth_tag: String,
+    pub ciphertext: String,
+}
+
+/// What can go wrong with keys and sealed values; neither variant says anything about the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The system gave no random bytes.
+    Random,
+    /// The value does not open: another key, another place (associated data), or damage.
+    DoesNotOpen,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "the system's random source failed; try again",
+            Self::DoesNotOpen => {
+                "a sealed value does not open (another key, another place, or damage)"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Key {
+    /// Takes the bytes over.
+    pub fn new(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// A new key from the system's random source.
+    pub fn random() -> Result<Self, Error> {
+        Ok(Self::new(random()?))
+    }
+
+    /// A key from bytes of any other length than 32 is refused.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self::new(bytes.try_into().map_err(|_| Error::DoesNotOpen)?))
+    }
+
+    /// The bytes, for the one place that seals this key under another.
+    pub fn expose(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// AES-256-GCM under a fresh random IV; `place` is the associated data (see [`place`]).
+    pub fn seal(&self, place: &[u8], plain: &[u8]) -> Result<Sealed, Error> {
+        let iv: [u8; IV_BYTES] = random()?;
+        let cipher = Aes256Gcm::new((&*self.0).into());
+        let payload = Payload {
+            msg: plain,
+            aad: place,
+        };
+        let mut sealed = cipher
+            .encrypt(&Nonce::from(iv), payload)
+            .map_err(|_| Error::DoesNotOpen)?;
+        let tag = sealed.split_off(sealed.len().saturating_sub(TAG_BYTES));
+        Ok(Sealed {
+            iv: STANDARD.encode(iv),
+            auth_tag: STANDARD.encode(tag),
+            ciphertext: STANDARD.encode(sealed),
+        })
+    }
+
+    /// The plain bytes, if `sealed` was made by this key for this very `place`.
+    pub fn open(&self, place: &[u8], sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let decode = |text: &str| STANDARD.decode(text).map_err(|_| Error::DoesNotOpen);
+        let iv: [u8; IV_BYTES] = decode(&sealed.iv)?
+            .try_into()
+            .map_err(|_| Error::DoesNotOpen)?;
+        let tag = decode(&sealed.auth_tag)?;
+        if tag.len() != TAG_BYTES {
+            return Err(Error::DoesNotOpen);
+        }
+        let mut bytes = decode(&sealed.ciphertext)?;
+        bytes.extend_from_slice(&tag);
+        let cipher = Aes256Gcm::new((&*self.0).into());
+        let plain = cipher.decrypt(
+            &Nonce::from(iv),
+            Payload {
+                msg: &bytes,
+                aad: place,
+            },
+        );
+        plain.map(Zeroizing::new).map_err(|_| Error::DoesNotOpen)
+    }
+
+    /// HMAC-SHA256 over the parts, one after the other, as 64 lower-case hex digits.
+    pub fn mac(&self, parts: &[&[u8]]) -> String {
+        hex(&self.mac_bytes(parts))
+    }
+
+    /// HMAC-SHA256 over the parts, one after the other.
+    pub fn mac_bytes(&self, parts: &[&[u8]]) -> [u8; 32] {
+        // RFC 2104: a key shorter than the block of 64 bytes is filled up with zeros; so no length can fail.
+        let mut block = Zeroizing::new([0; 64]);
+        for (to, from) in block.iter_mut().zip(self.0.iter()) {
+            *to = *from;
+        }
+        let mut mac = <Hmac<Sha256>>::new((&*block).into());
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// Associated data of a sealed value: every part with its length before it, so that no two places read alike.
+pub fn place(parts: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        out.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
+}
+
+/// Random bytes from the system (`getrandom(2)`).
+pub fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| Error::Random)?;
+    Ok(bytes)
+}
+
+/// Equal, in a time that does not depend on where they differ.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// SHA-256 as 64 lower-case hex digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Overwrites a buffer of ours that held a secret.
+pub fn wipe(buffer: &mut Vec<u8>) {
+    buffer.zeroize();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_value_opens_only_with_its_key_in_its_place() {
+        let (key, other) = (Key::random().unwrap(), Key::random().unwrap());
+        let here = place(&["a", "bc"]);
+        let sealed = key.seal(&here, b"token").unwrap();
+        assert_eq!(key.open(&here, &sealed).unwrap().as_slice(), b"token");
+        assert_eq!(
+            key.open(&place(&["ab", "c"]), &sealed),
+            Err(Error::DoesNotOpen)
+        );
+        assert_eq!(other.open(&here, &sealed), Err(Error::DoesNotOpen));
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let text = format!(
+            "{:?} {:?}",
+            Secret::new("hunter2".into()),
+            Key::new([0x41; 32])
+        );
+        assert_eq!(text, "Secret(…) Key(…)");
+    }
+}
