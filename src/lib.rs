@@ -3,5 +3,13 @@
 //! Dependencies point downward only:
 //! `cli → proxy → {server, session, api, detect, redact, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
 
+pub mod api;
+pub mod audit;
+pub mod detect;
+pub mod flow;
 pub mod home;
+pub mod keys;
 pub mod secret;
+pub mod server;
+pub mod store;
+pub mod upstream;

@@ -1,0 +1,1 @@
+//! The chained log: append, verify, query, export. Must never hold content or matched text.

@@ -1,0 +1,1 @@
+//! Segments in, findings and score out; rules are data. Pure; must never know HTTP or files.
