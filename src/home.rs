@@ -4,9 +4,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
@@ -67,11 +65,7 @@ impl fmt::Display for Error {
             Self::NotAFile(path) => {
                 write!(f, "{} is not a regular file; move it away", path.display())
             }
-            Self::TooLarge(path) => write!(
-                f,
-                "{} is larger than {MAX_FILE_BYTES} bytes; move it away",
-                path.display()
-            ),
+            Self::TooLarge(path) => write!(f, "{} is larger than {MAX_FILE_BYTES} bytes; move it away", path.display()),
         }
     }
 }
@@ -109,12 +103,7 @@ impl Home {
     }
 
     /// Opens an existing file as `options` say; kind, mode and identity are judged on the opened handle.
-    pub fn open_file(
-        &self,
-        name: &str,
-        privacy: Privacy,
-        options: &OpenOptions,
-    ) -> Result<Option<File>> {
+    pub fn open_file(&self, name: &str, privacy: Privacy, options: &OpenOptions) -> Result<Option<File>> {
         let path = self.path(name);
         let seen = match fs::symlink_metadata(&path) {
             Ok(seen) => seen,
@@ -124,12 +113,8 @@ impl Home {
         if !seen.is_file() {
             return Err(Error::NotAFile(path));
         }
-        let file = options
-            .open(&path)
-            .map_err(|error| failed("cannot open", &path, error))?;
-        let meta = file
-            .metadata()
-            .map_err(|error| failed("cannot look at", &path, error))?;
+        let file = options.open(&path).map_err(|error| failed("cannot open", &path, error))?;
+        let meta = file.metadata().map_err(|error| failed("cannot look at", &path, error))?;
         // The name may have been exchanged for a link between the look and the opening.
         if !meta.is_file() || (meta.dev(), meta.ino()) != (seen.dev(), seen.ino()) {
             return Err(Error::NotAFile(path));
@@ -157,25 +142,15 @@ impl Home {
     /// Changes with every version of a file that [`Lock::write`] puts there; `None` when there is no file.
     pub fn stamp(&self, name: &str) -> Option<Stamp> {
         let meta = fs::symlink_metadata(self.path(name)).ok()?;
-        Some(Stamp(
-            meta.ino(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-            meta.len(),
-        ))
+        Some(Stamp(meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
     }
 
     /// Waits for the right to write; held only over one read-modify-write.
     pub fn lock(&self) -> Result<Lock<'_>> {
         let writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.open_or_create("lock")?;
-        file.lock()
-            .map_err(|error| failed("cannot lock", &self.path("lock"), error))?;
-        Ok(Lock {
-            home: self,
-            _file: file,
-            _writers: writers,
-        })
+        file.lock().map_err(|error| failed("cannot lock", &self.path("lock"), error))?;
+        Ok(Lock { home: self, _file: file, _writers: writers })
     }
 }
 
@@ -199,15 +174,13 @@ impl Lock<'_> {
         step();
         let (first, second) = bytes.split_at(bytes.len() / 2);
         let write = |file: &mut File, part: &[u8]| {
-            file.write_all(part)
-                .map_err(|error| failed("cannot write", &temporary, error))
+            file.write_all(part).map_err(|error| failed("cannot write", &temporary, error))
         };
         write(&mut file, first)?;
         step();
         write(&mut file, second)?;
         step();
-        file.sync_all()
-            .map_err(|error| failed("cannot sync", &temporary, error))?;
+        file.sync_all().map_err(|error| failed("cannot sync", &temporary, error))?;
         step();
         self.rename_path(&temporary, &path)
     }
@@ -220,12 +193,14 @@ impl Lock<'_> {
     /// Removes a file, durably; it may be missing.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.home.path(name);
+        step();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("cannot remove", &path, error))
+                return Err(failed("cannot remove", &path, error));
             }
-            _ => sync_dir(&self.home.dir),
+            _ => step(),
         }
+        sync_dir(&self.home.dir)
     }
 
     fn rename_path(&self, from: &Path, to: &Path) -> Result<()> {
@@ -240,9 +215,7 @@ impl Lock<'_> {
 /// Reads a private file anywhere on disk, links followed: for key files that the user names.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path).map_err(|error| failed("cannot open", path, error))?;
-    let meta = file
-        .metadata()
-        .map_err(|error| failed("cannot look at", path, error))?;
+    let meta = file.metadata().map_err(|error| failed("cannot look at", path, error))?;
     if meta.is_file() {
         judge(path, meta.mode(), Privacy::Secret)?;
     }
@@ -256,9 +229,7 @@ pub fn step() {
     {
         use std::sync::atomic::{AtomicU64, Ordering};
         static PASSED: AtomicU64 = AtomicU64::new(0);
-        let wanted = std::env::var("INFERSHIELD_TEST_DIE_AT_STEP")
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let wanted = std::env::var("INFERSHIELD_TEST_DIE_AT_STEP").ok().and_then(|text| text.parse().ok());
         if wanted == Some(PASSED.fetch_add(1, Ordering::SeqCst) + 1) {
             std::process::abort();
         }
@@ -274,24 +245,14 @@ fn judge(path: &Path, mode: u32, privacy: Privacy) -> Result<()> {
         Privacy::Secret => (0o077, 0o600),
         Privacy::Readable => (0o022, 0o644),
     };
-    if mode & forbidden != 0 {
-        Err(Error::TooOpen(path.to_owned(), mode, right))
-    } else {
-        Ok(())
-    }
+    if mode & forbidden != 0 { Err(Error::TooOpen(path.to_owned(), mode, right)) } else { Ok(()) }
 }
 
 fn create(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = file.map_err(|error| failed("cannot create", path, error))?;
     // A strange umask may have taken our own rights away.
-    file.set_permissions(fs::Permissions::from_mode(FILE_MODE))
-        .map_err(|error| failed("cannot chmod", path, error))?;
+    file.set_permissions(fs::Permissions::from_mode(FILE_MODE)).map_err(|error| failed("cannot chmod", path, error))?;
     Ok(file)
 }
 
@@ -301,23 +262,16 @@ fn make_dir(dir: &Path) -> Result<()> {
         Err(error) => return Err(failed("cannot make the folder", dir, error)),
     }
     let meta = fs::metadata(dir).map_err(|error| failed("cannot look at", dir, error))?;
-    if meta.mode() & 0o022 != 0 {
-        Err(Error::TooOpen(dir.to_owned(), meta.mode(), DIR_MODE))
-    } else {
-        Ok(())
-    }
+    if meta.mode() & 0o022 != 0 { Err(Error::TooOpen(dir.to_owned(), meta.mode(), DIR_MODE)) } else { Ok(()) }
 }
 
 fn read_all(file: File, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed("cannot read", path, error))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        Err(Error::TooLarge(path.to_owned()))
-    } else {
-        Ok(bytes)
-    }
+    // Room for all of it at once: a buffer that grows leaves unwiped copies behind.
+    let length = file.metadata().map_or(0, |meta| meta.len());
+    let room = usize::try_from(length.min(MAX_FILE_BYTES)).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed("cannot read", path, error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES { Err(Error::TooLarge(path.to_owned())) } else { Ok(bytes) }
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {

@@ -1,15 +1,8 @@
 //! infershield stands between AI coding tools and the model providers they call.
 //!
-//! Dependencies point downward only:
-//! `cli → proxy → {server, session, api, detect, redact, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
+//! Imports point downward only:
+//! `cli → proxy → {server, session, api, detect, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
 
-pub mod api;
-pub mod audit;
-pub mod detect;
-pub mod flow;
+pub mod config;
 pub mod home;
-pub mod keys;
 pub mod secret;
-pub mod server;
-pub mod store;
-pub mod upstream;

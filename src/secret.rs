@@ -19,8 +19,9 @@ const IV_BYTES: usize = 12;
 /// Length of a GCM tag, in bytes.
 const TAG_BYTES: usize = 16;
 
-/// A token, key or password as text. Wiped on drop; `Debug` shows nothing of it; there is no `Display`.
-#[derive(Clone, PartialEq, Eq)]
+/// A token, key or password as text. Wiped on drop; `Debug` shows nothing of it; there is no `Display`. Compared in a
+/// time that does not depend on where two differ.
+#[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -39,6 +40,14 @@ impl Secret {
         self.0.is_empty()
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        same(self.0.as_bytes(), other.0.as_bytes())
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,9 +89,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Random => "the system's random source failed; try again",
-            Self::DoesNotOpen => {
-                "a sealed value does not open (another key, another place, or damage)"
-            }
+            Self::DoesNotOpen => "a sealed value does not open (another key, another place, or damage)",
         })
     }
 }
@@ -114,27 +121,16 @@ impl Key {
     pub fn seal(&self, place: &[u8], plain: &[u8]) -> Result<Sealed, Error> {
         let iv: [u8; IV_BYTES] = random()?;
         let cipher = Aes256Gcm::new((&*self.0).into());
-        let payload = Payload {
-            msg: plain,
-            aad: place,
-        };
-        let mut sealed = cipher
-            .encrypt(&Nonce::from(iv), payload)
-            .map_err(|_| Error::DoesNotOpen)?;
+        let payload = Payload { msg: plain, aad: place };
+        let mut sealed = cipher.encrypt(&Nonce::from(iv), payload).map_err(|_| Error::DoesNotOpen)?;
         let tag = sealed.split_off(sealed.len().saturating_sub(TAG_BYTES));
-        Ok(Sealed {
-            iv: STANDARD.encode(iv),
-            auth_tag: STANDARD.encode(tag),
-            ciphertext: STANDARD.encode(sealed),
-        })
+        Ok(Sealed { iv: STANDARD.encode(iv), auth_tag: STANDARD.encode(tag), ciphertext: STANDARD.encode(sealed) })
     }
 
     /// The plain bytes, if `sealed` was made by this key for this very `place`.
     pub fn open(&self, place: &[u8], sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Error> {
         let decode = |text: &str| STANDARD.decode(text).map_err(|_| Error::DoesNotOpen);
-        let iv: [u8; IV_BYTES] = decode(&sealed.iv)?
-            .try_into()
-            .map_err(|_| Error::DoesNotOpen)?;
+        let iv: [u8; IV_BYTES] = decode(&sealed.iv)?.try_into().map_err(|_| Error::DoesNotOpen)?;
         let tag = decode(&sealed.auth_tag)?;
         if tag.len() != TAG_BYTES {
             return Err(Error::DoesNotOpen);
@@ -142,13 +138,7 @@ impl Key {
         let mut bytes = decode(&sealed.ciphertext)?;
         bytes.extend_from_slice(&tag);
         let cipher = Aes256Gcm::new((&*self.0).into());
-        let plain = cipher.decrypt(
-            &Nonce::from(iv),
-            Payload {
-                msg: &bytes,
-                aad: place,
-            },
-        );
+        let plain = cipher.decrypt(&Nonce::from(iv), Payload { msg: &bytes, aad: place });
         plain.map(Zeroizing::new).map_err(|_| Error::DoesNotOpen)
     }
 
@@ -219,20 +209,13 @@ mod tests {
         let here = place(&["a", "bc"]);
         let sealed = key.seal(&here, b"token").unwrap();
         assert_eq!(key.open(&here, &sealed).unwrap().as_slice(), b"token");
-        assert_eq!(
-            key.open(&place(&["ab", "c"]), &sealed),
-            Err(Error::DoesNotOpen)
-        );
+        assert_eq!(key.open(&place(&["ab", "c"]), &sealed), Err(Error::DoesNotOpen));
         assert_eq!(other.open(&here, &sealed), Err(Error::DoesNotOpen));
     }
 
     #[test]
     fn debug_shows_nothing() {
-        let text = format!(
-            "{:?} {:?}",
-            Secret::new("hunter2".into()),
-            Key::new([0x41; 32])
-        );
+        let text = format!("{:?} {:?}", Secret::new("hunter2".into()), Key::new([0x41; 32]));
         assert_eq!(text, "Secret(…) Key(…)");
     }
 }

@@ -1,1 +1,0 @@
-//! The chained log: append, verify, query, export. Must never hold content or matched text.

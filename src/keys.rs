@@ -1,1 +1,0 @@
-//! The key hierarchy: master key, root key, the sealed keys it opens; rekey. Must never write a key unsealed.

@@ -1,1 +1,0 @@
-//! Token records, local keys and exceptions on disk. Must never know the network.

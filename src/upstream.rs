@@ -1,1 +1,0 @@
-//! The one HTTP client: TLS roots, proxy, host check, limits, watching the client. Must never follow a redirect.

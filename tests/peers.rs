@@ -1,0 +1,1 @@
+//! Promises come with the modules that keep them.
