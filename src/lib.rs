@@ -5,4 +5,6 @@
 
 pub mod config;
 pub mod home;
+pub mod keys;
 pub mod secret;
+pub mod store;

@@ -1,0 +1,215 @@
+//! Local keys: what tools present to us instead of a provider's token.
+//! Must never keep a key unsealed, nor compare one in variable time.
+
+use super::owner::Owner;
+use super::{Error, Result};
+use crate::secret::{self, Sealed, Secret, place};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// What every local key begins with.
+const PREFIX: &str = "isk_";
+/// Random bytes in a key.
+const RANDOM_BYTES: usize = 32;
+/// Base62 digits that hold [`RANDOM_BYTES`]: 62^43 is a little more than 2^256.
+const RANDOM_DIGITS: usize = 43;
+/// Base62 digits of the check: a typing error or another tool's key passes once in 5 * 10^10.
+const CHECK_DIGITS: usize = 6;
+/// Bytes of the SHA-256 that the check is made of.
+const CHECK_BYTES: usize = 8;
+/// Bytes of a key's id before hex.
+const ID_BYTES: usize = 8;
+/// Digits of base62 by value.
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A local key as it may be shown: everything but the key itself. Times are seconds since 1970, UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalKey {
+    /// 16 hex digits, for `key revoke` and the audit log.
+    pub id: String,
+    /// Whose requests it makes.
+    pub user_id: String,
+    /// The only provider it may be used for, if any.
+    pub provider: Option<String>,
+    /// Unique among the user's keys.
+    pub name: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// When it ends; `None`: never.
+    pub expires_at: Option<u64>,
+}
+
+/// What a new local key shall be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Unique among the user's keys that have not expired.
+    pub name: String,
+    /// The only provider it may be used for, if any.
+    pub provider: Option<String>,
+    /// When it ends, in seconds since 1970; `None`: never.
+    pub expires_at: Option<u64>,
+    /// Keep no copy: it can be handed out this one time only.
+    pub once: bool,
+}
+
+/// A key of `local-keys.json`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredKey {
+    #[serde(flatten)]
+    pub(super) shown: LocalKey,
+    /// Of the whole key, in hex. The key holds 256 random bits, so no slow hash is needed.
+    sha256: String,
+    /// Id of the user's key that the copy is sealed with.
+    kid: String,
+    /// The key itself; `None` when it was made with `once`.
+    copy: Option<Sealed>,
+}
+
+impl StoredKey {
+    /// A new random key, its copy sealed under the user's own key.
+    pub(super) fn make(owner: &Owner<'_>, new: &NewKey, now: u64) -> Result<(Self, Secret)> {
+        let shown = LocalKey {
+            id: secret::hex(&secret::random::<ID_BYTES>()?),
+            user_id: owner.user.to_owned(),
+            provider: new.provider.clone(),
+            name: new.name.clone(),
+            created_at: now,
+            expires_at: new.expires_at,
+        };
+        let text = new_text()?;
+        let bytes = text.expose().as_bytes();
+        let copy = match new.once {
+            true => None,
+            false => Some(owner.key.seal(&copy_place(&shown), bytes)?),
+        };
+        let stored = Self { shown, sha256: secret::sha256_hex(bytes), kid: owner.kid.clone(), copy };
+        Ok((stored, text))
+    }
+
+    /// The key itself, from the copy.
+    pub(super) fn open(&self, owner: &Owner<'_>) -> Result<Secret> {
+        match &self.copy {
+            Some(copy) => owner.open(&self.kid, &copy_place(&self.shown), copy),
+            None => Err(Error::OnlyOnce(self.shown.name.clone())),
+        }
+    }
+}
+
+impl LocalKey {
+    /// True until the key ends.
+    pub fn lives(&self, now: u64) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// The living key that this text is. Looks at all keys, so that the time does not tell where it stands.
+pub(super) fn find<'a>(keys: &'a [StoredKey], presented: &str, now: u64) -> Option<&'a LocalKey> {
+    let hash = secret::sha256_hex(presented.as_bytes());
+    let mut found = None;
+    for key in keys {
+        if secret::same(hash.as_bytes(), key.sha256.as_bytes()) {
+            found = Some(&key.shown);
+        }
+    }
+    found.filter(|key| key.lives(now))
+}
+
+/// True for a text that has the form of a local key, its check included; it need not be one that exists.
+///
+/// The form: `isk_`, 43 digits of base62 (`0-9A-Za-z`, most significant first, filled up with `0`) that hold 32 random bytes,
+/// and 6 more of a check: the first 8 bytes of the SHA-256 of everything before, as a big-endian number, modulo 62^6.
+pub fn well_formed(text: &str) -> bool {
+    let digits = text.strip_prefix(PREFIX).unwrap_or_default();
+    digits.len() == RANDOM_DIGITS + CHECK_DIGITS
+        && digits.bytes().all(|digit| ALPHABET.contains(&digit))
+        && text.split_at_checked(PREFIX.len() + RANDOM_DIGITS).is_some_and(|(body, check)| check == check_of(body))
+}
+
+fn new_text() -> Result<Secret> {
+    let mut bytes = Zeroizing::new(secret::random::<RANDOM_BYTES>()?);
+    let digits = Zeroizing::new(base62(&mut *bytes, RANDOM_DIGITS));
+    let body = Zeroizing::new(format!("{PREFIX}{}", *digits));
+    Ok(Secret::new(format!("{}{}", *body, check_of(&body))))
+}
+
+fn check_of(body: &str) -> String {
+    let mut hash = Sha256::digest(body.as_bytes());
+    let (first, _) = hash.split_at_mut(CHECK_BYTES);
+    base62(first, CHECK_DIGITS)
+}
+
+/// The lowest `digits` digits of a big-endian number, which is used up.
+fn base62(number: &mut [u8], digits: usize) -> String {
+    let mut out = String::with_capacity(digits);
+    for _ in 0..digits {
+        let mut rest = 0;
+        for byte in number.iter_mut() {
+            let value = rest * 256 + usize::from(*byte);
+            // At most (61 * 256 + 255) / 62 = 255.
+            *byte = (value / ALPHABET.len()) as u8;
+            rest = value % ALPHABET.len();
+        }
+        let digit = ALPHABET.get(rest).copied().unwrap_or_default();
+        out.insert(0, char::from(digit));
+    }
+    out
+}
+
+/// Associated data of a copy: version, user, what it is, the key's id.
+fn copy_place(key: &LocalKey) -> Vec<u8> {
+    place(&["1", &key.user_id, "local key", &key.id])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_has_the_form_that_scanners_know() {
+        let (one, other) = (new_text().unwrap(), new_text().unwrap());
+        assert_ne!(one.expose(), other.expose());
+        assert_eq!(one.expose().len(), 53);
+        assert!(well_formed(one.expose()) && well_formed(other.expose()));
+    }
+
+    #[test]
+    fn the_form_is_fixed() {
+        let largest = base62(&mut [255; RANDOM_BYTES], RANDOM_DIGITS);
+        assert_eq!(largest, "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1");
+        assert_eq!(base62(&mut [0, 61], 3), "00z");
+        assert_eq!(base62(&mut [1, 0], 3), "048");
+    }
+
+    #[test]
+    fn a_changed_digit_breaks_the_form() {
+        let text = new_text().unwrap();
+        for at in 0..text.expose().len() {
+            let mut changed = text.expose().as_bytes().to_vec();
+            changed[at] = if changed[at] == b'7' { b'8' } else { b'7' };
+            assert!(!well_formed(std::str::from_utf8(&changed).unwrap()));
+        }
+        for text in ["", "isk_", "isk_é", &text.expose()[1..]] {
+            assert!(!well_formed(text));
+        }
+    }
+
+    #[test]
+    fn an_expired_key_is_not_found_and_a_living_one_is() {
+        let new = NewKey { name: "short".into(), provider: Some("corp".into()), expires_at: Some(100), once: true };
+        let owner = Owner {
+            user: "alex",
+            key: crate::secret::Key::random().unwrap(),
+            kid: "kid".into(),
+            path: "local-keys.json".into(),
+        };
+        let (stored, text) = StoredKey::make(&owner, &new, 50).unwrap();
+        assert_eq!(stored.copy, None);
+        assert!(matches!(stored.open(&owner), Err(Error::OnlyOnce(_))));
+        let all = [stored];
+        let found = find(&all, text.expose(), 99).unwrap();
+        assert_eq!((found.user_id.as_str(), found.provider.as_deref()), ("alex", Some("corp")));
+        assert!(find(&all, text.expose(), 100).is_none());
+        assert!(find(&all, "", 99).is_none());
+    }
+}
