@@ -4,7 +4,10 @@
 //! `cli → proxy → {server, session, api, detect, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
 
 pub mod config;
+pub mod flow;
 pub mod home;
 pub mod keys;
+pub mod origin;
 pub mod secret;
 pub mod store;
+pub mod upstream;

@@ -1,0 +1,272 @@
+//! OAuth: device grant (RFC 8628), refresh (RFC 6749), revocation (RFC 7009), discovery, and the table of providers.
+//! Must never know a store or the proxy, keep a token, or show what a server said without cleaning it first.
+
+pub mod device;
+pub mod discover;
+pub mod provider;
+pub mod token;
+
+pub use device::{Clock, DeviceCode, SystemClock};
+pub use discover::Endpoints;
+pub use provider::{Api, Login, Provider};
+pub use token::Tokens;
+
+use crate::secret::Secret;
+use crate::upstream::{self, Endpoint, Upstream};
+use http::request::Builder;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// Longest text of a server that is shown, in characters.
+const SHOWN_CHARS: usize = 200;
+/// What to do about a login that is none.
+const LOGIN: &str = "type `infershield auth login`";
+/// What we call ourselves; GitHub answers nobody without a name.
+const USER_AGENT: &str = concat!("infershield/", env!("CARGO_PKG_VERSION"));
+
+/// What can go wrong. What a server said is cleaned and cut before it gets in here; no variant holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A row of the provider table: its id, and what is wrong with which member.
+    Table(String, String),
+    /// The provider needs the id of an OAuth app and has none.
+    NoClientId(String),
+    /// Issuer, and why its metadata cannot be used.
+    Discovery(String, String),
+    /// Nothing came back, or not over a connection that we trust.
+    Network(upstream::Error),
+    /// Host and reason: the answer is not what OAuth foresees (HTML, cut off, 5xx, 429).
+    Reply(String, String),
+    /// The server refused, with its error code and its words.
+    Refused(String, String),
+    /// The user pressed "cancel".
+    Denied,
+    /// The user code's time was over before the user came.
+    CodeExpired,
+    /// The refresh token is not accepted any more, with the server's code: only a new login helps.
+    LoginOver(String),
+}
+
+/// Results of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// True when the same call may succeed later, perhaps on another network, so that nothing stored may be given up.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Network(_) | Self::Reply(..))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(id, what) => {
+                write!(f, "provider `{id}`: {what}; mend config.json, then type `infershield config check`")
+            }
+            Self::NoClientId(id) => {
+                write!(f, "`{id}` needs an OAuth app of your own: type `infershield auth login {id} --client-id ID`")
+            }
+            Self::Discovery(issuer, why) => {
+                write!(f, "metadata of {issuer}: {why}; name `device_endpoint` and `token_endpoint` in config.json")
+            }
+            Self::Network(error) => error.fmt(f),
+            Self::Reply(host, why) => write!(f, "no usable answer from {host}: {why}; try again"),
+            Self::Refused(code, words) => {
+                let words = if words.is_empty() { String::new() } else { format!(" ({words})") };
+                write!(f, "the provider refused: {code}{words}; `infershield config show` says what it was asked with")
+            }
+            Self::Denied => write!(f, "the login was cancelled in the browser; {LOGIN}"),
+            Self::CodeExpired => write!(f, "the code expired; {LOGIN}"),
+            Self::LoginOver(code) => write!(f, "the provider ended the login ({code}); {LOGIN}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A server's text made fit for a terminal: no control, direction or invisible characters, and not too long.
+pub(crate) fn clean(text: &str) -> String {
+    let hidden = |c: &char| {
+        matches!(*c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(*c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+    };
+    text.chars().filter(|c| !c.is_control() && !hidden(c)).take(SHOWN_CHARS).collect()
+}
+
+/// The members of a JSON object or of a form, numbers as texts too. They may be tokens.
+pub(crate) type Members = BTreeMap<String, Secret>;
+
+/// What an endpoint answered.
+pub(crate) struct Answer {
+    host: String,
+    pub(crate) status: u16,
+    pub(crate) members: Members,
+}
+
+impl Answer {
+    /// A member.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.members.get(name).map(Secret::expose)
+    }
+
+    /// A member that is a whole number and not negative.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.trim().parse().ok()
+    }
+
+    /// A member that is not empty, moved out without a copy.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Secret> {
+        self.members.remove(name).filter(|text| !text.is_empty())
+    }
+
+    /// The error code: `error` (RFC 6749, 5.2), or `code` as OpenAI has it. Cleaned.
+    pub(crate) fn error(&self) -> Option<String> {
+        let code = self.text("error").or_else(|| self.text("code").filter(|_| self.status >= 400));
+        code.filter(|code| !code.is_empty()).map(clean)
+    }
+
+    /// The answer if it is a success; else the server's refusal, known by its status when it names no code.
+    pub(crate) fn accepted(self) -> Result<Self> {
+        let code = self.error();
+        match self.status {
+            200..300 if code.is_none() => Ok(self),
+            // Not now, whatever the body says.
+            408 | 429 | 500.. => Err(self.lacks("a verdict")),
+            status if code.is_some() || status >= 400 => {
+                let words = clean(self.text("error_description").unwrap_or_default());
+                Err(Error::Refused(code.unwrap_or(format!("status {status}")), words))
+            }
+            _ => Err(self.lacks("a verdict")),
+        }
+    }
+
+    /// The error that the answer is without `what`.
+    pub(crate) fn lacks(&self, what: &str) -> Error {
+        Error::Reply(self.host.clone(), format!("status {} without {what}", self.status))
+    }
+}
+
+/// Posts a form (RFC 6749, appendix B) and reads the answer, whatever its status.
+pub(crate) fn post(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Result<Answer> {
+    let mut form = Zeroizing::new(String::new());
+    for (name, value) in fields {
+        if !form.is_empty() {
+            form.push('&');
+        }
+        form.push_str(name);
+        form.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b' ' => form.push('+'),
+                b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => form.push(char::from(byte)),
+                _ => form.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    let request = http::Request::post(to.as_str()).header("content-type", "application/x-www-form-urlencoded");
+    exchange(up, to, request, form.as_bytes())
+}
+
+/// Gets a JSON object, with a token if one is needed.
+pub(crate) fn fetch(up: &Upstream, from: &Endpoint, token: Option<&Secret>) -> Result<Answer> {
+    let mut request = http::Request::get(from.as_str());
+    if let Some(token) = token {
+        let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
+        request = request.header("authorization", bearer.as_str());
+    }
+    exchange(up, from, request, &[])
+}
+
+/// Sends a request to its endpoint and nowhere else.
+pub(crate) fn exchange(up: &Upstream, to: &Endpoint, request: Builder, body: &[u8]) -> Result<Answer> {
+    let host = to.origin().host().to_owned();
+    let request = request
+        .header("accept", "application/json")
+        .header("user-agent", USER_AGENT)
+        .body(body)
+        .map_err(|_| Error::Reply(host.clone(), "its token fits into no header".into()))?;
+    let (status, bytes) = up.call(&[to.origin().clone()], request).map_err(Error::Network)?;
+    let mut answer = Answer { host, status, members: Members::new() };
+    answer.members = members(&bytes).ok_or_else(|| answer.lacks("JSON or a form"))?;
+    Ok(answer)
+}
+
+/// A JSON object; or a form, which is what GitHub sends to those who do not ask for JSON; or nothing at all.
+pub(crate) fn members(body: &[u8]) -> Option<Members> {
+    let text = std::str::from_utf8(body).ok()?.trim();
+    if text.starts_with('{') {
+        let object: Map<String, Value> = serde_json::from_str(text).ok()?;
+        return Some(object.into_iter().filter_map(|(name, value)| Some((name, plain(value)?))).collect());
+    }
+    let mut members = Members::new();
+    for pair in text.split('&').filter(|_| !text.is_empty()) {
+        let (name, value) = pair.split_once('=')?;
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return None;
+        }
+        members.insert(name.to_owned(), decode(value)?);
+    }
+    Some(members)
+}
+
+/// A text or number; of an object, as OpenAI's errors are, its code.
+fn plain(value: Value) -> Option<Secret> {
+    match value {
+        Value::String(text) => Some(Secret::new(text)),
+        Value::Number(number) => Some(Secret::new(number.to_string())),
+        Value::Object(mut inner) => plain(inner.remove("code").or_else(|| inner.remove("type"))?),
+        _ => None,
+    }
+}
+
+/// A value of a form.
+fn decode(value: &str) -> Option<Secret> {
+    let spaced = Zeroizing::new(value.replace('+', " "));
+    let mut parts = spaced.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok().map(Secret::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_and_objects_are_read_and_nothing_else() {
+        let text = |body: &str| {
+            let shown = |(name, value): (&String, &Secret)| format!("{name}={}", value.expose());
+            members(body.as_bytes()).map(|all| all.iter().map(shown).collect::<Vec<_>>().join("|"))
+        };
+        assert_eq!(text("a=b%20c+d&e=").unwrap(), "a=b c d|e=");
+        assert_eq!(text(r#"{"a":"b c","d":[],"e":7,"error":{"code":"x","type":"y"}}"#).unwrap(), "a=b c|e=7|error=x");
+        assert_eq!(text("").unwrap(), "");
+        for body in ["<html>", "[]", "{\"a\":", "a", "a=%", "a=%4", "a=%zz", "a=%+4", "a=%ff", "a=%\u{e9}", "a b=c"] {
+            assert_eq!(text(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_of_a_server_make_us_panic() {
+        let mut state = 1_u64;
+        let alphabet = b"{}[]\",:=&%+aZ09 \\u\x00\xff";
+        for _ in 0..20_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..24 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                bytes.push(alphabet[(state >> 33) as usize % alphabet.len()]);
+            }
+            if let Some(members) = members(&bytes) {
+                let answer = Answer { host: String::new(), status: 400, members };
+                answer.number("a");
+                assert!(answer.accepted().is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The one HTTP client: TLS roots, the way through a proxy, the host check, limits, and an eye on our own client meanwhile.
+//! Must never follow a redirect, add a header of its own, or send anything to a host that the caller did not allow.
+
+pub use crate::origin::{Endpoint, Origin};
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io, io::Read as _};
+use ureq::config::Config;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout};
+use ureq::unversioned::transport::{RustlsConnector, TcpConnector, Transport};
+use ureq::{Agent, BodyReader, Proxy, ProxyProtocol};
+use zeroize::Zeroizing;
+
+/// Time to open a connection, TLS included, and again to send the head of a request: beyond it the host is as good as down.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Time to send a body: 32 MiB over a slow line.
+const SEND_BODY_TIME: Duration = Duration::from_secs(120);
+/// Time to the first byte of a reply: one that is not streamed comes only when the model is done.
+const FIRST_BYTE_TIME: Duration = Duration::from_secs(600);
+/// Longest silence inside a reply.
+const IDLE_TIME: Duration = Duration::from_secs(300);
+/// Time for a small call, from the look-up of the name to the last byte.
+const CALL_TIME: Duration = Duration::from_secs(30);
+/// Largest reply to a small call, in bytes; real ones have a few KiB.
+const CALL_MAX_BYTES: u64 = 1 << 20;
+/// Idle connections kept, in all and per host.
+const IDLE_CONNECTIONS: usize = 64;
+/// Age at which an idle connection is not used again; providers keep theirs longer, so they rarely close one under us.
+const IDLE_AGE: Duration = Duration::from_secs(20);
+/// Buffer per direction and connection, in bytes.
+const BUFFER_BYTES: usize = 16 << 10;
+/// How often a silent provider makes us look whether our own client is still there.
+const WATCH_TICK: Duration = Duration::from_millis(250);
+/// A kept connection that fails later than this had the request in work: it was not stale.
+const STALE_TIME: Duration = Duration::from_secs(1);
+/// Where systems keep their root certificates as one PEM file.
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// How to get out of the house. The default: no proxy, Mozilla's roots.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// `HTTPS_PROXY`: http:// or https:// URL of a CONNECT proxy, with or without user and password.
+    pub https_proxy: Option<String>,
+    /// `NO_PROXY`: comma-separated hosts that are called directly, with their subdomains; `*` for all.
+    pub no_proxy: Option<String>,
+    /// The global `ca_file`: PEM certificates that are trusted beside the roots.
+    pub ca_file: Option<PathBuf>,
+    /// A provider's own `ca_file`: these PEM certificates are trusted and nothing else.
+    pub provider_ca_file: Option<PathBuf>,
+    /// The roots are the system's PEM bundle instead of Mozilla's list.
+    pub system_roots: bool,
+    /// `SSL_CERT_FILE`: PEM file that replaces the roots.
+    pub ssl_cert_file: Option<PathBuf>,
+}
+
+/// What can go wrong on the way to a provider. No text holds a path, a query, a header or a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A setting cannot be used; the text names it.
+    Settings(String),
+    /// Not a URL we would ever call.
+    Url(&'static str),
+    /// The origin is not among those allowed for this call.
+    NotAllowed(Origin),
+    /// Host and reason: no such name, refused, no answer in time, or the line broke.
+    Unreachable(String, String),
+    /// Host and reason: no TLS, or its certificate is not trusted.
+    Tls(String, String),
+    /// Our own client went away; the provider's connection is closed.
+    ClientLeft,
+    /// A kept connection was dead when we used it again; no byte of a reply was seen. The call may be sent once more.
+    Stale(String),
+    /// Host and reason: what came is not HTTP as we accept it, or too large.
+    Protocol(String, String),
+}
+
+/// Results of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A request with its whole body and every header that goes out, except `host` and `content-length`.
+pub type Request<'a> = http::Request<&'a [u8]>;
+
+/// The bytes of a reply, unframed but not decoded.
+pub type Body = BodyReader<'static>;
+
+/// A reply of any status, redirects included.
+pub struct Response {
+    /// Status as the provider gave it.
+    pub status: u16,
+    /// Headers as the provider gave them.
+    pub headers: http::HeaderMap,
+    /// The body as it comes, unframed, not decoded. Dropped before its end, it closes the connection.
+    /// [`Error::of_body`] reads its errors.
+    pub body: Body,
+}
+
+/// The client. Threads share it by reference; connections are kept and used again.
+#[derive(Debug)]
+pub struct Upstream {
+    agent: Agent,
+    /// The same without the proxy.
+    direct: Agent,
+    /// As `NO_PROXY` has it.
+    no_proxy: String,
+}
+
+/// Ends the watch on drop: see [`watch_client`].
+pub struct Watching(());
+
+thread_local! {
+    /// Asked while this thread waits for a provider. ureq does all its work on the caller's thread.
+    static CLIENT_LEFT: RefCell<Option<Box<dyn Fn() -> bool>>> = const { RefCell::new(None) };
+    /// True when this thread's request has a new connection or saw a byte of its reply: a failure is not staleness.
+    static FRESH: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While the guard lives, every wait of this thread for a provider asks `left` four times a second and ends on true.
+pub fn watch_client(left: impl Fn() -> bool + 'static) -> Watching {
+    CLIENT_LEFT.set(Some(Box::new(left)));
+    Watching(())
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // At the end of a thread its place may be gone already.
+        let _ = CLIENT_LEFT.try_with(RefCell::take);
+    }
+}
+
+impl Upstream {
+    /// Reads the certificate files that the settings name; opens no connection.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let bundle = SYSTEM_BUNDLES.into_iter().map(Path::new).find(|path| path.is_file());
+        let roots = match (&settings.provider_ca_file, &settings.ssl_cert_file) {
+            (Some(path), _) | (None, Some(path)) => certificates(path)?,
+            _ if !settings.system_roots => RootCerts::WebPki,
+            _ => certificates(bundle.unwrap_or(Path::new("SSL_CERT_FILE is not set")))?,
+        };
+        let extra = settings.ca_file.as_deref().filter(|_| settings.provider_ca_file.is_none());
+        let extra = extra.map(certificates).transpose()?;
+        let agent = |proxy: Option<Proxy>| {
+            let second = extra.clone().map(|extra| (chain(), config(proxy.clone(), extra)));
+            let dial = Dial { first: chain(), second };
+            Agent::with_parts(config(proxy, roots.clone()), dial, DefaultResolver::default())
+        };
+        let no_proxy = settings.no_proxy.clone().unwrap_or_default().to_ascii_lowercase();
+        Ok(Self { agent: agent(proxy(settings)?), direct: agent(None), no_proxy })
+    }
+
+    /// Sends a request to a model; returns as soon as the head of the reply is there. The origin of its URL must be among
+    /// `allowed`. An [`Error::Stale`] may be answered by one more try.
+    pub fn send(&self, allowed: &[Origin], request: Request<'_>) -> Result<Response> {
+        let origin = Origin::of(request.uri())?;
+        if !allowed.contains(&origin) {
+            return Err(Error::NotAllowed(origin));
+        }
+        FRESH.set(false);
+        let begun = Instant::now();
+        // ureq takes no body, not even an empty one, where the method has none.
+        let reply = match request.method() {
+            &http::Method::GET => self.agent(&origin).run(request.map(|_| ())),
+            _ => self.agent(&origin).run(request),
+        };
+        let stale = !FRESH.get() && begun.elapsed() < STALE_TIME;
+        let reply = reply.map_err(|error| Error::of(origin.host(), error, stale))?;
+        let (head, body) = reply.into_parts();
+        Ok(Response { status: head.status.as_u16(), headers: head.headers, body: body.into_reader() })
+    }
+
+    /// A small call: at most 30 s and 1 MiB in all. Returns status and body.
+    pub fn call(&self, allowed: &[Origin], request: Request<'_>) -> Result<(u16, Zeroizing<Vec<u8>>)> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let limits = self.agent(&Origin::of(request.uri())?).configure_request(request).timeout_global(Some(CALL_TIME));
+        // A refresh must not be sent twice: no kept connection, which may have died.
+        let limited = limits.max_idle_age(Duration::ZERO).build();
+        let Response { status, body, .. } = self.send(allowed, limited)?;
+        let mut bytes = Zeroizing::new(Vec::new());
+        match body.take(CALL_MAX_BYTES + 1).read_to_end(&mut bytes) {
+            Ok(length) if length as u64 <= CALL_MAX_BYTES => Ok((status, bytes)),
+            Ok(_) => Err(Error::Protocol(host, "more than 1 MiB".into())),
+            Err(error) => Err(Error::of_body(&host, error)),
+        }
+    }
+
+    /// Loopback and the names of `NO_PROXY`, with what is below them, are called directly.
+    fn agent(&self, to: &Origin) -> &Agent {
+        let is_named = |name: &str| match name.trim().trim_start_matches("*.").trim_start_matches('.') {
+            "" => false,
+            "*" => true,
+            name => to.host().strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+        };
+        let is_direct = to.is_loopback() || self.no_proxy.split(',').any(is_named);
+        if is_direct { &self.direct } else { &self.agent }
+    }
+}
+
+fn certificates(path: &Path) -> Result<RootCerts> {
+    let wrong = |why: &dyn fmt::Display| Error::Settings(format!("{}: {why}", path.display()));
+    let pem = fs::read(path).map_err(|error| wrong(&error))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(one) = item.map_err(|_| wrong(&"not a PEM file"))? {
+            found.push(one);
+        }
+    }
+    if found.is_empty() { Err(wrong(&"no PEM certificate in it")) } else { Ok(RootCerts::new_with_certs(&found)) }
+}
+
+fn proxy(settings: &Settings) -> Result<Option<Proxy>> {
+    let Some(url) = settings.https_proxy.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
+    // Another kind would be passed over in silence, and the call would go out directly.
+    let usable = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
+    match Proxy::new(url).ok().filter(usable) {
+        // The text may hold a password: none of it is repeated.
+        None => Err(Error::Settings("HTTPS_PROXY is not an http:// or https:// URL".into())),
+        proxy => Ok(proxy),
+    }
+}
+
+fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
+    // No limit for a whole exchange: it would cut long streams. No `https_only`: `Origin` knows where plain http may go.
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(proxy)
+        .user_agent("")
+        .accept("")
+        .accept_encoding("")
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .timeout_connect(Some(CONNECT_TIME))
+        .timeout_send_request(Some(CONNECT_TIME))
+        .timeout_send_body(Some(SEND_BODY_TIME))
+        .timeout_recv_response(Some(FIRST_BYTE_TIME))
+        .timeout_per_read(Some(IDLE_TIME))
+        .max_idle_connections(IDLE_CONNECTIONS)
+        .max_idle_connections_per_host(IDLE_CONNECTIONS)
+        .max_idle_age(IDLE_AGE)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .build()
+}
+
+fn chain() -> impl Connector {
+    ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(RustlsConnector::default())
+}
+
+/// What the traits of ureq return.
+type Tried<T> = std::result::Result<T, ureq::Error>;
+
+/// Dials again with the additional roots when the first ones do not know the issuer, for ureq cannot add to Mozilla's list.
+/// A handshake that failed carried nothing of a request, so this trusts the union and no more.
+#[derive(Debug)]
+struct Dial<C> {
+    first: C,
+    second: Option<(C, Config)>,
+}
+
+impl<C: Connector> Connector for Dial<C> {
+    type Out = Watch<C::Out>;
+
+    fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Tried<Option<Self::Out>> {
+        FRESH.set(true);
+        let connected = match (self.first.connect(to, None), &self.second) {
+            (Err(error), Some((second, config))) if is_tls(&error) => {
+                let again = ConnectionDetails {
+                    config,
+                    addrs: to.addrs.clone(),
+                    current_time: to.current_time.clone(),
+                    run_connector: to.run_connector.clone(),
+                    register_shutdown: to.register_shutdown.clone(),
+                    ..*to
+                };
+                second.connect(&again, None)?
+            }
+            (result, _) => result?,
+        };
+        Ok(connected.map(Watch))
+    }
+}
+
+/// A connection that asks between waits whether our client has left. It stands above TLS, so that it knows a reply's bytes
+/// from TLS's own; a wait that is cut short loses nothing, rustls keeps what it has of a record.
+#[derive(Debug)]
+struct Watch<T>(T);
+
+impl<T: Transport> Transport for Watch<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Tried<()> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Tried<bool> {
+        let (mut limit, begun) = (timeout.for_read(), Instant::now());
+        let whole = limit.not_zero().map_or(Duration::MAX, |whole| *whole);
+        (limit.per_read, limit.per_write) = (None, None);
+        loop {
+            let left = whole.saturating_sub(begun.elapsed());
+            limit.after = left.min(WATCH_TICK).into();
+            match self.0.await_input(limit) {
+                Err(ureq::Error::Timeout(_)) if left > WATCH_TICK => {}
+                result => {
+                    FRESH.set(FRESH.get() || matches!(result, Ok(true)));
+                    return result;
+                }
+            }
+            if CLIENT_LEFT.with_borrow(|left| left.as_ref().is_some_and(|left| left())) {
+                return Err(io::Error::other(Error::ClientLeft).into());
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+}
+
+/// True when TLS failed: rustls reports through an I/O error of this kind, which nothing else makes here.
+fn is_tls(error: &ureq::Error) -> bool {
+    use ureq::Error::{Io, Rustls, Tls};
+    matches!(error, Tls(_) | Rustls(_)) || matches!(error, Io(error) if error.kind() == io::ErrorKind::InvalidData)
+}
+
+impl Error {
+    /// What an error of a body means; `host` is for the text.
+    pub fn of_body(host: &str, error: io::Error) -> Self {
+        Self::of(host, error.into(), false)
+    }
+
+    fn of(host: &str, error: ureq::Error, stale: bool) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let host = host.to_owned();
+        if is_tls(&error) {
+            return Self::Tls(host, error.to_string());
+        }
+        let why = match error {
+            // Nothing else of ours is ever wrapped.
+            ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Self>()) => {
+                return Self::ClientLeft;
+            }
+            ureq::Error::Io(error) => match error.kind() {
+                UnexpectedEof | ConnectionReset | BrokenPipe if stale => return Self::Stale(host),
+                _ => error.to_string(),
+            },
+            ureq::Error::Timeout(_) => "no answer in time".into(),
+            ureq::Error::HostNotFound => "no such host".into(),
+            ureq::Error::ConnectProxyFailed(_) => "the proxy refused".into(),
+            // Texts of other errors may hold the URL.
+            _ => return Self::Protocol(host, "it breaks the rules of HTTP".into()),
+        };
+        Self::Unreachable(host, why)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(why) => write!(f, "{why}; type `infershield config show`"),
+            Self::Url(why) => write!(f, "not a URL that may be called: {why}"),
+            Self::NotAllowed(to) => write!(f, "{to} is not allowed; type `infershield hosts`"),
+            Self::Unreachable(host, why) => write!(f, "cannot reach {host}: {why}; type `infershield doctor --online`"),
+            Self::Tls(host, why) => write!(f, "no trust in {host}: {why}; is `ca_file` right?"),
+            Self::ClientLeft => f.write_str("the client left before the reply"),
+            Self::Stale(host) => write!(f, "{host} had closed a kept connection; try again"),
+            Self::Protocol(host, why) => write!(f, "bad reply from {host}: {why}; try again"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_no_proxy_are_called_directly_with_what_is_below_them() {
+        let is_direct = |no_proxy: &str, url: &str| {
+            let https_proxy = Some("http://proxy.example:3128".to_owned());
+            let settings = Settings { https_proxy, no_proxy: Some(no_proxy.to_owned()), ..Settings::default() };
+            let up = Upstream::new(&settings).unwrap();
+            std::ptr::eq(up.agent(&Origin::parse(url).unwrap()), &raw const up.direct)
+        };
+        for (no_proxy, url) in [
+            ("", "http://127.9.9.9:8080"),
+            ("", "http://[::1]/"),
+            ("", "https://localhost"),
+            ("a.example, Corp.Example", "https://corp.example/v1"),
+            ("corp.example", "https://llm.corp.example"),
+            (".corp.example", "https://llm.corp.example"),
+            ("*.corp.example,", "https://corp.example:8443"),
+            ("*", "https://api.example.com"),
+        ] {
+            assert!(is_direct(no_proxy, url), "{no_proxy} {url}");
+        }
+        for no_proxy in ["", ",", " ", ".", "*.", "corp.example.org", "corp.example", "com"] {
+            assert!(!is_direct(no_proxy, "https://evilcorp.example.org"), "{no_proxy}");
+        }
+    }
+}
