@@ -4,6 +4,7 @@
 //! `cli → proxy → {server, session, api, detect, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
 
 pub mod config;
+pub mod detect;
 pub mod flow;
 pub mod home;
 pub mod keys;

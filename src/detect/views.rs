@@ -1,0 +1,207 @@
+//! Disguises undone: look-alike and invisible characters, escapes, base64 and hex, letters one by one, digits for
+//! letters. Each copy knows where its bytes stood in the original.
+//! Must never build a copy that is longer than its original.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use regex::Regex;
+use std::ops::Range;
+
+/// What may be disguised: characters beyond ASCII, escapes, seven and more letters one by one, and runs of base64 or
+/// hex that are long enough to hide a sentence.
+const PIECES: &str = concat!(
+    r"[^\x00-\x7f]",
+    r"|%[0-9A-Fa-f]{2}",
+    r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"])"#,
+    r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
+    r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
+    r"|[A-Za-z0-9+/_-]{24,}",
+);
+/// What stands between letters that are written one by one.
+const SEPARATORS: [char; 5] = [' ', '.', '-', '_', '*'];
+/// A word with digits inside, as `1gn0r3`.
+const DIGIT_WORD: &str = r"(?-u:\b(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}\b)";
+/// Fewer such words are hashes and names.
+const DIGIT_WORDS_LEAST: usize = 4;
+
+/// Both base64 alphabets are brought to this one first; paddings and spare bits are forgiven as decoders in the wild do.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Finds and undoes disguises.
+#[derive(Debug)]
+pub(super) struct Disguises {
+    pieces: Regex,
+    digit_word: Regex,
+}
+
+/// A copy of a text with one layer of disguise undone.
+pub(super) struct Copy {
+    /// The copy.
+    pub(super) text: String,
+    changes: Vec<Change>,
+}
+
+/// What stands in the copy instead of what in the original.
+struct Change {
+    copy: Range<usize>,
+    original: Range<usize>,
+    disguise: &'static str,
+}
+
+impl Disguises {
+    pub(super) fn new() -> Result<Self, regex::Error> {
+        Ok(Self { pieces: Regex::new(PIECES)?, digit_word: Regex::new(DIGIT_WORD)? })
+    }
+
+    /// The copy of `text` without its outer disguises; nothing when there is none. Digits are taken for letters only
+    /// when nothing else is disguised, because every number changes with them.
+    pub(super) fn undo(&self, text: &str) -> Option<Copy> {
+        let pieces = self.pieces.find_iter(text).map(|piece| (piece.start(), piece.as_str()));
+        let copy = Copy::new(text, pieces, undo_piece);
+        if copy.is_some() || self.digit_word.find_iter(text).nth(DIGIT_WORDS_LEAST - 1).is_none() {
+            return copy;
+        }
+        let digits = text.match_indices(['0', '1', '3', '4', '5', '7', '@', '$']);
+        Copy::new(text, digits, |digit| Some(("obfuscation.digits-for-letters", letter(digit).into())))
+    }
+}
+
+impl Copy {
+    /// Replaces those pieces, given with their places, that `undo` makes something else of.
+    fn new<'t>(
+        text: &'t str,
+        pieces: impl Iterator<Item = (usize, &'t str)>,
+        undo: impl Fn(&str) -> Option<(&'static str, String)>,
+    ) -> Option<Self> {
+        let mut copy = Self { text: String::with_capacity(text.len()), changes: Vec::new() };
+        let mut done = 0;
+        for (start, piece) in pieces {
+            if let Some((disguise, plain)) = undo(piece) {
+                copy.text.push_str(text.get(done..start).unwrap_or_default());
+                let in_copy = copy.text.len()..copy.text.len() + plain.len();
+                copy.text.push_str(&plain);
+                done = start + piece.len();
+                copy.changes.push(Change { copy: in_copy, original: start..done, disguise });
+            }
+        }
+        copy.text.push_str(text.get(done..).unwrap_or_default());
+        (!copy.changes.is_empty()).then_some(copy)
+    }
+
+    /// Id of the disguise that was undone inside a span, as a rule of category obfuscation; nothing when the original
+    /// reads the same.
+    pub(super) fn disguise(&self, span: &Range<usize>) -> Option<&'static str> {
+        let before = self.changes.partition_point(|change| change.copy.end <= span.start);
+        let change = self.changes.get(before)?;
+        (change.copy.start < span.end).then_some(change.disguise)
+    }
+
+    /// Where in the original a span of the copy stood.
+    pub(super) fn original(&self, span: &Range<usize>) -> Range<usize> {
+        self.place(span.start).start..self.place(span.end.saturating_sub(1)).end
+    }
+
+    /// Where in the original one byte of the copy stood.
+    fn place(&self, at: usize) -> Range<usize> {
+        let changes = self.changes.partition_point(|change| change.copy.start <= at);
+        match changes.checked_sub(1).and_then(|last| self.changes.get(last)) {
+            None => at..at + 1,
+            Some(change) if at < change.copy.end => change.original.clone(),
+            Some(change) => {
+                let start = change.original.end + (at - change.copy.end);
+                start..start + 1
+            }
+        }
+    }
+}
+
+/// The disguise of a piece and what it says; nothing when it is none.
+fn undo_piece(piece: &str) -> Option<(&'static str, String)> {
+    let first = piece.chars().next()?;
+    if !first.is_ascii() {
+        let plain = plain(first);
+        (plain != Some(first)).then(|| ("obfuscation.look-alikes", plain.into_iter().collect()))
+    } else if matches!(first, '%' | '\\' | '&') {
+        Some(("obfuscation.escapes", unescape(piece)?.into()))
+    } else if piece.split(SEPARATORS).all(|letter| letter.len() <= 1) {
+        let words = piece.split("  ").map(|word| word.replace(SEPARATORS, ""));
+        let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+        Some(("obfuscation.spaced-letters", words.join(" ")))
+    } else {
+        let (disguise, bytes) = match decode_hex(piece) {
+            Some(bytes) => ("obfuscation.hex", bytes),
+            None => ("obfuscation.base64", decode_base64(piece)?),
+        };
+        let text = String::from_utf8(bytes).ok()?;
+        let readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
+        readable.then_some((disguise, text))
+    }
+}
+
+/// The ASCII letter that a character beyond ASCII looks like; nothing for characters that cannot be seen.
+fn plain(c: char) -> Option<char> {
+    let from = |offset: u32| char::from_u32((c as u32).wrapping_sub(offset));
+    match c {
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
+        '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e001f}' | '\u{e007f}' | '\u{e0100}'..='\u{e01ef}' => None,
+        '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Some(' '),
+        // Tag characters and full width repeat ASCII in its order.
+        '\u{e0020}'..='\u{e007e}' => from(0xe0000),
+        '\u{ff01}'..='\u{ff5e}' => from(0xfee0),
+        // Mathematical alphabets: 13 styles of 26 capital and 26 small letters each.
+        '\u{1d400}'..='\u{1d6a3}' => ('A'..='Z').chain('a'..='z').nth((c as usize - 0x1d400) % 52),
+        _ => {
+            let mut pairs = LOOK_ALIKES.chars().zip(LOOKS_LIKE.chars());
+            Some(pairs.find_map(|(odd, letter)| (odd == c).then_some(letter)).unwrap_or(c))
+        }
+    }
+}
+
+/// Cyrillic, Greek and Armenian letters and small capitals, each over the ASCII letter that it looks like.
+const LOOK_ALIKES: &str = "АВЕКМНОРСТХУІЈЅаеорсухіјѕԁһӏԛԝвкмнтгѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυκοսօցɑɡɩıᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ";
+const LOOKS_LIKE: &str = "ABEKMHOPCTXYIJSaeopcyxijsdhlqwbkmhtrvABEZHIKMNOPTYXaivoptukouogagiiabcdeghijklmnoprtuvwyz";
+
+/// The character that one escape stands for.
+fn unescape(escape: &str) -> Option<char> {
+    let code = match escape {
+        r"\n" | r"\r" | r"\t" => return Some(' '),
+        r"\/" => return Some('/'),
+        r#"\""# | "&quot;" => return Some('"'),
+        "&lt;" => return Some('<'),
+        "&gt;" => return Some('>'),
+        "&amp;" => return Some('&'),
+        _ => escape.trim_start_matches(['%', '\\', 'u', '&', '#']).trim_end_matches(';'),
+    };
+    let decimal = escape.starts_with("&#") && !code.starts_with(['x', 'X']);
+    let radix = if decimal { 10 } else { 16 };
+    char::from_u32(u32::from_str_radix(code.trim_start_matches(['x', 'X']), radix).ok()?)
+}
+
+fn decode_hex(run: &str) -> Option<Vec<u8>> {
+    let pairs = run.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).ok());
+    let is_hex = run.len().is_multiple_of(2) && run.bytes().all(|b| b.is_ascii_hexdigit());
+    pairs.map(|pair| u8::from_str_radix(pair.filter(|_| is_hex)?, 16).ok()).collect()
+}
+
+fn decode_base64(run: &str) -> Option<Vec<u8>> {
+    // One character too many holds six bits: no byte.
+    let whole = run.len() - usize::from(run.len() % 4 == 1);
+    LENIENT.decode(run.get(..whole)?.replace('-', "+").replace('_', "/")).ok()
+}
+
+fn letter(digit: &str) -> &'static str {
+    match digit {
+        "0" => "o",
+        "1" => "i",
+        "3" => "e",
+        "5" | "$" => "s",
+        "7" => "t",
+        _ => "a",
+    }
+}
