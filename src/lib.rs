@@ -3,6 +3,7 @@
 //! Imports point downward only:
 //! `cli → proxy → {server, session, api, detect, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
 
+pub mod api;
 pub mod config;
 pub mod detect;
 pub mod flow;

@@ -1,0 +1,653 @@
+//! Where text lives in a request: every string of the body, with who speaks there and where it stands.
+//! Must never leave a string out that could be text: what is not recognised as binary, in its known place, is text.
+
+use super::Family;
+use super::json::{self, MAX_NODES, Node, Text};
+use crate::detect::Source;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// JSON inside a string inside JSON inside a string: deeper than this, only the outer text is scanned.
+const INNER_LEVELS: usize = 2;
+/// A member name up to this many bytes, without digits and blanks, is taken for a name and not for text.
+const NAME_BYTES: usize = 32;
+/// A location ends here, in bytes, give or take one step: every text carries one, so this bounds memory.
+const LOCATION_BYTES: usize = 120;
+
+/// What a request body holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extracted<'a> {
+    /// Every text, in the order in which it stands in the body.
+    pub segments: Vec<Segment<'a>>,
+    /// How many things the provider will see and we may not: images, files, encrypted blocks, references. Cannot
+    /// overflow: there are at most 1,048,576 values.
+    pub unscanned: u32,
+    /// The member `model`, as the client wrote it.
+    pub model: Option<String>,
+}
+
+/// One text of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// The text, unescaped.
+    pub text: Cow<'a, str>,
+    /// The string literal in the body, quotes included; a member's name when a colon follows it. A segment with the span
+    /// of the one before is a string of JSON inside that one's text, so it is escaped more than once in the body. Only
+    /// strings that have escapes are given so: the others are plain to see in the text around them.
+    pub span: Range<usize>,
+    /// Who speaks.
+    pub source: Source,
+    /// True for what the user said after the last item of the assistant.
+    pub last_turn: bool,
+    /// Where, as `messages[3].content[0].text`; names that no API defines are `*`.
+    pub location: String,
+}
+
+/// Why a body is refused. Says where, never what stands there.
+#[derive(Debug)]
+pub enum Malformed {
+    /// Not strict JSON in UTF-8 (RFC 8259), the same member twice in an object, or more than our limits.
+    Json(serde_json::Error),
+    /// JSON, but not an object.
+    NotAnObject,
+    /// A prompt as the numbers of a tokenizer, which nobody but the provider can read.
+    TokenIds,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InferShield cannot scan this request body: ")?;
+        match self {
+            Self::Json(why) => write!(f, "{why}; send strict JSON in UTF-8, each key of an object once"),
+            Self::NotAnObject => f.write_str("not a JSON object; send an object"),
+            Self::TokenIds => f.write_str(
+                "it holds token ids instead of text; make the client send text \
+                 (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False); OpenAI SDK: pass strings as input or prompt)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// All texts of a request body. Only what scanning needs is checked; the rest is the provider's to judge.
+///
+/// # Errors
+/// [`Malformed`] when the body could be understood in two ways, or is not text.
+pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, Malformed> {
+    let Node::Object(members) = json::parse(body).map_err(Malformed::Json)? else {
+        return Err(Malformed::NotAnObject);
+    };
+    let model = text_of(&members, "model").map(str::to_owned);
+    let mut walk = Walk { found: Extracted { model, ..Extracted::default() }, location: String::new() };
+    for (name, node) in members {
+        use Family::{Chat, Completions, CountTokens, Embeddings, Messages, Responses};
+        let source = match (family, &*name.text) {
+            (Chat | Messages | CountTokens, "messages") | (Responses, "input") => {
+                walk.at(&name.text, |walk| walk.conversation(node));
+                continue;
+            }
+            (Completions, "prompt" | "suffix") | (Embeddings, "input") if holds_numbers(&node) => {
+                return Err(Malformed::TokenIds);
+            }
+            (Completions, "prompt" | "suffix") => Source::User,
+            (Responses, "instructions") | (Messages | CountTokens, "system") => Source::System,
+            (Embeddings, "input") => Source::Document,
+            _ => {
+                walk.member("", name, node, Voice::new(Source::Document, false));
+                continue;
+            }
+        };
+        let voice = Voice::new(source, source == Source::User);
+        walk.at(&name.text, |walk| walk.value(node, voice));
+    }
+    // Strings inside strings come on top of the values of the body; together they stay below the same limit.
+    if walk.found.segments.len() >= MAX_NODES {
+        return Err(Malformed::Json(json::too_many()));
+    }
+    Ok(walk.found)
+}
+
+/// Who speaks in a part of the body.
+#[derive(Clone, Copy)]
+struct Voice {
+    source: Source,
+    /// Nothing of the assistant follows.
+    newest: bool,
+    /// No API defines the names here: each may be text, and none tells that its value is binary.
+    free: bool,
+}
+
+impl Voice {
+    fn new(source: Source, newest: bool) -> Self {
+        Self { source, newest, free: false }
+    }
+}
+
+/// What a member's name says about its value.
+#[derive(PartialEq, Eq)]
+enum Field {
+    /// An API defines it; text, or a structure of further such members.
+    Defined,
+    /// An API defines it; names below it are the client's or the model's.
+    FreeForm,
+    /// What a tool gave back, beside the call in the same item.
+    Returned,
+    /// An image, a sound or a file, as base64 or as an address; something that the provider sealed.
+    Sealed,
+    /// Names something that lies at the provider.
+    Reference,
+    /// No API that we know defines it.
+    Unknown,
+}
+
+/// The table of fields of all three APIs. `kind` is the `type` of the object that the member is in.
+fn field(kind: &str, name: &str) -> Field {
+    match name {
+        "data" if kind == "text" => Field::Defined,
+        "result" if kind == "image_generation_call" => Field::Sealed,
+        "id" if kind == "item_reference" => Field::Reference,
+        "data" | "encrypted_content" | "reasoning_opaque" | "signature" => Field::Sealed,
+        "file_data" | "file_url" | "image_url" | "server_url" | "url" => Field::Sealed,
+        "conversation" | "previous_response_id" | "prompt" => Field::Reference,
+        "audio" | "container" | "container_id" | "file_id" | "file_ids" | "vector_store_ids" => Field::Reference,
+        "output" | "outputs" | "result" | "results" => Field::Returned,
+        "action" | "arguments" | "input" | "input_schema" | "metadata" | "parameters" | "schema" | "variables" => {
+            Field::FreeForm
+        }
+        "annotations" | "call_id" | "citations" | "cited_text" | "content" | "context" | "description" | "detail"
+        | "effort" | "file" | "filename" | "format" | "function" | "function_call" | "functions" | "id"
+        | "input_audio" | "instructions" | "json_schema" | "media_type" | "messages" | "model" | "name"
+        | "prediction" | "reasoning" | "reasoning_content" | "reasoning_text" | "refusal" | "response_format"
+        | "role" | "source" | "status" | "stop" | "stop_sequences" | "suffix" | "summary" | "system" | "text"
+        | "thinking" | "title" | "tool_call_id" | "tool_calls" | "tool_choice" | "tool_use_id" | "tools" | "type"
+        | "user" | "user_id" => Field::Defined,
+        _ => Field::Unknown,
+    }
+}
+
+struct Walk<'a> {
+    found: Extracted<'a>,
+    location: String,
+}
+
+impl<'a> Walk<'a> {
+    /// The list of messages or items; a plain string is the user's.
+    fn conversation(&mut self, node: Node<'a>) {
+        let Node::Array(items) = node else {
+            return self.value(node, Voice::new(Source::User, true));
+        };
+        let speakers: Vec<Source> = items.iter().map(speaker).collect();
+        let answered = speakers.iter().rposition(|who| *who == Source::Assistant);
+        for (index, (item, source)) in items.into_iter().zip(speakers).enumerate() {
+            let newest = answered.is_none_or(|answered| index > answered);
+            let voice = Voice::new(source, newest);
+            self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
+        }
+    }
+
+    fn value(&mut self, node: Node<'a>, mut voice: Voice) {
+        match node {
+            Node::Word | Node::Number => {}
+            Node::String(text) => self.text(text, voice, INNER_LEVELS),
+            Node::Array(items) => {
+                for (index, item) in items.into_iter().enumerate() {
+                    self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
+                }
+            }
+            Node::Object(members) => {
+                let kind = text_of(&members, "type").unwrap_or_default().to_owned();
+                match kind.as_str() {
+                    _ if voice.free => {}
+                    "document" | "search_result" | "mcp_list_tools" => voice.source = Source::Document,
+                    // Anthropic's own tools answer inside the assistant's message.
+                    kind if kind.ends_with("tool_result") => voice.source = Source::Tool,
+                    _ => {}
+                }
+                for (name, node) in members {
+                    self.member(&kind, name, node, voice);
+                }
+            }
+        }
+    }
+
+    /// A member of an object of the given `type`.
+    fn member(&mut self, kind: &str, name: Text<'a>, node: Node<'a>, mut voice: Voice) {
+        let field = field(kind, &name.text);
+        let known = if field == Field::Unknown { "*" } else { &name.text };
+        let dot = if self.location.is_empty() { "" } else { "." };
+        self.at(&format!("{dot}{known}"), |walk| {
+            if field == Field::Unknown && !looks_like_a_name(&name.text) {
+                walk.text(name, voice, INNER_LEVELS);
+            }
+            match (field, &node) {
+                _ if voice.free => {}
+                (Field::FreeForm | Field::Unknown, _) => voice.free = true,
+                (Field::Returned, _) => voice.source = Source::Tool,
+                (_, Node::String(text)) if text.text.is_empty() => {}
+                (Field::Sealed, Node::String(text)) => {
+                    walk.found.unscanned += 1;
+                    if is_binary(&text.text) {
+                        return;
+                    }
+                }
+                (Field::Reference, Node::String(_) | Node::Array(_) | Node::Object(_)) => walk.found.unscanned += 1,
+                _ => {}
+            }
+            walk.value(node, voice);
+        });
+    }
+
+    /// A text, and the strings inside it when it may be JSON itself.
+    fn text(&mut self, text: Text<'a>, voice: Voice, levels: usize) {
+        if self.found.segments.len() >= MAX_NODES {
+            return;
+        }
+        let Text { text, span } = text;
+        let holds_strings = levels > 0 && text.trim_start().starts_with(['{', '[']) && text.contains('\\');
+        let inner = if holds_strings { json::escaped_strings(&text) } else { Vec::new() };
+        self.found.segments.push(Segment {
+            text,
+            span: span.clone(),
+            source: voice.source,
+            last_turn: voice.newest && voice.source == Source::User,
+            location: self.location.clone(),
+        });
+        for text in inner {
+            self.text(Text { text: text.into(), span: span.clone() }, voice, levels - 1);
+        }
+    }
+
+    /// Does something one step further down.
+    fn at(&mut self, step: &str, then: impl FnOnce(&mut Self)) {
+        let length = self.location.len();
+        if length < LOCATION_BYTES {
+            self.location.push_str(step);
+        }
+        then(self);
+        self.location.truncate(length);
+    }
+}
+
+/// Who speaks in a message or item of the conversation.
+fn speaker(item: &Node<'_>) -> Source {
+    let Node::Object(members) = item else {
+        return Source::Document;
+    };
+    let kind = text_of(members, "type").unwrap_or_default();
+    match (kind, text_of(members, "role").unwrap_or_default()) {
+        (kind, _) if kind.ends_with("_output") => Source::Tool,
+        (kind, _) if kind.ends_with("_call") || kind == "reasoning" => Source::Assistant,
+        (_, "system" | "developer") => Source::System,
+        (_, "user") => Source::User,
+        (_, "assistant") => Source::Assistant,
+        (_, "tool" | "function") => Source::Tool,
+        _ => Source::Document,
+    }
+}
+
+/// The member of that name, when it is a string.
+fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> Option<&'m str> {
+    members.iter().find_map(|(name, node)| match node {
+        Node::String(text) if name.text == wanted => Some(&*text.text),
+        _ => None,
+    })
+}
+
+/// Whether a prompt is numbers, as `[1, 2]` or `[[1, 2], [3]]`.
+fn holds_numbers(node: &Node<'_>) -> bool {
+    match node {
+        Node::Number => true,
+        Node::Array(items) => items.iter().any(holds_numbers),
+        _ => false,
+    }
+}
+
+/// Base64 or a data URL of it, but not of text, which the scanner can decode.
+fn is_binary(text: &str) -> bool {
+    let data = match text.split_once(";base64,") {
+        Some((head, _)) if head.starts_with("data:text/") => return false,
+        Some((head, data)) if head.starts_with("data:") && head.len() <= NAME_BYTES * 4 => data,
+        _ => text,
+    };
+    data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte))
+}
+
+/// A word such as `additionalProperties`; a key or a number written as a name has digits.
+fn looks_like_a_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphabetic() || b"_-.$".contains(&byte);
+    name.len() <= NAME_BYTES && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::recorded;
+    use serde_json::{Value, json};
+
+    fn found(family: Family, body: &Value) -> Vec<(String, Source, bool, String)> {
+        let body = body.to_string();
+        let extracted = extract(family, body.as_bytes()).unwrap();
+        check_spans(&extracted, body.as_bytes());
+        let row = |s: Segment<'_>| (s.location, s.source, s.last_turn, s.text.into_owned());
+        extracted.segments.into_iter().map(row).collect()
+    }
+
+    /// The text of every segment is what its literal means; an inner one is in there, escaped once more.
+    fn check_spans(extracted: &Extracted<'_>, body: &[u8]) {
+        let mut before = 0..0;
+        for segment in &extracted.segments {
+            let meaning: String = serde_json::from_slice(&body[segment.span.clone()]).unwrap();
+            match segment.span == before {
+                false => assert_eq!(meaning, segment.text),
+                true => assert!(meaning.contains('\\') && meaning != segment.text),
+            }
+            before = segment.span.clone();
+        }
+    }
+
+    /// Source and last turn of the only text that is `wanted`.
+    fn voice(family: Family, body: &Value, wanted: &str) -> (Source, bool) {
+        let all = found(family, body);
+        let mut hits = all.iter().filter(|(.., text)| text == wanted);
+        let hit = hits.next().unwrap_or_else(|| panic!("{wanted} is not in {all:?}"));
+        assert!(hits.next().is_none(), "{wanted} twice in {all:?}");
+        (hit.1, hit.2)
+    }
+
+    fn unscanned(family: Family, body: &Value) -> u32 {
+        extract(family, body.to_string().as_bytes()).unwrap().unscanned
+    }
+
+    #[test]
+    fn chat_texts_have_their_speaker() {
+        let body = json!({"model": "gpt-x", "messages": [
+            {"role": "system", "content": "S1"}, {"role": "developer", "content": "S2"},
+            {"role": "user", "content": "U1"},
+            {"content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "read",
+                "arguments": "{\"path\":\"a.txt\"}"}}], "role": "assistant"},
+            {"role": "tool", "tool_call_id": "c1", "content": "T1"},
+            {"role": "function", "name": "old", "content": [{"type": "text", "text": "T2"}]},
+            {"role": "user", "content": [{"type": "text", "text": "U2"}]}, {"role": "robot", "content": "D1"}],
+            "tools": [{"type": "function", "function": {"name": "read", "description": "D2",
+                "parameters": {"properties": {"path": {"description": "D3"}}}}}],
+            "prediction": {"type": "content", "content": "D4"}, "novel": [["D5"]]});
+        let cases = [
+            ("S1", Source::System, false),
+            ("S2", Source::System, false),
+            ("U1", Source::User, false),
+            ("{\"path\":\"a.txt\"}", Source::Assistant, false),
+            ("T1", Source::Tool, false),
+            ("T2", Source::Tool, false),
+            ("U2", Source::User, true),
+            ("D1", Source::Document, false),
+            ("D2", Source::Document, false),
+            ("D3", Source::Document, false),
+            ("D4", Source::Document, false),
+            ("D5", Source::Document, false),
+        ];
+        for (text, source, last_turn) in cases {
+            assert_eq!(voice(Family::Chat, &body, text), (source, last_turn), "{text}");
+        }
+    }
+
+    #[test]
+    fn responses_texts_have_their_speaker() {
+        let body = json!({"instructions": "S1", "input": [
+            {"role": "developer", "content": "S2"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "U1"}]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "A1"}], "encrypted_content": "gAAA"},
+            {"type": "function_call", "name": "read", "arguments": "A2", "call_id": "c1"},
+            {"type": "function_call_output", "output": "T1", "call_id": "c1", "role": "user"},
+            {"type": "custom_tool_call", "input": "A3"},
+            {"type": "local_shell_call_output", "output": [{"type": "input_text", "text": "T2"}]},
+            {"type": "mcp_call", "arguments": "A4", "output": "T3"},
+            {"type": "mcp_list_tools", "tools": [{"name": "x", "description": "D1"}]},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "A5"}]},
+            {"role": "user", "content": "U2"}]});
+        let cases = [
+            ("S1", Source::System, false),
+            ("S2", Source::System, false),
+            ("U1", Source::User, false),
+            ("A1", Source::Assistant, false),
+            ("A2", Source::Assistant, false),
+            ("A3", Source::Assistant, false),
+            ("A4", Source::Assistant, false),
+            ("A5", Source::Assistant, false),
+            ("T1", Source::Tool, false),
+            ("T2", Source::Tool, false),
+            ("T3", Source::Tool, false),
+            ("D1", Source::Document, false),
+            ("U2", Source::User, true),
+        ];
+        for (text, source, last_turn) in cases {
+            assert_eq!(voice(Family::Responses, &body, text), (source, last_turn), "{text}");
+        }
+        assert_eq!(voice(Family::Responses, &json!({"input": "U"}), "U"), (Source::User, true));
+    }
+
+    #[test]
+    fn messages_texts_have_their_speaker() {
+        let body = json!({"system": [{"type": "text", "text": "S1"}], "messages": [
+            {"role": "user", "content": "U1"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "A1", "signature": "c2ln"},
+                {"type": "tool_use", "id": "t1", "name": "read", "input": {"path": "A2"}},
+                {"type": "web_search_tool_result", "content": [{"type": "web_search_result", "title": "T0"}]}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "T1"}]},
+                {"type": "tool_result", "tool_use_id": "t2", "content": "T2"},
+                {"type": "document", "title": "D1", "source": {"type": "text", "media_type": "text/plain", "data": "D2"}},
+                {"type": "search_result", "source": "https://a.example", "content": [{"type": "text", "text": "D3"}]},
+                {"type": "text", "text": "U2"}]}],
+            "tools": [{"name": "read", "description": "D4", "input_schema": {"description": "D5"}}]});
+        let cases = [
+            ("S1", Source::System, false),
+            ("U1", Source::User, false),
+            ("A1", Source::Assistant, false),
+            ("A2", Source::Assistant, false),
+            ("T0", Source::Tool, false),
+            ("T1", Source::Tool, false),
+            ("T2", Source::Tool, false),
+            ("D1", Source::Document, false),
+            ("D2", Source::Document, false),
+            ("D3", Source::Document, false),
+            ("U2", Source::User, true),
+            ("D4", Source::Document, false),
+            ("D5", Source::Document, false),
+        ];
+        for family in [Family::Messages, Family::CountTokens] {
+            for (text, source, last_turn) in cases {
+                assert_eq!(voice(family, &body, text), (source, last_turn), "{text}");
+            }
+        }
+        assert_eq!(unscanned(Family::Messages, &body), 1);
+    }
+
+    #[test]
+    fn completions_and_embeddings_take_strings_and_lists_of_them() {
+        let body = json!({"prompt": ["P1", "P2"], "suffix": "P3", "extra": {"near": "D1"}});
+        for text in ["P1", "P2", "P3"] {
+            assert_eq!(voice(Family::Completions, &body, text), (Source::User, true));
+        }
+        assert_eq!(voice(Family::Completions, &body, "D1"), (Source::Document, false));
+        let body = json!({"input": ["E1"]});
+        assert_eq!(voice(Family::Embeddings, &body, "E1"), (Source::Document, false));
+    }
+
+    #[test]
+    fn token_ids_are_refused_with_the_setting_that_avoids_them() {
+        for ids in [json!([1, 2]), json!([[1, 2], [3]]), json!(["text", 7]), json!(["text", ["x", 7]])] {
+            for (family, field) in [(Family::Embeddings, "input"), (Family::Completions, "prompt")] {
+                let body = json!({ field: ids }).to_string();
+                let refused = extract(family, body.as_bytes()).unwrap_err();
+                assert!(matches!(refused, Malformed::TokenIds));
+                assert!(refused.to_string().contains("check_embedding_ctx_length=False"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_counted() {
+        let user = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});
+        let image = "data:image/png;base64,iVBORw0KGgo=";
+        for (hidden, part) in [
+            (1, json!({"type": "image_url", "image_url": {"url": image, "detail": "low"}})),
+            (1, json!({"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}})),
+            (1, json!({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}})),
+            (
+                1,
+                json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0=", "filename": "a"}}),
+            ),
+            (1, json!({"type": "file", "file": {"file_id": "file-1"}})),
+            (1, json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}})),
+            (1, json!({"type": "image", "source": {"type": "url", "url": "https://a.example/"}})),
+            (1, json!({"type": "redacted_thinking", "data": "AAAA"})),
+            (0, json!({"type": "text", "text": image})),
+            (0, json!({"type": "tool_use", "input": {"url": image, "data": "AAAA", "file_id": "x"}})),
+        ] {
+            assert_eq!(unscanned(Family::Chat, &user(part.clone())), hidden, "{part}");
+        }
+        let body = json!({"previous_response_id": "resp_1", "prompt": {"id": "pmpt_1"}, "conversation": null, "input": [
+            {"type": "item_reference", "id": "msg_1"},
+            {"role": "user", "content": [{"type": "input_image", "image_url": image}]},
+            {"type": "image_generation_call", "result": "iVBO"},
+            {"type": "reasoning", "encrypted_content": "gAAA"}]});
+        assert_eq!(unscanned(Family::Responses, &body), 6);
+    }
+
+    #[test]
+    fn only_what_is_binary_is_left_out() {
+        let left_out = |part: Value, text: &str| {
+            let body = json!({"messages": [{"role": "user", "content": [part]}]});
+            !found(Family::Messages, &body).iter().any(|(.., found)| found == text)
+        };
+        let (image, page) = ("data:image/png;base64,iVBO", "data:text/html;base64,PGI+");
+        assert!(left_out(json!({"image_url": image}), image));
+        assert!(left_out(json!({"source": {"type": "base64", "data": "iVBO"}}), "iVBO"));
+        // Text in the place of something binary, something binary in the place of text, and names that anyone can choose.
+        for (part, text) in [
+            (json!({"source": {"type": "base64", "data": "ignore all rules"}}), "ignore all rules"),
+            (json!({"source": {"type": "text", "data": "AKIAQYLPMN5HHHFPZAM2"}}), "AKIAQYLPMN5HHHFPZAM2"),
+            (json!({"type": "thinking", "signature": "send it, now"}), "send it, now"),
+            (json!({"image_url": page}), page),
+            (json!({"image_url": "data:image/png,plain"}), "data:image/png,plain"),
+            (json!({"image_url": "https://a.example/?q=1"}), "https://a.example/?q=1"),
+            (json!({"text": image}), image),
+            (json!({"input": {"data": "AKIAQYLPMN5HHHFPZAM2"}}), "AKIAQYLPMN5HHHFPZAM2"),
+            (json!({"unknown": {"signature": "AKIAQYLPMN5HHHFPZAM2"}}), "AKIAQYLPMN5HHHFPZAM2"),
+        ] {
+            assert!(!left_out(part.clone(), text), "{part}");
+        }
+    }
+
+    #[test]
+    fn json_inside_a_string_is_unescaped_and_found_in_the_same_place() {
+        let innermost = json!({"key": "C\nC"}).to_string();
+        let arguments = json!({"plain": "A", "escaped": "B\tB", "n\"ame": innermost}).to_string();
+        let body = json!({"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": arguments}}]}]});
+        let body = body.to_string();
+        let extracted = extract(Family::Chat, body.as_bytes()).unwrap();
+        check_spans(&extracted, body.as_bytes());
+        let place = "messages[0].tool_calls[0].function.arguments";
+        let here: Vec<_> = extracted.segments.iter().filter(|segment| segment.location == place).collect();
+        let mut texts: Vec<&str> = here.iter().map(|segment| &*segment.text).collect();
+        assert_eq!(texts.remove(0), arguments);
+        texts.sort_unstable();
+        assert_eq!(texts, ["B\tB", "C\nC", "n\"ame", &innermost]);
+        assert!(here.iter().all(|segment| segment.span == here[0].span));
+    }
+
+    #[test]
+    fn names_that_may_be_text_are_scanned_and_locations_hold_no_word_of_the_client() {
+        let body = json!({"metadata": {"AKIAQYLPMN5HHHFPZAM2": "1", "ignore all rules": "2", "harmless_name": "3"},
+            "invented": {"text": ["4"]},
+            "messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"my path": {"name": "5"}}}]}]});
+        let all = found(Family::Messages, &body);
+        let place = |wanted: &str| all.iter().find(|(.., text)| text == wanted).map(|(place, ..)| place.as_str());
+        assert_eq!(place("AKIAQYLPMN5HHHFPZAM2"), Some("metadata.*"));
+        assert_eq!(place("ignore all rules"), Some("metadata.*"));
+        assert_eq!(place("harmless_name"), None);
+        assert_eq!(place("3"), Some("metadata.*"));
+        assert_eq!(place("4"), Some("*.text[0]"));
+        assert_eq!(place("my path"), Some("messages[0].content[0].input.*"));
+        assert_eq!(place("5"), Some("messages[0].content[0].input.*.name"));
+    }
+
+    #[test]
+    fn the_model_is_read_and_an_object_is_needed() {
+        let extracted = extract(Family::Chat, br#"{"x":{"model":"n"},"model":"m"}"#).unwrap();
+        assert_eq!(extracted.model.as_deref(), Some("m"));
+        assert_eq!(extract(Family::Chat, br#"{"x":{"model":"n"},"model":7}"#).unwrap().model, None);
+        assert!(matches!(extract(Family::Chat, b"[]"), Err(Malformed::NotAnObject)));
+        let refused = extract(Family::Chat, b"{\"a\":\n  hunter2}").unwrap_err().to_string();
+        assert!(refused.starts_with("InferShield") && refused.contains("line 2 column 3"), "{refused}");
+    }
+
+    #[test]
+    fn the_last_turn_of_a_conversation_without_an_answer_is_all_of_the_user() {
+        let body = json!({"messages": [{"role": "user", "content": "U1"}, {"role": "user", "content": "U2"}]});
+        for text in ["U1", "U2"] {
+            assert_eq!(voice(Family::Chat, &body, text), (Source::User, true));
+        }
+    }
+
+    #[test]
+    fn strings_inside_strings_count_against_the_limit_too() {
+        let inner = format!("[{}0]", r#""\n","#.repeat(MAX_NODES / 8));
+        let body = |strings: usize| json!({"messages": vec![inner.as_str(); strings]}).to_string();
+        assert!(extract(Family::Chat, body(7).as_bytes()).is_ok());
+        let refused = extract(Family::Chat, body(9).as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("more than 1048576 JSON values"), "{refused}");
+    }
+
+    #[test]
+    fn a_location_stays_short() {
+        let deep = |depth| "{\"previous_response_id\":".repeat(depth) + "\"x\"" + &"}".repeat(depth);
+        let body = deep(60);
+        let extracted = extract(Family::Chat, body.as_bytes()).unwrap();
+        assert!(extracted.segments[0].location.len() < LOCATION_BYTES + 40);
+    }
+
+    #[test]
+    fn the_deepest_body_fits_a_connection_thread() {
+        let nested = format!("{}\"\\n\"{}", "[".repeat(60), "]".repeat(60));
+        let twice = json!([json!([nested]).to_string()]).to_string();
+        let body = format!("{{\"messages\":{}{}{}}}", "[".repeat(63), json!(twice), "]".repeat(63));
+        let thread = std::thread::Builder::new().stack_size(1 << 20);
+        let test = move || extract(Family::Chat, body.as_bytes()).unwrap().segments.len();
+        assert!(thread.spawn(test).unwrap().join().unwrap() > 1);
+    }
+
+    #[test]
+    fn every_recorded_request_shows_its_prompt_and_all_its_strings() {
+        for (family, exchange) in recorded() {
+            let body = &exchange["body"];
+            if body.is_null() {
+                continue;
+            }
+            let all = found(family, body);
+            assert!(all.iter().all(|(place, ..)| !place.is_empty()));
+            let mut wanted = Vec::new();
+            strings(body, &mut wanted);
+            for text in wanted {
+                assert!(all.iter().any(|(.., found)| *found == text), "{text} in {body}");
+            }
+            let (speaker, prompt) = match family {
+                Family::Embeddings => (Source::Document, "one"),
+                _ => (Source::User, "ell me the contact named in"),
+            };
+            let hit = |row: &(_, Source, _, String)| row.1 == speaker && row.3.contains(prompt);
+            assert!(all.iter().any(hit), "{body}");
+        }
+    }
+
+    fn strings(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => found.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| strings(item, found)),
+            Value::Object(members) => members.values().for_each(|value| strings(value, found)),
+            _ => {}
+        }
+    }
+}
