@@ -4,6 +4,7 @@
 //! `cli → proxy → {server, session, api, detect, audit} → {flow, store} → {upstream, keys} → {secret, home, config}`.
 
 pub mod api;
+pub mod audit;
 pub mod config;
 pub mod detect;
 pub mod flow;

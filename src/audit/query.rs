@@ -1,0 +1,104 @@
+//! Finds lines in the log. Shows what stands there: whether it is true is for `verify` to say.
+//! Must never write, and never stop at a line that cannot be read.
+
+use super::calendar::moment;
+use super::event::{Finding, Line};
+use super::tail;
+use super::{DIR, Result};
+use crate::home::Home;
+
+/// Which lines are wanted; the default wants all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// From this moment on; [`super::parse_since`] makes it.
+    pub since: Option<String>,
+    /// Of this user.
+    pub user: Option<String>,
+    /// Stopped by policy only.
+    pub blocked: bool,
+    /// Of this request.
+    pub request_id: Option<String>,
+    /// With a finding of this reference.
+    pub reference: Option<String>,
+}
+
+/// How a search went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Lines that were wanted and handed over.
+    pub shown: u64,
+    /// Lines that are not lines of the log: advise `infershield audit verify` when there are any.
+    pub unreadable: u64,
+}
+
+/// Hands every wanted line, the oldest first, to `each`: parsed, and as it stands in the file (no newline).
+/// An error of `each` ends the search and is handed on. A home without a log has no lines.
+pub fn query(home: &Home, filter: &Filter, each: &mut dyn FnMut(&Line, &str) -> Result<()>) -> Result<Summary> {
+    let mut summary = Summary::default();
+    if !home.path(DIR).is_dir() {
+        return Ok(summary);
+    }
+    // No line stands in a file of an earlier month than its own.
+    let month = filter.since.as_deref().and_then(|since| since.get(..7)).unwrap_or_default();
+    tail::lines(home, month, 0, &mut |_, text| {
+        if tail::is_fragment(text) {
+            // A line that is being written, or that a killed writer left.
+            return Ok(true);
+        }
+        let text = String::from_utf8_lossy(text.trim_ascii_end());
+        match serde_json::from_str(&text) {
+            Ok(line) if filter.wants(&line) => {
+                summary.shown += 1;
+                each(&line, &text)?;
+            }
+            Ok(_) => {}
+            Err(_) => summary.unreadable += 1,
+        }
+        Ok(true)
+    })?;
+    Ok(summary)
+}
+
+impl Filter {
+    fn wants(&self, line: &Line) -> bool {
+        let event = &line.event;
+        let since = self.since.as_deref().unwrap_or_default();
+        moment(line.timestamp).as_str() >= since
+            && (self.user.is_none() || self.user == event.user_id)
+            && (!self.blocked || event.blocked)
+            && (self.request_id.is_none() || self.request_id == event.request_id)
+            && self
+                .reference
+                .as_ref()
+                .is_none_or(|wanted| event.findings.iter().any(|finding| finding.reference == *wanted))
+    }
+}
+
+impl Line {
+    /// One line for a person at a terminal: the [`Line::cells`]. Nothing in it can steer the terminal.
+    pub fn summary(&self) -> String {
+        let mut text = self.cells().join(" ");
+        text.retain(|c| !c.is_control());
+        text
+    }
+
+    /// What a person wants to see: number, time, who, to whom, what, which model, how it ended, status, score, and what was
+    /// done about each finding, with its rule and reference.
+    pub(super) fn cells(&self) -> [String; 10] {
+        let event = &self.event;
+        let or_dash = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
+        let finding = |Finding { action, rule, reference, .. }: &Finding| format!("{action}:{rule}({reference})");
+        [
+            self.seq.to_string(),
+            moment(self.timestamp),
+            or_dash(&event.user_id),
+            or_dash(&event.provider),
+            event.action.clone(),
+            or_dash(&event.model),
+            event.outcome.to_string(),
+            event.status.to_string(),
+            event.risk_score.to_string(),
+            event.findings.iter().map(finding).collect::<Vec<String>>().join(" "),
+        ]
+    }
+}

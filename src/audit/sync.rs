@@ -1,0 +1,154 @@
+//! What happens beside the appends: bringing lines to the disk, the reserve for a full disk, and counting refusals.
+//! Must never report as synced what the disk did not confirm, and never go on after the disk failed.
+
+use super::append::{Audit, Writer};
+use super::chain::Point;
+use super::event::Event;
+use super::tail::{self, NOT_NEXT, place};
+use super::verify::Anchor;
+use super::{DIR, Result, failed};
+use crate::home::step;
+use crate::secret;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often the log is brought to the disk: the most that a power cut can take from it.
+const SYNC_EVERY: Duration = Duration::from_millis(200);
+/// Name of the file that holds room for the lines of requests in flight.
+const RESERVE: &str = "reserve";
+/// Its size: the lines of some two thousand requests.
+const RESERVE_BYTES: u64 = 1 << 20;
+/// The reserve is written in pieces of this many random bytes: a disk that compresses would keep no room for zeros.
+const PIECE_BYTES: usize = 4096;
+/// Refusals before authentication get at most one line in this time, so that a stranger cannot fill the disk.
+const REFUSAL_EVERY: Duration = Duration::from_secs(1);
+
+/// Refusals before authentication that have no line yet.
+#[derive(Default)]
+pub(super) struct Refusals {
+    waiting: Option<Event>,
+    written: Option<Instant>,
+}
+
+impl Audit {
+    /// Starts the thread that syncs every 200 ms, for as long as the process lives.
+    pub fn start_sync(self: &Arc<Self>) -> Result<()> {
+        let log = Arc::clone(self);
+        let thread = thread::Builder::new().name("audit sync".to_owned());
+        let started = thread.spawn(move || log.keep_synced());
+        started.map(drop).map_err(failed("start", "the sync thread"))
+    }
+
+    fn keep_synced(&self) {
+        loop {
+            thread::sleep(SYNC_EVERY);
+            // A failure of the disk is remembered; any other meets the next append too, and that one is told.
+            let _ = self.sync();
+            let _ = self.write_refusals();
+            let _ = self.writer().map(|writer| writer.keep_reserve());
+        }
+    }
+
+    /// Brings all lines to the disk. Commands call it before they exit. After a failure of the disk the log takes no more lines.
+    pub fn sync(&self) -> Result<()> {
+        // What is captured here is synced without the lock, so that nobody waits for the disk.
+        let head = self.writer()?.head()?;
+        if head.at == head.synced {
+            return Ok(());
+        }
+        self.sync_month(&head.at)?;
+        step();
+        let head_file = {
+            let writer = self.writer()?;
+            let mut now = writer.head()?;
+            if now.synced.seq < head.at.seq {
+                now.synced = head.at;
+            }
+            writer.write_head(&now)?
+        };
+        step();
+        self.judge_sync(head_file.sync_data())
+    }
+
+    /// Brings the month file in which a point lies, and its name in the folder, to the disk.
+    pub(super) fn sync_month(&self, at: &Point) -> Result<()> {
+        let month = tail::open(&self.home, &at.file)?;
+        let month = month.ok_or_else(|| at.broken(&at.file, NOT_NEXT))?;
+        let folder = File::open(self.home.path(DIR)).map_err(failed("open", DIR))?;
+        self.judge_sync(month.sync_data())?;
+        self.judge_sync(folder.sync_all())
+    }
+
+    fn judge_sync(&self, synced: io::Result<()>) -> Result<()> {
+        if synced.is_err() {
+            // What the disk refused once, the system may forget: trying again would prove nothing.
+            self.failed.store(true, Ordering::SeqCst);
+        }
+        synced.map_err(failed("sync", DIR))
+    }
+
+    /// The newest line, once it is on the disk, for somebody to keep elsewhere.
+    pub fn anchor(&self) -> Result<Anchor> {
+        self.sync()?;
+        let Point { seq, mac, .. } = self.writer()?.head()?.synced;
+        Ok(Anchor { seq, mac })
+    }
+
+    /// Counts a refusal before authentication, and writes a line for it unless there was one within the last second;
+    /// what is left over goes into the next line, with its number in `count`. A kill loses the last second's at most.
+    pub fn append_refusal(&self, event: Event) -> Result<()> {
+        {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = refusals.waiting.as_ref().map_or(0, |event| event.count);
+            refusals.waiting = Some(Event { count: before.saturating_add(1), ..event });
+        }
+        self.write_refusals()
+    }
+
+    fn write_refusals(&self) -> Result<()> {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.written.is_some_and(|at| at.elapsed() < REFUSAL_EVERY) {
+            return Ok(());
+        }
+        if let Some(event) = refusals.waiting.take() {
+            refusals.written = Some(Instant::now());
+            self.append(&event)?;
+        }
+        Ok(())
+    }
+
+    /// False when the disk is full: new requests must be answered with 503, those in flight still get their lines.
+    pub fn accepting(&self) -> bool {
+        let reserve = fs::symlink_metadata(self.home.path(&place(RESERVE)));
+        reserve.is_ok_and(|meta| meta.len() == RESERVE_BYTES)
+    }
+}
+
+impl Writer<'_> {
+    /// Makes the reserve unless it is there. New requests are accepted only while it is.
+    pub(super) fn keep_reserve(&self) {
+        if !self.log.accepting() && self.make_reserve().is_err() {
+            self.give_reserve_up();
+        }
+    }
+
+    /// Gives the reserve's room to the lines of requests in flight.
+    pub(super) fn give_reserve_up(&self) {
+        let _ = fs::remove_file(self.log.home.path(&place(RESERVE)));
+    }
+
+    fn make_reserve(&self) -> io::Result<()> {
+        let file = self.log.home.open_or_create(&place(RESERVE));
+        let mut file = file.map_err(io::Error::other)?;
+        file.set_len(0)?;
+        for _ in 0..RESERVE_BYTES / PIECE_BYTES as u64 {
+            let piece: [u8; PIECE_BYTES] = secret::random().map_err(io::Error::other)?;
+            file.write_all(&piece)?;
+        }
+        file.sync_all()
+    }
+}
