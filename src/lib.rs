@@ -12,5 +12,6 @@ pub mod home;
 pub mod keys;
 pub mod origin;
 pub mod secret;
+pub mod server;
 pub mod store;
 pub mod upstream;

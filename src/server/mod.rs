@@ -1,0 +1,228 @@
+//! The front door: accepts connections, reads strict HTTP/1.1 requests (RFC 9112) and writes replies, under limits and deadlines.
+//! Must never know a provider or a policy, trust a length or a name that a client sends, or stop accepting.
+
+mod body;
+mod connection;
+mod exchange;
+mod head;
+
+pub use exchange::{Exchange, Writer};
+pub use head::Head;
+
+use connection::Connection;
+use http::header::{self, HeaderMap, HeaderValue};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Connections at once, whatever the descriptors allow: twice the number of streams that were measured.
+const MAX_CONNECTIONS: usize = 2_048;
+/// Connections at once, however few the descriptors are: one tool opens about this many.
+const MIN_CONNECTIONS: usize = 8;
+/// Connections above the cap that are being told so; any more are closed without a word.
+const MAX_TURNED_AWAY: usize = 16;
+/// Pause after a failed accept: out of descriptors, trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Stack of a connection's thread, in bytes: regex and serde run on it; only touched pages cost memory.
+const STACK_BYTES: usize = 1 << 20;
+
+/// What one request and one connection may cost. The default is what the product uses; tests take shorter times.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections served at once; one more gets a 503.
+    pub connections: usize,
+    /// From the first byte of a head to its end, 408 beyond.
+    pub head_time: Duration,
+    /// Silence before and between requests; then the connection ends without a reply.
+    pub idle_time: Duration,
+    /// Bytes of a body on any route, 413 beyond. [`Exchange::read_body`] may ask for less.
+    pub body_bytes: u64,
+    /// Silence inside a body, 408 beyond.
+    pub body_read_time: Duration,
+    /// A whole body, 408 beyond.
+    pub body_time: Duration,
+    /// One write of the handler, or one 64 KiB piece of a longer one; then the connection is cut.
+    pub write_time: Duration,
+    /// How long bytes that nobody wants are read after the last reply, so that the client sees the reply.
+    pub linger_time: Duration,
+    /// How many bytes are read in that time.
+    pub linger_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let files = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        Self {
+            connections: connections(&files),
+            // No honest client needs a tenth of it.
+            head_time: Duration::from_secs(10),
+            // As long as common clients keep a connection for reuse.
+            idle_time: Duration::from_secs(60),
+            // The largest that the known providers take.
+            body_bytes: 32 << 20,
+            // A packet that is lost several times over comes again within it.
+            body_read_time: Duration::from_secs(10),
+            // The largest body at 280 KiB a second.
+            body_time: Duration::from_secs(120),
+            // Who takes less than 2 KiB a second is not reading.
+            write_time: Duration::from_secs(30),
+            // A client that ends its request in this time or in this size sees its refusal.
+            linger_time: Duration::from_secs(2),
+            linger_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What the server asks of its user. A panic in `handle` or `refuse` ends that connection only.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request with one reply. Returning without one closes the connection.
+    fn handle(&self, exchange: &mut Exchange);
+
+    /// Answers a request that the server refuses by itself; the connection closes after it. Of the head there is only the path, empty
+    /// unless it came whole and is allowed. The default reply is a plain JSON object.
+    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if *refusal == Refusal::BUSY {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        let body = serde_json::json!({ "error": refusal.reason }).to_string();
+        // An error here means that the client is gone or does not read: nobody is left to be told.
+        let _ = exchange.respond(refusal.status, &headers, body.as_bytes());
+    }
+
+    /// Told, on the accepting thread, when a connection could not be accepted or served. The server goes on by itself.
+    fn trouble(&self, _error: &io::Error) {}
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status that says so.
+    pub status: u16,
+    /// A word for programs.
+    pub code: &'static str,
+    /// What is wrong with the request, for people.
+    pub reason: &'static str,
+}
+
+impl Refusal {
+    /// More connections than [`Limits::connections`].
+    pub const BUSY: Self = Self::new(503, "unavailable", "too many connections at once; try again");
+    /// The client left before its request was complete: nobody will read the reply.
+    pub const CLIENT_LEFT: Self = Self::malformed("the client left before its request was complete");
+    const TOO_SLOW: Self = Self::new(408, "timeout", "the request took too long; try again");
+    const NO_LENGTH: Self = Self::new(411, "length_required", "no body length; send Content-Length or chunks");
+    const BODY_TOO_LARGE: Self = Self::new(413, "too_large", "the request body is too large; send less");
+    const EXPECTATION: Self = Self::new(417, "expectation", "an Expect other than 100-continue; leave it out");
+    const UPGRADE: Self = Self::new(426, "no_websocket", "no other protocol is spoken here; use plain HTTP/1.1");
+    const HEAD_TOO_LARGE: Self = Self::new(431, "head_too_large", "the request head is too large; send fewer headers");
+    const VERSION: Self = Self::new(505, "http_version", "only HTTP/1.1 and HTTP/1.0 are spoken here");
+
+    /// Not a request that RFC 9112 and our stricter rules allow; which rule.
+    const fn malformed(rule: &'static str) -> Self {
+        Self::new(400, "bad_request", rule)
+    }
+
+    const fn new(status: u16, code: &'static str, reason: &'static str) -> Self {
+        Self { status, code, reason }
+    }
+}
+
+/// A bound port. Nothing is accepted before [`Server::run`].
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+}
+
+impl Server {
+    /// Takes the port; port 0 takes a free one.
+    pub fn bind(addr: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(addr)?, limits })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts and serves as long as the process lives: a thread for each connection, and no error ends it.
+    pub fn run<H: Handler>(&self, handler: &Arc<H>) -> ! {
+        // Each connection holds a clone of one of these, which it gives back also when its thread panics: so they count.
+        let (served, turned_away) = (Arc::new(()), Arc::new(()));
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    handler.trouble(&error);
+                    thread::sleep(ACCEPT_PAUSE);
+                    continue;
+                }
+            };
+            let full = Arc::strong_count(&served) > self.limits.connections;
+            if full && Arc::strong_count(&turned_away) > MAX_TURNED_AWAY {
+                continue;
+            }
+            let place = Arc::clone(if full { &turned_away } else { &served });
+            let (handler_here, limits) = (Arc::clone(handler), self.limits.clone());
+            let thread = thread::Builder::new().stack_size(STACK_BYTES);
+            let spawned = thread.spawn(move || {
+                let _place = place;
+                // An error here means that the client is gone or does not read: nobody is left to be told.
+                let _ = serve(&*handler_here, limits, stream, full);
+            });
+            if let Err(error) = spawned {
+                handler.trouble(&error);
+            }
+        }
+    }
+}
+
+/// Request after request, in order, until one side ends it; one refusal when all places are taken.
+fn serve(handler: &impl Handler, limits: Limits, stream: TcpStream, full: bool) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut connection = Connection::new(stream, limits);
+    loop {
+        let read = if full { Err(Refusal::BUSY) } else { head::read(&mut connection) };
+        let (head, refusal) = match read {
+            Ok(Some(head)) => (head, None),
+            Ok(None) => return Ok(()),
+            Err(refusal) => (head::refused(connection.unused()), Some(refusal)),
+        };
+        let mut exchange = Exchange { head, connection, replied: false, done: false, keep_alive: false };
+        match refusal {
+            Some(refusal) => handler.refuse(&refusal, &mut exchange),
+            None => handler.handle(&mut exchange),
+        }
+        connection = exchange.connection;
+        if !(exchange.done && exchange.keep_alive) {
+            return connection.linger();
+        }
+    }
+}
+
+/// A third of the descriptors that this process may have, after a reserve of 64 for files: client, provider, and one to spare each. std
+/// cannot ask the system, so Linux's table of limits is read; 1,024 is the usual default.
+fn connections(table: &str) -> usize {
+    let line = table.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    let soft: usize = soft.and_then(|soft| soft.parse().ok()).unwrap_or(1_024);
+    (soft.saturating_sub(64) / 3).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_a_third_of_the_descriptors_within_fixed_bounds() {
+        let table = |soft: &str| format!("Limit  Soft Limit\nMax open files   {soft}   4096   files\n");
+        assert_eq!(connections(&table("1024")), 320);
+        assert_eq!(connections(&table("64")), MIN_CONNECTIONS);
+        assert_eq!(connections(&table("1048576")), MAX_CONNECTIONS);
+        assert_eq!(connections(&table("unlimited")), 320);
+        assert_eq!(connections(""), 320);
+    }
+}
