@@ -13,5 +13,6 @@ pub mod keys;
 pub mod origin;
 pub mod secret;
 pub mod server;
+pub mod session;
 pub mod store;
 pub mod upstream;
