@@ -1,2 +1,7 @@
 //! Arguments in, exit code out; nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    infershield::cli::run(std::env::args_os().skip(1))
+}

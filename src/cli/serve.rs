@@ -1,0 +1,128 @@
+//! `serve`: put the proxy together, say where it listens, run it.
+
+use super::args::Args;
+use super::context::Context;
+use super::terminal::{note, print as say};
+use super::{Done, Exit, Failure, key, repeated};
+use crate::audit::Event;
+use crate::config::Settings;
+use crate::detect::{Policy, Scanner};
+use crate::proxy::{Proxy, server_limits};
+use crate::secret::sha256_hex;
+use crate::server::Server;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+
+/// Characters of the policy's hash that stand in the audit log.
+const POLICY_NAME_CHARS: usize = 8;
+/// State of a listening socket in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
+
+pub(super) fn serve(args: &Args) -> Done {
+    let mut flags = Vec::new();
+    if let Some(address) = args.value("listen") {
+        flags.push(("listen", address.to_owned(), "--listen"));
+    }
+    if args.has("monitor") {
+        flags.push(("mode", "monitor".to_owned(), "--monitor"));
+    }
+    let context = Context::open(&flags)?;
+    let address = address(&context.config.settings.listen)?;
+    if !address.ip().is_loopback() {
+        if !args.has("insecure-plain-http") {
+            return Err(Failure::usage(format_args!(
+                "{address} can be reached from other machines and this is plain HTTP; listen on 127.0.0.1, \
+                 or say --insecure-plain-http"
+            )));
+        }
+        note("warning: keys and prompts travel unencrypted to this address (--insecure-plain-http)");
+    }
+    let proxy = Arc::new(proxy(&context, args)?);
+    let limits = server_limits(&context.config.settings.limits);
+    let server = Server::bind(address, limits).map_err(|error| cannot_listen(address, &error))?;
+    let listening = server.addr().map_err(|error| cannot_listen(address, &error))?;
+    let user = &context.config.settings.default_user;
+    if context.store.keys(user)?.is_empty() {
+        key::named(&context, user, "default")?;
+        note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
+    }
+    let mut event = Event::new("serve.start");
+    event.user_id = Some(user.clone());
+    event.policy = Some(proxy.policy_name.clone());
+    context.record(&event)?;
+    context.audit.start_sync()?;
+    say(format_args!("infershield listening on http://{listening}"))?;
+    server.run(&proxy)
+}
+
+fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
+    let settings = context.config.settings.clone();
+    let policy = policy(&settings)?;
+    // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
+    context.keys.fingerprint()?;
+    let text = serde_json::to_string(&policy).unwrap_or_default();
+    let hash = sha256_hex(text.as_bytes());
+    let mode = if settings.mode == crate::config::Mode::Monitor { "monitor" } else { "enforce" };
+    Ok(Proxy {
+        policy_name: format!("{mode}:{}", hash.get(..POLICY_NAME_CHARS).unwrap_or_default()),
+        store: Arc::clone(&context.store),
+        session: context.session()?,
+        audit: Arc::clone(&context.audit),
+        scanner: Scanner::builtin().map_err(Failure::usage)?,
+        policy,
+        keys: Arc::clone(&context.keys),
+        verbose: args.has("verbose"),
+        inflight: Default::default(),
+        unaudited: Default::default(),
+        settings,
+    })
+}
+
+/// The policy of these settings.
+pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
+    let policy = serde_json::from_value(serde_json::Value::Object(settings.policy.clone()));
+    policy.map_err(|error| {
+        let what = crate::config::with_nearest(&error.to_string());
+        Failure::usage(format_args!("config.json, policy: {what}; mend it, then type `infershield config check`"))
+    })
+}
+
+fn address(listen: &str) -> Result<SocketAddr, Failure> {
+    let resolved = listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    resolved.ok_or_else(|| {
+        Failure::usage(format_args!("cannot listen on `{}`: write HOST:PORT, such as 127.0.0.1:8000", repeated(listen)))
+    })
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    let who = match error.kind() {
+        io::ErrorKind::AddrInUse => owner(address.port()).map(|who| format!(" ({who} has it)")),
+        _ => None,
+    };
+    Failure::new(
+        Exit::Listen,
+        format_args!(
+            "cannot listen on {address}: {error}{}; choose another with --listen HOST:PORT",
+            who.unwrap_or_default()
+        ),
+    )
+}
+
+/// Who listens on this port, as far as this user may see: the socket's inode, then the process that has it open.
+fn owner(port: u16) -> Option<String> {
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    let inode = table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let ours = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()? == port;
+        (ours && *state == LISTENING).then(|| format!("socket:[{inode}]"))
+    })?;
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let mut open = fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        open.find(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == inode.as_str()))?;
+        let name = fs::read_to_string(process.path().join("comm")).ok()?;
+        Some(format!("{}, process {}", name.trim(), process.file_name().to_string_lossy()))
+    })
+}
