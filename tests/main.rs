@@ -1,1 +1,46 @@
-//! Promises come with the modules that keep them.
+//! Every promise of README and DESIGN, through the real binary and real sockets: one module per promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "the name of a test is its documentation")]
+
+mod audit_commands;
+mod audit_crash;
+mod audit_place;
+mod audit_read;
+mod audit_tamper;
+mod bad_input;
+mod command_line;
+mod flow;
+mod flow_support;
+mod front_door;
+mod headers;
+mod invariant_1;
+mod invariant_2;
+mod invariant_3;
+mod invariant_4;
+mod invariant_5;
+mod invariant_6;
+mod invariant_7;
+mod invariant_8;
+mod invariant_9;
+mod local_keys;
+mod login;
+mod logout_status;
+mod practice_provider;
+mod provider_faults;
+mod rekey;
+mod routing;
+mod scan;
+mod store_crash;
+mod store_damage;
+mod store_support;
+mod store_two_writers;
+mod streaming;
+mod support;
+mod token_life;
+mod upstream;

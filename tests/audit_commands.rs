@@ -1,0 +1,144 @@
+//! `audit show | verify | head | export` as a person or a script types them.
+
+use crate::support::{Fixture, Login, Run};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+const MODELS: &str = "/v1/models";
+
+/// A home with a few lines: a key, a start, two requests, another user's key.
+fn desk(name: &'static str) -> (Fixture, Vec<String>) {
+    let mut plan = Fixture::plan(name);
+    plan.login = Login::Key;
+    let desk = plan.start();
+    let id = |desk: &Fixture| desk.fetch(MODELS).header("x-infershield-request-id").unwrap().to_owned();
+    let ids = vec![id(&desk), id(&desk)];
+    assert_eq!(desk.cli(&["key", "create", "--user", "bob"]).code, 0);
+    (desk, ids)
+}
+
+/// The one file of the log.
+fn log(desk: &Fixture) -> PathBuf {
+    let entries = fs::read_dir(desk.home.join("audit")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == "jsonl")).last().unwrap()
+}
+
+fn shown(desk: &Fixture, more: &[&str]) -> Vec<Value> {
+    let done = desk.cli(&[&["audit", "show", "--json"], more].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn show_gives_the_lines_as_they_stand_or_for_people() {
+    let (desk, ids) = desk("audit-show");
+    assert_eq!(shown(&desk, &[]), desk.audit());
+    let done = desk.cli(&["audit", "show"]);
+    assert_eq!(done.stdout.lines().count(), desk.audit().len());
+    assert!(done.stdout.contains("auth.login") && done.stdout.contains("serve.start"), "{done:?}");
+    let one = shown(&desk, &["--request", &ids[1]]);
+    assert_eq!((one.len(), &one[0]["request_id"]), (1, &json!(ids[1])), "the id that the client was given");
+    assert!(shown(&desk, &["--user", "bob"]).iter().all(|line| line["user_id"] == "bob"));
+    assert_eq!(shown(&desk, &["--user", "bob"]).len(), 1);
+    assert_eq!(shown(&desk, &["--blocked"]), Vec::<Value>::new());
+    assert_eq!(shown(&desk, &["--ref", "aaaaaaaa"]), Vec::<Value>::new());
+    assert_eq!(shown(&desk, &["--since", "7d"]).len(), desk.audit().len());
+    assert_eq!(shown(&desk, &["--since", "2100-01-01"]), Vec::<Value>::new());
+    let done = desk.cli(&["audit", "show", "--since", "yesterday"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("2026-01-31"), "{done:?}");
+}
+
+#[test]
+fn verify_is_content_with_what_was_written_and_with_nothing_else() {
+    let (desk, _) = desk("audit-verify");
+    let done = desk.cli(&["audit", "verify"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains(&format!("{} lines", desk.audit().len())), "{done:?}");
+    let said: Value = serde_json::from_str(&desk.cli(&["audit", "verify", "--json"]).stdout).unwrap();
+    assert_eq!(said, json!({"ok": true, "lines": desk.audit().len(), "notes": [], "warning": null}));
+
+    let text = fs::read_to_string(log(&desk)).unwrap();
+    fs::write(log(&desk), text.replacen("\"auth.login\"", "\"auth.logIn\"", 1)).unwrap();
+    let done = desk.cli(&["audit", "verify"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stdout.starts_with("✗ audit/"), "{done:?}");
+    let done = desk.cli(&["audit", "verify", "--json"]);
+    let said: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((done.code, &said["ok"]), (1, &json!(false)));
+    assert!(said["line"].is_u64() && said["file"].is_string() && said["what"].is_string(), "{said}");
+}
+
+#[test]
+fn an_anchor_kept_elsewhere_finds_a_log_that_was_put_back() {
+    let (desk, _) = desk("audit-anchor");
+    let before = (fs::read(log(&desk)).unwrap(), fs::read(desk.home.join("audit/head.json")).unwrap());
+    assert_eq!(desk.cli(&["key", "create"]).code, 0);
+    let anchor = desk.cli(&["audit", "head"]).stdout.trim_end().to_owned();
+    let head: Value = serde_json::from_str(&desk.cli(&["audit", "head", "--json"]).stdout).unwrap();
+    assert_eq!(anchor, format!("{}:{}", head["seq"], head["mac"].as_str().unwrap()));
+    assert_eq!(desk.cli(&["audit", "verify", "--expect", &anchor]).code, 0);
+    assert_eq!(desk.cli(&["key", "create"]).code, 0);
+    assert_eq!(desk.cli(&["audit", "verify", "--expect", &anchor]).code, 0, "a later log holds the anchor too");
+
+    fs::write(log(&desk), before.0).unwrap();
+    fs::write(desk.home.join("audit/head.json"), before.1).unwrap();
+    assert_eq!(desk.cli(&["audit", "verify"]).code, 0, "which nothing inside the home can show");
+    assert_eq!(desk.cli(&["audit", "verify", "--expect", &anchor]).code, 1);
+    assert_eq!(desk.cli(&["audit", "verify", "--expect", "nonsense"]).code, 2);
+}
+
+#[test]
+fn export_writes_each_format_to_stdout_or_into_a_private_file() {
+    let (desk, ids) = desk("audit-export");
+    let log = fs::read_to_string(log(&desk)).unwrap();
+    let export = |more: &[&str]| desk.cli(&[&["audit", "export"], more].concat());
+    assert_eq!(export(&["--format", "jsonl"]).stdout, log);
+    let csv = export(&["--format", "csv"]).stdout;
+    assert_eq!(csv.lines().count(), 1 + log.lines().count(), "a row for each, and their names");
+    assert!(csv.starts_with("seq,timestamp,user_id"), "{csv}");
+    let one = export(&["--format", "jsonl", "--request", &ids[0]]).stdout;
+    assert!(one.lines().count() == 1 && one.contains(&ids[0]), "{one}");
+
+    let file = desk.run.dir.join("report.html");
+    let done = export(&["--format", "html", "-o", file.to_str().unwrap()]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{done:?}");
+    assert!(done.stderr.contains("report.html"), "{done:?}");
+    let page = fs::read_to_string(&file).unwrap();
+    assert!(page.to_lowercase().contains("<!doctype html>") && page.contains("serve.start"), "{page}");
+    assert!(
+        !page.contains("<script src") && !page.contains("http://") && !page.contains("https://"),
+        "nothing from elsewhere"
+    );
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    for wrong in [&[][..], &["--format", "xml"]] {
+        let done = export(wrong);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""));
+        assert!(done.stderr.contains("jsonl, csv or html"), "{done:?}");
+    }
+    let done = export(&["--format", "csv", "-o", "/no/such/folder/x.csv"]);
+    assert_eq!(done.code, 5);
+    assert!(done.stderr.contains("/no/such/folder/x.csv"), "{done:?}");
+}
+
+#[test]
+fn a_home_without_a_log_has_nothing_to_show() {
+    let run = Run::new("audit-nothing");
+    let home = run.home("home");
+    let cli = |arguments: &[&str]| run.start(run.infershield(&home, arguments)).wait();
+    assert_eq!((cli(&["audit", "show"]).code, cli(&["audit", "show", "--json"]).stdout), (0, String::new()));
+    assert_eq!(cli(&["audit", "verify"]).code, 1, "a log that is missing proves nothing");
+}
+
+#[test]
+fn a_wrong_master_key_verifies_nothing() {
+    let (desk, _) = desk("audit-wrong-key");
+    let mut command = desk.run.infershield(&desk.home, &["audit", "verify"]);
+    command.env("INFERSHIELD_MASTER_KEY", desk.run.random_secret());
+    let done = desk.run.start(command).wait();
+    assert_eq!(done.code, 5, "{done:?}");
+    assert!(done.stderr.contains("does not open"), "{done:?}");
+}

@@ -1,0 +1,91 @@
+//! A log in a home of its own, for the tests of the audit log.
+
+use infershield::audit::{Anchor, Audit, AuditKeys, Event, Verdict, verify};
+use infershield::home::Home;
+use infershield::secret::{Key, hex, random};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub struct Place {
+    pub dir: PathBuf,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let name = hex(&random::<8>().unwrap());
+        let dir = std::env::temp_dir().join(format!("infershield-audit-{name}"));
+        Home::open(dir.clone()).unwrap();
+        Self { dir }
+    }
+
+    pub fn home(&self) -> Home {
+        Home::open(self.dir.clone()).unwrap()
+    }
+
+    pub fn open(&self) -> Audit {
+        open(&self.dir)
+    }
+
+    pub fn append(&self, lines: usize) {
+        let log = self.open();
+        for number in 0..lines {
+            log.append(&event(number)).unwrap();
+        }
+        log.sync().unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join("audit").join(name)
+    }
+
+    /// The only month file.
+    pub fn month(&self) -> PathBuf {
+        let files = fs::read_dir(self.dir.join("audit")).unwrap();
+        let mut months =
+            files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|name| name == "jsonl"));
+        let month = months.next().unwrap();
+        assert_eq!(months.next(), None, "the month changed within this test: run it again");
+        month
+    }
+
+    pub fn verify(&self) -> Verdict {
+        self.expect(None)
+    }
+
+    pub fn expect(&self, anchor: Option<&Anchor>) -> Verdict {
+        verify(&self.home(), &keys(), anchor).unwrap()
+    }
+
+    pub fn verify_at(dir: &Path) -> Verdict {
+        verify(&Home::open(dir.to_owned()).unwrap(), &keys(), None).unwrap()
+    }
+
+    pub fn is_broken(&self) -> bool {
+        matches!(self.verify(), Verdict::Broken { .. })
+    }
+}
+
+pub fn open(dir: &Path) -> Audit {
+    Audit::open(&Home::open(dir.to_owned()).unwrap(), keys()).unwrap()
+}
+
+pub fn keys() -> AuditKeys {
+    AuditKeys { audit: Key::new([1; 32]), head: Key::new([2; 32]), kid: "audit-1".to_owned() }
+}
+
+pub fn event(number: usize) -> Event {
+    let mut event = Event::new("chat.completion");
+    event.user_id = Some("alex@example.com".to_owned());
+    event.request_id = Some(format!("request-{number}"));
+    event
+}
+
+pub fn clean(lines: u64) -> Verdict {
+    Verdict::Verified { lines, notes: Vec::new(), warning: None }
+}

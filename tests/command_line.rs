@@ -1,0 +1,433 @@
+//! The command line: help everywhere, errors that name the next command, exit codes, settings and where they came from.
+
+use crate::support::{Done, Fixture, Login, Run, USER};
+use infershield::store::Store as _;
+use serde_json::{Value, json};
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+
+/// Few rounds: what is tested here is not the strength of the key.
+const ITERATIONS: u32 = 100_000;
+
+/// A home with these settings, which no command has touched yet.
+struct Desk {
+    run: Run,
+    home: PathBuf,
+}
+
+impl Desk {
+    fn new(name: &str, config: Value) -> Self {
+        let run = Run::new(name);
+        let home = run.home("home");
+        let mut config = config;
+        config["limits"]["pbkdf2_iterations"] = json!(ITERATIONS);
+        fs::write(home.join("config.json"), config.to_string()).unwrap();
+        Self { run, home }
+    }
+
+    fn cli(&self, arguments: &[&str]) -> Done {
+        self.cli_with(&[], arguments)
+    }
+
+    fn cli_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Done {
+        let mut command = self.run.infershield(&self.home, arguments);
+        command.envs(variables.iter().copied());
+        self.run.start(command).wait()
+    }
+
+    /// `config show --json`: value and origin of one setting.
+    fn shown(&self, variables: &[(&str, &str)], key: &str) -> (Value, String) {
+        let done = self.cli_with(variables, &["config", "show", "--json"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        let row = serde_json::from_str::<Value>(&done.stdout).unwrap()[key].clone();
+        (row["value"].clone(), row["origin"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+fn desk(name: &str) -> Desk {
+    Desk::new(name, json!({}))
+}
+
+#[test]
+fn there_is_help_at_every_level_and_it_needs_no_home() {
+    let run = Run::new("help");
+    let home = run.dir.join("none");
+    let cli = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        run.start(run.infershield(&home, &words)).wait()
+    };
+    let whole = cli("--help");
+    assert_eq!((whole.code, whole.stderr.as_str()), (0, ""));
+    for line in ["", "-h", "help"] {
+        assert_eq!(cli(line).stdout, whole.stdout, "{line}");
+    }
+    let groups = ["auth", "key", "audit", "config"];
+    let commands = ["serve", "env", "clients", "scan", "route", "hosts", "rekey"];
+    for command in groups.iter().chain(&commands) {
+        assert!(whole.stdout.contains(command), "{command} is in the list");
+        let done = cli(&format!("{command} --help"));
+        assert!(done.code == 0 && done.stdout.contains("infershield"), "{command}: {done:?}");
+        assert!(done.stdout.contains(&format!("infershield {command}")), "{command} has help of its own: {done:?}");
+    }
+    for group in groups {
+        let text = cli(&format!("{group} --help")).stdout;
+        assert_eq!(cli(group).stdout, text);
+        assert_eq!(cli(&format!("help {group}")).stdout, text);
+    }
+    for command in ["auth login", "auth logout", "auth status", "key create", "key list", "key print", "key revoke"] {
+        assert!(cli(&format!("{command} -h")).stdout.contains(&format!("infershield {command}")), "{command}");
+    }
+    assert!(cli("help").stdout.contains("Exit codes: 0"));
+    assert!(cli("version").stdout.starts_with("infershield 0."));
+    assert_eq!(cli("--version").stdout, cli("version").stdout);
+    assert!(!home.exists());
+}
+
+#[test]
+fn a_mistyped_word_gets_the_nearest_known_one() {
+    let desk = desk("mistyped");
+    for (line, hint) in [
+        ("serv", "did you mean `serve`?"),
+        ("auth lgoin", "did you mean `auth login`?"),
+        ("key crate", "did you mean `key create`?"),
+        ("serve --lisen x", "did you mean `listen`?"),
+        ("key create --onec", "did you mean `once`?"),
+        ("auth login opneai", "did you mean `openai`?"),
+        ("env codx", "did you mean `codex`?"),
+    ] {
+        let done = desk.cli(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{line}");
+        assert!(done.stderr.starts_with("infershield: ") && done.stderr.contains(hint), "{line}: {done:?}");
+    }
+}
+
+#[test]
+fn every_error_is_one_line_with_what_to_type_next() {
+    let desk = desk("next-command");
+    for (line, code, next) in [
+        ("nonsense", 2, "`infershield --help`"),
+        ("auth nonsense", 2, "`infershield auth --help`"),
+        ("serve --nonsense", 2, "`infershield serve --help`"),
+        ("version more", 2, "`infershield version --help`"),
+        ("key print", 2, "`infershield key print --help`"),
+        ("auth logout", 1, "infershield auth login"),
+        ("auth logout openai", 1, "`infershield auth login openai`"),
+        ("auth status", 1, "`infershield auth login PROVIDER`"),
+        ("auth login github --no-browser", 2, "--client-id ID"),
+        ("auth login openai", 2, "--with-key"),
+        ("key print nobody", 1, "`infershield key list`"),
+        ("key revoke 0123", 1, "`infershield key list`"),
+        ("env", 2, "`infershield clients`"),
+        ("route /v1/chat/completions", 1, "`infershield auth login PROVIDER`"),
+        ("serve --listen nowhere", 2, "127.0.0.1:8000"),
+        ("serve --listen 0.0.0.0:0", 2, "--insecure-plain-http"),
+    ] {
+        let done = desk.cli(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!((done.code, done.stdout.as_str()), (code, ""), "{line}: {done:?}");
+        assert_eq!(done.stderr.trim_end().lines().last().unwrap().matches(next).count(), 1, "{line}: {done:?}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_no_escape_codes() {
+    let mut plan = Fixture::plan("no-escape-codes");
+    plan.login = Login::Key;
+    let fixture = plan.start();
+    for arguments in [
+        &["--help"][..],
+        &["auth", "status"],
+        &["key", "list"],
+        &["config", "show"],
+        &["hosts"],
+        &["clients"],
+        &["audit", "show"],
+        &["audit", "verify"],
+        &["nonsense"],
+    ] {
+        let done = fixture.cli(arguments);
+        assert!(!done.stdout.contains('\x1b') && !done.stderr.contains('\x1b'), "{done:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_left_is_no_crash() {
+    let desk = desk("reader-left");
+    let mut command = desk.run.program("sh".as_ref());
+    let line = format!("'{}' config show | head -n 1", env!("CARGO_BIN_EXE_infershield"));
+    command.env("INFERSHIELD_HOME", &desk.home).args(["-c", &line]);
+    let done = desk.run.start(command).wait();
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    assert_eq!(done.stdout.lines().count(), 1);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_who_has_it() {
+    let desk = desk("port-taken");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let done = desk.cli(&["serve", "--listen", &address]);
+    assert_eq!((done.code, done.stdout.as_str()), (6, ""));
+    assert!(done.stderr.contains(&address), "{done:?}");
+    assert!(done.stderr.contains(&format!("process {}", std::process::id())), "{done:?}");
+    assert!(done.stderr.contains("--listen HOST:PORT"), "{done:?}");
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_a_word_and_gets_a_warning() {
+    let desk = desk("plain-http");
+    let mut serve = {
+        let arguments = ["serve", "--listen", "0.0.0.0:0", "--insecure-plain-http"];
+        desk.run.start(desk.run.infershield(&desk.home, &arguments))
+    };
+    serve.line_after("infershield listening on http://0.0.0.0:");
+    serve.kill();
+    let folder = fs::read_dir(&desk.run.dir).unwrap().map(|entry| entry.unwrap().path());
+    let stderr: String = folder
+        .filter(|path| path.to_string_lossy().ends_with(".stderr"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert!(stderr.contains("warning: keys and prompts travel unencrypted"), "{stderr}");
+}
+
+#[test]
+fn config_show_says_where_each_value_came_from() {
+    let desk = Desk::new("origins", json!({"listen": "127.0.0.1:1", "default_user": "alex"}));
+    assert_eq!(desk.shown(&[], "listen"), (json!("127.0.0.1:1"), "config.json".to_owned()));
+    assert_eq!(desk.shown(&[], "default_user"), (json!("alex"), "config.json".to_owned()));
+    assert_eq!(desk.shown(&[], "mode"), (json!("enforce"), "built in".to_owned()));
+    assert_eq!(desk.shown(&[], "limits.pbkdf2_iterations"), (json!(ITERATIONS), "config.json".to_owned()));
+    assert_eq!(desk.shown(&[], "limits.max_body_bytes"), (json!(32 << 20), "built in".to_owned()));
+    let listen = ("INFERSHIELD_LISTEN", "127.0.0.1:2");
+    assert_eq!(desk.shown(&[listen], "listen"), (json!("127.0.0.1:2"), "$INFERSHIELD_LISTEN".to_owned()));
+    let mode = ("INFERSHIELD_MODE", "monitor");
+    assert_eq!(desk.shown(&[mode], "mode"), (json!("monitor"), "$INFERSHIELD_MODE".to_owned()));
+    assert_eq!(desk.shown(&[("INFERSHIELD_MODE", "")], "mode").1, "built in", "an empty variable is none");
+    let text = desk.cli_with(&[listen], &["config", "show"]).stdout;
+    let line = text.lines().find(|line| line.starts_with("listen ")).unwrap();
+    assert!(line.contains("\"127.0.0.1:2\"") && line.ends_with("($INFERSHIELD_LISTEN)"), "{line}");
+    let home = text.lines().find(|line| line.starts_with("home ")).unwrap();
+    assert!(home.contains(desk.home.to_str().unwrap()) && home.ends_with("($INFERSHIELD_HOME)"), "{home}");
+}
+
+#[test]
+fn flags_win_over_variables_and_variables_over_the_file() {
+    let desk = Desk::new("precedence", json!({"listen": "nowhere"}));
+    let nowhere = |done: Done| (done.code, done.stderr.contains("`nowhere`"), done.stderr.contains("`elsewhere`"));
+    assert_eq!(nowhere(desk.cli(&["serve"])), (2, true, false));
+    let listen = ("INFERSHIELD_LISTEN", "elsewhere");
+    assert_eq!(nowhere(desk.cli_with(&[listen], &["serve"])), (2, false, true));
+    let mut command = desk.run.infershield(&desk.home, &["serve", "--listen", "127.0.0.1:0"]);
+    command.envs([listen]);
+    let mut serve = desk.run.start(command);
+    serve.line_after("infershield listening on http://127.0.0.1:");
+    serve.kill();
+}
+
+#[test]
+fn no_secret_is_shown_as_a_setting() {
+    let desk = desk("shown-secrets");
+    let password = desk.run.random_secret();
+    let master = desk.run.random_secret();
+    let proxy = format!("http://user:{password}@proxy.example:3128");
+    let variables = [("HTTPS_PROXY", proxy.as_str()), ("INFERSHIELD_MASTER_KEY", &master)];
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"], &["hosts"], &["hosts", "--json"]] {
+        let done = desk.cli_with(&variables, arguments);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(done.stdout.contains("proxy.example:3128"), "{done:?}");
+        assert!(!done.stdout.contains(&password) && !done.stdout.contains(&master), "{done:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_setting_is_refused_with_the_nearest_that_can() {
+    let desk = desk("bad-config");
+    for (config, part) in [
+        (r#"{"lisen":"x"}"#, "did you mean `listen`?"),
+        (r#"{"limits":{"max_body_byte":1}}"#, "did you mean `max_body_bytes`?"),
+        (r#"{"mode":"monitr"}"#, "did you mean `monitor`?"),
+        (r#"{"listen":7}"#, "expected a string"),
+        (r#"{"listen":"a","listen":"b"}"#, "duplicate field `listen`"),
+        (r#"{"listen":"127.0.0.1:8000""#, "EOF"),
+        ("[]", "config.json"),
+        (r#"{"policy":{"secrets":"warn"}}"#, "did you mean `secret`?"),
+        (r#"{"policy":{"secret":"wran"}}"#, "expected \"allow\", \"warn\""),
+        (
+            r#"{"providers":[{"id":"corp","login":"key","api_bse":"https://x.example/v1","apis":["chat"]}]}"#,
+            "did you mean `api_base`?",
+        ),
+        (r#"{"providers":[{"id":"corp","login":"devise"}]}"#, "did you mean `device`?"),
+        (r#"{"providers":[{"id":"corp","login":"key","api_base":"http://x.example/v1","apis":["chat"]}]}"#, "api_base"),
+        (r#"{"providers":[{"id":"corp","login":"key","apis":["chat"]}]}"#, "`api_base` is missing"),
+        (r#"{"providers":[{"login":"key"}]}"#, "`id` is missing"),
+    ] {
+        fs::write(desk.home.join("config.json"), config).unwrap();
+        let done = desk.cli(&["config", "check"]);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{config}: {done:?}");
+        assert!(done.stderr.contains(part), "{config}: {done:?}");
+        assert!(done.stderr.contains("config.json"), "{config}: {done:?}");
+        assert_eq!(desk.cli(&["serve", "--listen", "127.0.0.1:0"]).code, 2, "{config}: nothing starts with it");
+    }
+    fs::write(desk.home.join("config.json"), "{}").unwrap();
+    let done = desk.cli(&["config", "check"]);
+    assert!(done.code == 0 && done.stdout.starts_with('✓'), "{done:?}");
+    let done = desk.cli_with(&[("INFERSHIELD_MODE", "monitr")], &["config", "check"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("INFERSHIELD_MODE") && done.stderr.contains("did you mean `monitor`?"), "{done:?}");
+}
+
+#[test]
+fn settings_that_others_could_write_are_refused() {
+    let desk = desk("open-config");
+    let chmod = |mode| fs::set_permissions(desk.home.join("config.json"), fs::Permissions::from_mode(mode)).unwrap();
+    chmod(0o666);
+    let done = desk.cli(&["config", "check"]);
+    assert_eq!(done.code, 5);
+    assert!(done.stderr.contains("chmod 644"), "{done:?}");
+    chmod(0o644);
+    assert_eq!(desk.cli(&["config", "check"]).code, 0, "others may read it");
+}
+
+#[test]
+fn hosts_are_all_that_the_configuration_lets_us_connect_to() {
+    let config = json!({"providers": [
+        {"id": "corp", "login": "device", "issuer": "https://login.corp.example", "api_base": "https://llm.corp.example:8443/v1",
+            "apis": ["chat"]},
+        {"id": "box", "login": "none", "api_base": "http://127.0.0.1:11434/v1", "apis": ["chat"]},
+    ]});
+    let desk = Desk::new("hosts", config);
+    let done = desk.cli_with(&[("https_proxy", "http://proxy.example:3128")], &["hosts", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&done.stdout).unwrap();
+    let of = |provider: &str| -> Vec<&str> {
+        let own = rows.iter().filter(|row| row["provider"] == provider);
+        own.map(|row| row["host"].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("corp"), ["https://llm.corp.example:8443", "https://login.corp.example"]);
+    assert_eq!(of("box"), ["http://127.0.0.1:11434"]);
+    assert_eq!(of("openai"), ["https://api.openai.com"]);
+    assert_eq!(of("anthropic"), ["https://api.anthropic.com"]);
+    assert_eq!(of("github"), ["https://api.github.com", "https://api.githubcopilot.com", "https://github.com"]);
+    assert!(rows.iter().any(|row| row["host"].as_str().unwrap().contains("proxy.example:3128")), "{rows:?}");
+    assert_eq!(desk.cli(&["hosts"]).stdout.lines().count(), rows.len() - 1);
+}
+
+#[test]
+fn route_says_where_a_request_would_go() {
+    let row = json!({"id": "box", "login": "none", "api_base": "http://127.0.0.1:9/v1", "apis": ["chat", "models"]});
+    let desk = Desk::new("route", json!({"providers": [row]}));
+    let done = desk.cli(&["route", "/v1/chat/completions"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "/v1/chat/completions -> box (the only login)\n"), "{done:?}");
+    let said: Value = serde_json::from_str(&desk.cli(&["route", "/box/v1/models", "--json"]).stdout).unwrap();
+    assert_eq!(said, json!({"provider": "box", "api": "models", "why": "named in the path"}));
+    assert_eq!(desk.cli(&["route", "/no/such/path"]).code, 1);
+    assert_eq!(desk.cli(&["route"]).code, 2);
+}
+
+#[test]
+fn the_master_key_comes_from_the_first_place_that_is_set() {
+    let desk = desk("master-key");
+    let (given, in_file) = (desk.run.random_secret(), desk.run.random_secret());
+    // Under a name that may hold a master key: the leak test knows it.
+    let file = desk.run.dir.join("master.key.given");
+    fs::write(&file, format!("{in_file}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let link = desk.run.dir.join("master.key.link");
+    symlink(&file, &link).unwrap();
+    let by_value = ("INFERSHIELD_MASTER_KEY", given.as_str());
+    let by_file = ("INFERSHIELD_MASTER_KEY_FILE", link.to_str().unwrap());
+    let list = |variables: &[(&str, &str)]| desk.cli_with(variables, &["key", "list"]).code;
+    assert_eq!(desk.cli_with(&[by_value, by_file], &["key", "create"]).code, 0);
+    assert_eq!((list(&[by_value]), list(&[by_value, by_file])), (0, 0));
+    assert_eq!((list(&[by_file]), list(&[])), (5, 5), "no other key opens it");
+    assert!(!desk.home.join("master.key").exists());
+
+    fs::remove_file(desk.home.join("keys.json")).unwrap();
+    fs::remove_file(desk.home.join("local-keys.json")).unwrap();
+    fs::remove_dir_all(desk.home.join("audit")).unwrap();
+    assert_eq!(list(&[by_file]), 0);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let done = desk.cli_with(&[by_file], &["key", "list"]);
+    assert_eq!(done.code, 5);
+    assert!(done.stderr.contains("chmod 600"), "{done:?}");
+}
+
+#[test]
+fn a_command_can_give_the_master_key() {
+    let run = Run::new("master-command");
+    let file = run.dir.join("master.key.given");
+    let master = run.random_secret();
+    fs::write(&file, &master).unwrap();
+    let home = run.home("home");
+    let config = json!({"master_key_command": ["cat", file], "limits": {"pbkdf2_iterations": ITERATIONS}});
+    fs::write(home.join("config.json"), config.to_string()).unwrap();
+    assert_eq!(run.start(run.infershield(&home, &["key", "create", "--once"])).wait().code, 0);
+    assert!(!home.join("master.key").exists());
+
+    fs::remove_file(file).unwrap();
+    let done = run.start(run.infershield(&home, &["key", "list"])).wait();
+    assert_eq!(done.code, 5);
+    assert!(done.stderr.contains("master_key_command"), "{done:?}");
+    let mut list = run.infershield(&home, &["key", "list"]);
+    list.env("INFERSHIELD_MASTER_KEY", &master);
+    assert_eq!(run.start(list).wait().code, 0, "it was that key");
+}
+
+#[test]
+fn rekey_changes_the_master_key_of_the_home_and_nothing_else() {
+    let desk = desk("rekey-home");
+    let key = desk.run.secret(desk.cli(&["key", "create", "--name", "mine"]).stdout.trim_end());
+    let before = fs::read(desk.home.join("master.key")).unwrap();
+    let keys = fs::read(desk.home.join("local-keys.json")).unwrap();
+    let done = desk.cli(&["rekey"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "✓ Master key changed.\n"), "{done:?}");
+    assert_ne!(fs::read(desk.home.join("master.key")).unwrap(), before);
+    assert_eq!(fs::read(desk.home.join("local-keys.json")).unwrap(), keys);
+    assert_eq!(desk.cli(&["key", "print", "mine"]).stdout.trim_end(), key);
+    let done = desk.cli(&["audit", "verify"]);
+    assert_eq!(done.code, 0, "what was signed before keeps its meaning: {done:?}");
+    assert!(desk.cli(&["audit", "show"]).stdout.contains("key.rekey"));
+
+    let old = String::from_utf8(before).unwrap();
+    let done = desk.cli_with(&[("INFERSHIELD_MASTER_KEY", old.trim_end())], &["key", "list"]);
+    assert_eq!(done.code, 5, "the old one opens nothing: {done:?}");
+}
+
+#[test]
+fn a_master_key_from_outside_is_changed_by_giving_the_new_one() {
+    let desk = Fixture::start("rekey-given");
+    let done = desk.cli(&["rekey"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("`infershield rekey --with-key`"), "{done:?}");
+    let new = desk.run.random_secret();
+    let done = desk.cli_typing(&["rekey", "--with-key"], &format!("{new}\n"));
+    assert_eq!((done.code, done.stdout.as_str()), (0, "✓ Master key changed.\n"), "{done:?}");
+    assert!(done.stderr.contains("before the next command"), "{done:?}");
+    assert_eq!(desk.cli(&["auth", "status"]).code, 5, "the old one opens nothing");
+    assert_eq!(desk.fetch("/v1/models").status, 200, "a running proxy goes on");
+
+    let mut desk = desk;
+    desk.master = new;
+    desk.restart();
+    assert_eq!(desk.fetch("/v1/models").status, 200);
+    assert_eq!(desk.status()[0]["state"], "valid");
+    assert!(desk.store().record(USER, "practice").unwrap().unwrap().refresh_token.is_some());
+    assert_eq!(desk.cli(&["audit", "verify"]).code, 0);
+}
+
+#[test]
+fn a_damaged_file_ends_with_5_and_is_left_as_it_is() {
+    let desk = desk("damaged");
+    assert_eq!(desk.cli(&["key", "create"]).code, 0);
+    let path = desk.home.join("local-keys.json");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[30] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    for arguments in [&["key", "list"][..], &["key", "create"], &["env", "curl"], &["serve", "--listen", "127.0.0.1:0"]]
+    {
+        let done = desk.cli(arguments);
+        assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{done:?}");
+        assert!(done.stderr.contains("local-keys.json") && done.stderr.contains("type `mv "), "{done:?}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}

@@ -1,0 +1,140 @@
+//! Headers: what belongs to one connection or one credential stays there, everything else passes unchanged both ways.
+
+use crate::support::{Fixture, Login, Reply, hello};
+use serde_json::{Value, json};
+
+const MESSAGES: &str = "/v1/messages";
+
+/// The headers that reached the provider with the last request for this path.
+fn sent(proxy: &Fixture, path: &str) -> Vec<(String, String)> {
+    let request = proxy.practice.requests(path).pop().unwrap();
+    let pair = |pair: &Value| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().to_owned());
+    request["headers"].as_array().unwrap().iter().map(pair).collect()
+}
+
+fn values<'a>(headers: &'a [(String, String)], name: &str) -> Vec<&'a str> {
+    headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+}
+
+/// A reply of the provider with these headers.
+fn reply_with(proxy: &Fixture, headers: Value) -> Reply {
+    proxy.practice.fail(MESSAGES, &json!({"kind": "status", "status": 200, "headers": headers, "body": "{}"}));
+    proxy.post(MESSAGES, &hello())
+}
+
+#[test]
+fn the_clients_credentials_and_connection_headers_go_no_further() {
+    let proxy = Fixture::start("dropped");
+    let headers = [
+        ("cookie", "session=client-cookie"),
+        ("x-api-key", "client-side-key"),
+        ("proxy-authorization", "Basic Y2xpZW50OnB3"),
+        ("proxy-connection", "keep-alive"),
+        ("keep-alive", "timeout=5"),
+        ("te", "trailers"),
+        ("trailer", "x-sum"),
+        ("accept-encoding", "gzip, br"),
+        ("connection", "keep-alive, X-Only-Here"),
+        ("x-only-here", "hop"),
+        ("x-infershield-verdict", "pass"),
+    ];
+    assert_eq!(proxy.post_with(MESSAGES, &headers, &hello()).status, 200);
+    let sent = sent(&proxy, MESSAGES);
+    for (name, value) in headers {
+        assert!(!values(&sent, name).contains(&value), "{name} was forwarded: {sent:?}");
+    }
+    assert_eq!(values(&sent, "accept-encoding"), ["identity"]);
+    assert_eq!(values(&sent, "authorization").len(), 1);
+    assert!(!sent.iter().any(|(_, value)| value.contains(&proxy.key)), "the local key stays here");
+}
+
+#[test]
+fn everything_else_passes_unchanged_with_the_query() {
+    let proxy = Fixture::start("passed");
+    let headers = [
+        ("anthropic-version", "2023-06-01"),
+        ("anthropic-beta", "a-2026-01-01,b-2026-02-02"),
+        ("user-agent", "client/1.0 (test)"),
+        ("content-type", "application/json; charset=utf-8"),
+        ("accept", "text/event-stream"),
+        ("x-stainless-lang", "js"),
+        ("x-twice", "one"),
+        ("x-twice", "two"),
+    ];
+    let target = format!("{MESSAGES}?beta=true&x=%2F+%3D");
+    assert_eq!(proxy.post_with(&target, &headers, &hello()).status, 200);
+    let sent = sent(&proxy, MESSAGES);
+    for (name, value) in headers {
+        assert!(values(&sent, name).contains(&value), "{name}: {sent:?}");
+    }
+    assert_eq!(values(&sent, "x-twice"), ["one", "two"]);
+    assert_eq!(proxy.practice.requests(MESSAGES)[0]["query"], "beta=true&x=%2F+%3D");
+    assert_eq!(values(&sent, "host"), [proxy.practice.addr.to_string()]);
+}
+
+#[test]
+fn the_providers_credential_goes_into_the_header_of_its_row_with_the_rows_own() {
+    let mut plan = Fixture::plan("row-headers");
+    plan.login = Login::Key;
+    plan.provider = json!({"auth_header": "x-api-key", "extra_headers": {"x-team": "a"}});
+    let proxy = plan.start();
+    let spoof = [("x-team", "client")];
+    assert_eq!(proxy.post_with(MESSAGES, &spoof, &hello()).status, 200);
+    let sent = sent(&proxy, MESSAGES);
+    assert_eq!(values(&sent, "x-api-key").len(), 1);
+    assert_eq!(values(&sent, "authorization"), Vec::<&str>::new());
+    assert_eq!(values(&sent, "x-team"), ["a"]);
+}
+
+#[test]
+fn of_a_reply_what_belongs_to_its_connection_or_speaks_in_our_name_stays_behind() {
+    let proxy = Fixture::start("reply-dropped");
+    let headers = json!({"set-cookie": "provider=1", "location": "https://elsewhere.example/",
+        "keep-alive": "timeout=5", "proxy-authenticate": "Basic", "upgrade": "h2c",
+        "x-infershield-verdict": "block", "x-infershield-other": "1", "x-infershield-request-id": "theirs"});
+    let reply = reply_with(&proxy, headers);
+    assert_eq!(reply.status, 200);
+    for name in ["set-cookie", "location", "keep-alive", "proxy-authenticate", "upgrade", "x-infershield-other"] {
+        assert_eq!(reply.header(name), None, "{name}");
+    }
+    let of = |name: &str| reply.headers.iter().filter(|(known, _)| known == name).collect::<Vec<_>>();
+    assert_eq!(of("x-infershield-verdict").len(), 1);
+    assert_eq!(reply.header("x-infershield-verdict"), Some("pass"));
+    assert_eq!(of("x-infershield-request-id").len(), 1);
+    assert_ne!(reply.header("x-infershield-request-id"), Some("theirs"));
+}
+
+#[test]
+fn of_a_reply_everything_else_passes_unchanged() {
+    let proxy = Fixture::start("reply-passed");
+    let headers = json!({"anthropic-ratelimit-tokens-remaining": "12", "request-id": "req_1", "retry-after": "3",
+        "content-type": "application/json; charset=utf-8", "x-twice": "one, two"});
+    let reply = reply_with(&proxy, headers.clone());
+    for (name, value) in headers.as_object().unwrap() {
+        assert_eq!(reply.header(name), value.as_str(), "{name}");
+    }
+}
+
+#[test]
+fn what_the_client_has_already_is_no_redirect() {
+    let proxy = Fixture::start("not-modified");
+    let headers = json!({"etag": "\"m1\""});
+    proxy.practice.fail("/v1/models", &json!({"kind": "status", "status": 304, "headers": headers, "body": ""}));
+    let reply = proxy.fetch("/v1/models");
+    assert_eq!((reply.status, reply.header("etag")), (304, Some("\"m1\"")), "{}", reply.text());
+}
+
+#[test]
+fn every_reply_names_its_line_and_judged_ones_their_verdict() {
+    let proxy = Fixture::start("own-headers");
+    let judged = proxy.post("/v1/chat/completions", &hello());
+    assert_eq!(judged.header("x-infershield-verdict"), Some("pass"));
+    assert_eq!(judged.header("x-infershield-risk-score"), Some("0"));
+    let line = proxy.line_of(&judged);
+    assert_eq!((&line["risk_score"], &line["action"]), (&json!(0), &json!("chat.completion")));
+
+    for refused in [proxy.fetch("/v1/files"), proxy.post_bytes("/v1/responses", b"{")] {
+        assert!(refused.header("x-infershield-request-id").is_some());
+        assert_eq!(refused.header("x-infershield-verdict"), None, "nothing was judged");
+    }
+}

@@ -1,0 +1,348 @@
+//! Logging out and looking: what is promised about a credential is true, and nothing but a logout ever removes a login.
+
+use crate::support::{Fixture, Login, SECRETS, USER, Wire};
+use infershield::store::Store as _;
+use serde_json::{Value, json};
+use std::fs;
+
+const REVOKED: &str = "✓ Token revoked. Re-authenticate to continue.\n";
+const REVOKE: &str = "/oauth/revoke";
+const CHAT: &str = "/v1/chat/completions";
+
+/// A second provider, with an API key, beside the practice provider.
+fn add_key_provider(desk: &Fixture) {
+    let api_base = format!("{}/v1", desk.practice.origin);
+    let page = "https://keys.example/mine";
+    desk.configure(|config| {
+        let row = json!({"id": "other", "login": "key", "api_base": api_base, "apis": ["chat"], "revoke_url": page});
+        config["providers"].as_array_mut().unwrap().push(row);
+    });
+    let key = desk.run.random_secret();
+    assert_eq!(desk.cli_typing(&["auth", "login", "other", "--with-key"], &key).code, 0);
+}
+
+/// Whether the provider still takes any access token that it ever gave.
+fn any_token_works(desk: &Fixture) -> bool {
+    let secrets = fs::read_to_string(desk.run.dir.join(SECRETS)).unwrap();
+    let tokens = secrets.lines().filter(|secret| secret.starts_with("at_"));
+    tokens.map(|token| format!("Bearer {token}")).any(|bearer| {
+        Wire::call(desk.practice.addr, "GET", "/v1/models", &[("authorization", &bearer)], b"").status == 200
+    })
+}
+
+fn logged_in_providers(desk: &Fixture) -> Vec<String> {
+    desk.status().iter().map(|row| row["provider"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A clean request, and how it was answered.
+fn ask(desk: &Fixture) -> (u16, Value) {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "Say hello."}]});
+    let reply = desk.post(CHAT, &body);
+    (reply.status, reply.json()["error"]["code"].clone())
+}
+
+fn login_needed() -> (u16, Value) {
+    (400, json!("infershield_login_needed"))
+}
+
+#[test]
+fn revoked_is_said_only_when_the_provider_confirmed_it() {
+    let desk = Fixture::start("logout");
+    assert!(any_token_works(&desk));
+    let done = desk.cli(&["auth", "logout", "practice"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, REVOKED));
+    assert!(!any_token_works(&desk), "and it is true");
+    assert_eq!(logged_in_providers(&desk), Vec::<String>::new());
+    assert_eq!(desk.audit_of("auth.revoke")[0]["provider"], "practice");
+}
+
+#[test]
+fn keep_remote_contacts_nobody_and_says_that_the_credential_lives_on() {
+    let desk = Fixture::start("keep-remote");
+    desk.configure_provider(&json!({"revoke_url": "https://practice.example/apps"}));
+    let before = desk.practice.log()["requests"].clone();
+    let done = desk.cli(&["auth", "logout", "practice", "--keep-remote"]);
+    let said = "✓ Logged out. The credential stays valid at practice: revoke it at https://practice.example/apps.\n";
+    assert_eq!((done.code, done.stdout.as_str()), (0, said));
+    assert_eq!(desk.practice.log()["requests"], before);
+    assert!(any_token_works(&desk), "and it is true");
+    assert_eq!(logged_in_providers(&desk), Vec::<String>::new());
+    assert_eq!(desk.audit_of("auth.logout")[0]["provider"], "practice");
+}
+
+#[test]
+fn a_revocation_that_is_not_confirmed_is_not_claimed() {
+    for fault in [json!({"kind": "status", "status": 503}), json!({"kind": "html"}), json!({"kind": "close"})] {
+        let desk = Fixture::start("unconfirmed");
+        desk.practice.fail(REVOKE, &fault);
+        let done = desk.cli(&["auth", "logout", "practice"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(done.stdout.starts_with("✓ Logged out. The credential stays valid at practice"), "{fault}: {done:?}");
+        assert_eq!(desk.practice.requests(REVOKE).len(), 1);
+        assert_eq!(logged_in_providers(&desk), Vec::<String>::new(), "it is forgotten here all the same");
+    }
+}
+
+#[test]
+fn a_provider_that_is_down_does_not_keep_anybody_logged_in() {
+    let mut desk = Fixture::start("logout-down");
+    desk.practice.kill();
+    let done = desk.cli(&["auth", "logout", "practice"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.starts_with("✓ Logged out."), "{done:?}");
+    assert_eq!(logged_in_providers(&desk), Vec::<String>::new());
+}
+
+#[test]
+fn an_api_key_can_only_be_revoked_by_its_owner() {
+    let desk = Fixture::start("logout-key");
+    add_key_provider(&desk);
+    let done = desk.cli(&["auth", "logout", "other"]);
+    let said = "✓ Logged out. The credential stays valid at other: revoke it at https://keys.example/mine.\n";
+    assert_eq!((done.code, done.stdout.as_str()), (0, said));
+    assert_eq!(logged_in_providers(&desk), ["practice"]);
+}
+
+#[test]
+fn with_several_logins_it_must_be_said_which_one_ends() {
+    let desk = Fixture::start("logout-all");
+    add_key_provider(&desk);
+    let done = desk.cli(&["auth", "logout"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("practice") && done.stderr.contains("other"), "{done:?}");
+    assert!(done.stderr.contains("`infershield auth logout --all`"), "{done:?}");
+    assert_eq!(desk.cli(&["auth", "logout", "--all"]).code, 0);
+    assert_eq!(logged_in_providers(&desk), Vec::<String>::new());
+
+    assert_eq!(desk.cli(&["auth", "logout"]).code, 1, "nobody is left");
+    let done = desk.cli(&["auth", "logout", "practice"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("is not logged in"), "{done:?}");
+    assert_eq!(desk.cli(&["auth", "logout", "nobody"]).code, 2);
+}
+
+#[test]
+fn a_login_can_end_after_its_provider_has_left_the_configuration() {
+    let desk = Fixture::start("logout-unknown");
+    desk.configure(|config| {
+        config["providers"] = json!([]);
+        config["default_provider"] = Value::Null;
+    });
+    let done = desk.cli(&["auth", "logout", "practice"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.starts_with("✓ Logged out. The credential stays valid at practice"), "{done:?}");
+    assert_eq!(logged_in_providers(&desk), Vec::<String>::new());
+}
+
+#[test]
+fn the_irreversible_revocation_needs_its_own_flag_and_the_endpoint_of_the_login() {
+    let path = "/credentials/revoke";
+    let mut plan = Fixture::plan("exposed");
+    plan.login = Login::Skip;
+    plan.settings = json!({"approve": true});
+    let desk = plan.start();
+    let origin = &desk.practice.origin;
+    let row = json!({"issuer": null, "device_endpoint": format!("{origin}/login/device/code"),
+        "token_endpoint": format!("{origin}/login/oauth/access_token"), "exposed_endpoint": format!("{origin}{path}")});
+    desk.configure_provider(&row);
+    let logged_in = || assert_eq!(desk.cli(&["auth", "login", "practice", "--no-browser"]).code, 0);
+    let logout = |flags: &[&str]| desk.cli(&[&["auth", "logout", "practice"], flags].concat()).stdout;
+    let answer = |status: u16| desk.practice.fail(path, &json!({"kind": "status", "status": status, "body": ""}));
+    let asked = || desk.practice.requests(path).len();
+    let kept = "✓ Logged out. The credential stays valid at practice";
+
+    for flags in [&[][..], &["--keep-remote"], &["--keep-remote", "--revoke"]] {
+        logged_in();
+        assert!(logout(flags).starts_with(kept), "{flags:?}");
+        assert_eq!(asked(), 0, "{flags:?}");
+    }
+    logged_in();
+    answer(403);
+    assert!(logout(&["--revoke"]).starts_with(kept), "not confirmed");
+    logged_in();
+    answer(202);
+    assert_eq!(logout(&["--revoke"]), REVOKED);
+    let request = desk.practice.requests(path).remove(1);
+    let body: Value = serde_json::from_str(request["body"].as_str().unwrap()).unwrap();
+    let secrets = fs::read_to_string(desk.run.dir.join(SECRETS)).unwrap();
+    let token = body["credentials"][0].as_str().unwrap();
+    assert!(secrets.lines().any(|secret| secret == token), "the token itself");
+    assert_eq!(desk.audit_of("auth.revoke").len(), 1);
+
+    logged_in();
+    desk.configure_provider(&json!({"exposed_endpoint": format!("{origin}/elsewhere")}));
+    assert!(logout(&["--revoke"]).starts_with(kept));
+    assert!(desk.practice.requests("/elsewhere").is_empty(), "the login was not bound to it");
+}
+
+#[test]
+fn one_user_s_logout_is_not_another_s() {
+    let desk = Fixture::start("logout-user");
+    desk.practice.set(&json!({"approve": true}));
+    assert_eq!(desk.cli(&["auth", "login", "practice", "--user", "bob"]).code, 0);
+    assert_eq!(desk.cli(&["auth", "logout", "practice", "--user", "bob"]).stdout, REVOKED);
+    assert_eq!(logged_in_providers(&desk), ["practice"]);
+    assert_eq!(desk.cli(&["auth", "status", "--user", "bob"]).code, 1);
+    assert_eq!(ask(&desk).0, 200);
+}
+
+#[test]
+fn a_running_proxy_obeys_logout_with_its_next_request() {
+    let desk = Fixture::start("logout-running");
+    assert_eq!(ask(&desk).0, 200);
+    desk.cli(&["auth", "logout", "practice", "--keep-remote"]);
+    let before = desk.practice.requests(CHAT).len();
+    assert_eq!(ask(&desk), login_needed());
+    assert_eq!(desk.practice.requests(CHAT).len(), before, "the old token is not sent");
+
+    desk.practice.set(&json!({"approve": true}));
+    assert_eq!(desk.cli(&["auth", "login", "practice"]).code, 0);
+    assert_eq!(ask(&desk).0, 200, "and a new login as fast");
+}
+
+#[test]
+fn status_tells_a_script_everything_about_a_login() {
+    let desk = Fixture::start("status");
+    let done = desk.cli(&["auth", "status", "--json"]);
+    assert_eq!(done.code, 0);
+    let rows: Value = serde_json::from_str(&done.stdout).unwrap();
+    let row = &rows[0];
+    let expected = json!([{"user_id": "local", "provider": "practice", "account": "alex@practice.example", "state": "valid",
+        "expires_at": row["expires_at"], "refreshable": true, "source": "login", "repair": null}]);
+    assert_eq!(rows, expected);
+    assert!(row["expires_at"].is_u64());
+
+    let done = desk.cli(&["auth", "status"]);
+    assert_eq!(done.code, 0);
+    for part in ["practice", "alex@practice.example", "valid", "token ends in", "renewed by itself"] {
+        assert!(done.stdout.contains(part), "{part}: {done:?}");
+    }
+    assert_eq!(desk.practice.count("POST /oauth/token"), 1, "nobody is asked for it but by the login");
+}
+
+#[test]
+fn nobody_logged_in_is_a_no_with_the_command_to_type() {
+    let mut plan = Fixture::plan("status-nobody");
+    plan.login = Login::Skip;
+    let desk = plan.start();
+    let done = desk.cli(&["auth", "status"]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    assert!(done.stderr.contains("`infershield auth login PROVIDER`"), "{done:?}");
+    assert_eq!(desk.cli(&["auth", "status", "--json"]).stdout, "[]\n");
+}
+
+/// The one login is in this state, with the command that repairs it, and the exit code says that nothing is usable.
+fn assert_state(desk: &Fixture, state: &str, repair: &str) {
+    let done = desk.cli(&["auth", "status", "--json"]);
+    let rows: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((&rows[0]["state"], &rows[0]["repair"]), (&json!(state), &json!(repair)), "{rows}");
+    assert_eq!(done.code, 1);
+    let done = desk.cli(&["auth", "status"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stdout.contains(state) && done.stdout.contains(&format!("repair: {repair}")), "{done:?}");
+}
+
+#[test]
+fn an_expired_token_without_a_refresh_token_is_expired() {
+    let mut plan = Fixture::plan("expired");
+    plan.settings = json!({"refresh_tokens": false});
+    let desk = plan.start();
+    assert_eq!(desk.status()[0]["state"], "valid");
+    assert_eq!(desk.status()[0]["refreshable"], false);
+    desk.age_login(4000);
+    assert_state(&desk, "expired", "infershield auth login practice");
+    assert_eq!(ask(&desk), login_needed());
+    assert_eq!(desk.practice.requests(CHAT).len(), 0);
+}
+
+#[test]
+fn an_expired_token_with_a_refresh_token_is_valid() {
+    let desk = Fixture::start("expired-refreshable");
+    desk.age_login(4000);
+    assert_eq!(desk.status()[0]["state"], "valid");
+    assert!(desk.cli(&["auth", "status"]).stdout.contains("token has ended, renewed by itself"));
+    assert_eq!(ask(&desk).0, 200);
+}
+
+#[test]
+fn a_refused_refresh_token_makes_a_login_dead() {
+    let desk = Fixture::start("dead");
+    desk.age_login(4000);
+    desk.practice.fail("/oauth/token", &json!({"kind": "oauth_error", "error": "invalid_grant"}));
+    assert_eq!(ask(&desk), login_needed());
+    assert_state(&desk, "dead", "infershield auth login practice");
+}
+
+#[test]
+fn three_401_to_fresh_tokens_make_a_login_suspect() {
+    let desk = Fixture::start("suspect");
+    desk.practice.fail(CHAT, &json!({"kind": "status", "status": 401, "times": 6}));
+    for _ in 0..3 {
+        assert_eq!(desk.status()[0]["state"], "valid");
+        assert_eq!(ask(&desk), login_needed());
+    }
+    assert_state(&desk, "suspect", "infershield auth login practice");
+}
+
+#[test]
+fn a_login_whose_provider_now_leads_elsewhere_is_suspect_and_stays_at_home() {
+    let mut desk = Fixture::start("moved");
+    // The very same server under another name: what counts is what the login was made for.
+    let elsewhere = desk.practice.origin.replace("127.0.0.1", "localhost");
+    desk.configure_provider(&json!({"api_base": format!("{elsewhere}/v1")}));
+    assert_state(&desk, "suspect", "infershield auth login practice");
+    desk.restart();
+    assert_eq!(ask(&desk), login_needed());
+    assert_eq!(desk.practice.requests(CHAT).len(), 0);
+}
+
+#[test]
+fn the_repair_of_a_key_login_is_another_key() {
+    let mut plan = Fixture::plan("moved-key");
+    plan.login = Login::Key;
+    let desk = plan.start();
+    desk.configure_provider(&json!({"api_base": "https://elsewhere.example/v1"}));
+    assert_state(&desk, "suspect", "infershield auth login practice --with-key");
+}
+
+#[test]
+fn one_usable_login_is_enough() {
+    let desk = Fixture::start("one-usable");
+    add_key_provider(&desk);
+    desk.configure_provider(&json!({"api_base": "https://elsewhere.example/v1"}));
+    let done = desk.cli(&["auth", "status", "--json"]);
+    let rows: Value = serde_json::from_str(&done.stdout).unwrap();
+    let states: Vec<&Value> = rows.as_array().unwrap().iter().map(|row| &row["state"]).collect();
+    assert_eq!((states, done.code), (vec![&json!("suspect"), &json!("valid")], 0));
+}
+
+#[test]
+fn nothing_but_logout_ever_removes_a_login() {
+    let mut desk = Fixture::start("never-removed");
+    let kept = |desk: &Fixture| {
+        let record = desk.store().record(USER, "practice").unwrap().expect("the login is kept");
+        assert!(record.refresh_token.is_some(), "with both its tokens");
+    };
+    for status in [403, 429, 500] {
+        desk.practice.fail(CHAT, &json!({"kind": "status", "status": status}));
+        assert_eq!(ask(&desk).0, status);
+        kept(&desk);
+    }
+    for fault in ["close", "html", "cut"] {
+        desk.age_login(4000);
+        desk.practice.fail("/oauth/token", &json!({"kind": fault}));
+        ask(&desk);
+        kept(&desk);
+    }
+    desk.practice.fail("/oauth/token", &json!({"kind": "oauth_error", "error": "invalid_grant"}));
+    desk.age_login(4000);
+    ask(&desk);
+    kept(&desk);
+    desk.practice.kill();
+    ask(&desk);
+    desk.restart();
+    ask(&desk);
+    kept(&desk);
+    desk.configure(|config| config["providers"] = json!([]));
+    assert_eq!(logged_in_providers(&desk), ["practice"], "not even its provider's leaving");
+}

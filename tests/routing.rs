@@ -1,0 +1,174 @@
+//! Which provider a request goes to, and what a local key is good for.
+
+use crate::support::{Fixture, Practice, Run, Wire, code, hello, repair_status, request, until};
+use serde_json::{Value, json};
+use std::fs;
+
+const CHAT: &str = "/v1/chat/completions";
+const MESSAGES: &str = "/v1/messages";
+
+/// One proxy and two providers besides the built-in ones: `practice` with a login, `second` without the need of one.
+struct Two {
+    proxy: Fixture,
+    second: Practice,
+}
+
+impl Two {
+    fn start(name: &'static str, default: Value) -> Self {
+        let second = Practice::start(&Run::new("second"), &json!({}), &[]);
+        let mut proxy = Fixture::start(name);
+        let mut two = config(&proxy);
+        two["default_provider"] = default;
+        let row = json!({"id": "second", "login": "none", "api_base": format!("{}/v1", second.origin),
+            "apis": ["chat", "responses"]});
+        two["providers"].as_array_mut().unwrap().push(row);
+        configure(&mut proxy, &two);
+        Self { proxy, second }
+    }
+
+    /// Where a request went: how many more reached the first and the second provider.
+    fn went(&self, path: &str, key: &str) -> (u16, &'static str) {
+        let before = (requests(&self.proxy.practice), requests(&self.second));
+        let reply = Wire::call(self.proxy.addr, "POST", path, &[("x-api-key", key)], hello().to_string().as_bytes());
+        let after = (requests(&self.proxy.practice), requests(&self.second));
+        let place = match (after.0 - before.0, after.1 - before.1) {
+            (1, 0) => "practice",
+            (0, 1) => "second",
+            _ => "nowhere",
+        };
+        (reply.status, place)
+    }
+}
+
+/// What a provider was asked, whatever it answered: known before the answer goes.
+fn requests(provider: &Practice) -> usize {
+    provider.log()["requests"].as_array().unwrap().len()
+}
+
+fn config(proxy: &Fixture) -> Value {
+    serde_json::from_slice(&fs::read(proxy.home.join("config.json")).unwrap()).unwrap()
+}
+
+fn configure(proxy: &mut Fixture, config: &Value) {
+    fs::write(proxy.home.join("config.json"), config.to_string()).unwrap();
+    proxy.restart();
+}
+
+fn new_key(proxy: &Fixture, arguments: &[&str]) -> Value {
+    let done = proxy.cli(&[&["key", "create", "--json"], arguments].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    let key: Value = serde_json::from_str(&done.stdout).unwrap();
+    proxy.run.secret(key["key"].as_str().unwrap());
+    key
+}
+
+#[test]
+fn the_path_decides_before_the_key_and_the_key_before_the_default() {
+    let two = Two::start("route-order", json!("practice"));
+    let any = two.proxy.key.clone();
+    let bound = new_key(&two.proxy, &["--provider", "second"])["key"].as_str().unwrap().to_owned();
+    assert_eq!(two.went(CHAT, &any), (200, "practice"));
+    assert_eq!(two.went("/second/v1/chat/completions", &any).1, "second");
+    assert_eq!(two.went("/second/chat/completions", &any).1, "second");
+    assert_eq!(two.went("/practice/chat/completions", &any), (200, "practice"));
+    assert_eq!(two.went(CHAT, &bound).1, "second");
+    assert_eq!(two.went("/practice/v1/chat/completions", &bound), (400, "nowhere"));
+}
+
+#[test]
+fn a_default_decides_between_several_and_without_one_the_request_is_refused() {
+    let two = Two::start("route-default", json!("second"));
+    assert_eq!(two.went(CHAT, &two.proxy.key).1, "second");
+    let mut two = two;
+    let mut none = config(&two.proxy);
+    none["default_provider"] = Value::Null;
+    configure(&mut two.proxy, &none);
+    let reply = two.proxy.post(CHAT, &hello());
+    assert_eq!((reply.status, code(CHAT, &reply).as_str()), (400, "infershield_login_needed"));
+    assert!(reply.text().contains("practice") && reply.text().contains("second"), "{}", reply.text());
+    // Only one of the two serves this API.
+    assert_eq!(two.went("/v1/embeddings", &two.proxy.key), (200, "practice"));
+}
+
+#[test]
+fn an_api_that_the_provider_does_not_serve_is_not_forwarded() {
+    let two = Two::start("route-apis", json!("second"));
+    let reply = two.proxy.post(MESSAGES, &hello());
+    assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (404, "infershield_path_unknown"));
+    assert_eq!(requests(&two.second), 0);
+}
+
+#[test]
+fn messages_go_to_anthropic_when_logged_in_there() {
+    let mut proxy = Fixture::start("route-anthropic");
+    let second = Practice::start(&proxy.run, &json!({}), &["practice-anthropic-key-0123"]);
+    let mut with = config(&proxy);
+    let row = json!({"id": "anthropic", "api_base": format!("{}/v1", second.origin)});
+    with["providers"].as_array_mut().unwrap().push(row);
+    configure(&mut proxy, &with);
+    assert_eq!(proxy.post(MESSAGES, &hello()).status, 200);
+    assert_eq!(requests(&second), 0, "not logged in there");
+
+    let key = proxy.run.secret("practice-anthropic-key-0123");
+    assert_eq!(proxy.cli_typing(&["auth", "login", "anthropic", "--with-key"], &key).code, 0);
+    assert_eq!(proxy.post(MESSAGES, &hello()).status, 200);
+    let sent = &second.requests(MESSAGES)[0];
+    assert!(sent["headers"].as_array().unwrap().contains(&json!(["x-api-key", key])));
+    assert_eq!(proxy.post(CHAT, &hello()).status, 200);
+    assert_eq!(requests(&second), 1, "the other APIs stay with the default");
+}
+
+#[test]
+fn a_path_works_with_and_without_v1() {
+    let proxy = Fixture::start("route-v1");
+    for path in ["/v1/responses", "/responses", "/practice/v1/responses", "/practice/responses"] {
+        assert_eq!(proxy.post(path, &hello()).status, 200, "{path}");
+    }
+    assert_eq!(proxy.fetch("/v1/models").status, 200);
+    assert_eq!(proxy.fetch("/practice/models").status, 200);
+    assert_eq!(proxy.practice.requests("/v1/responses").len(), 4, "one place at the provider");
+}
+
+#[test]
+fn the_command_route_says_what_the_proxy_does() {
+    let two = Two::start("route-command", json!("second"));
+    for (path, expected) in [(CHAT, "second"), ("/practice/v1/models", "practice"), ("/second/responses", "second")] {
+        let done = two.proxy.cli(&["route", path, "--json"]);
+        let said: Value = serde_json::from_str(&done.stdout).unwrap();
+        assert_eq!(said["provider"], expected, "{path}");
+    }
+    assert_eq!(two.proxy.cli(&["route", "/v1/files"]).code, 1);
+}
+
+#[test]
+fn without_a_login_the_client_is_told_how_to_log_in() {
+    let proxy = Fixture::start("route-no-login");
+    assert_eq!(proxy.cli(&["auth", "logout", "practice"]).code, 0);
+    for path in [CHAT, MESSAGES] {
+        until("logout is in force", || proxy.post(path, &hello()).status == repair_status(path));
+        let reply = proxy.post(path, &hello());
+        assert_eq!(code(path, &reply), "infershield_login_needed");
+        assert!(reply.text().contains("infershield auth login practice"), "{}", reply.text());
+    }
+}
+
+#[test]
+fn a_key_is_taken_from_either_header_on_every_path() {
+    let proxy = Fixture::start("key-headers");
+    let key = proxy.key.clone();
+    for path in crate::support::POSTED {
+        for headers in [
+            &[("authorization", format!("Bearer {key}"))][..],
+            &[("authorization", format!("bearer {key}"))],
+            &[("x-api-key", key.clone())],
+            // Clients that were given a provider's key in the other variable send both.
+            &[("x-api-key", key.clone()), ("authorization", "Bearer sk-none".to_owned())],
+            &[("x-api-key", "none".to_owned()), ("authorization", format!("Bearer {key}"))],
+        ] {
+            let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let mut wire = proxy.connect();
+            wire.send(&request("POST", path, &headers, hello().to_string().as_bytes()));
+            assert_eq!(wire.reply().status, 200, "{path} with {} headers", headers.len());
+        }
+    }
+}
