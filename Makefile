@@ -1,0 +1,75 @@
+.POSIX:
+
+CARGO = cargo
+PREFIX = /usr/local
+DESTDIR =
+TARGET_DIR = target
+PEERS = ../shared/peers
+
+build:
+	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
+
+demo:
+	$(CARGO) build --release --locked --target-dir $(TARGET_DIR) --bin infershield --example practice --example demo
+	$(TARGET_DIR)/release/examples/demo
+
+test:
+	$(CARGO) test --locked
+
+test-peers:
+	PEERS=$(PEERS) $(CARGO) test --locked --test peers
+
+check:
+	$(CARGO) fmt --check
+	.ci/size-test
+	.ci/size
+	.ci/ledger
+	.ci/docs
+	.ci/lint
+
+bench:
+	$(CARGO) bench --locked --bench '*'
+
+front-door:
+	$(CARGO) bench --locked --bench front_door
+
+trust-path:
+	@.ci/size --trust-path
+
+vendor:
+	$(CARGO) vendor --locked --versioned-dirs vendor >/dev/null
+
+offline: vendor
+	.ci/offline
+
+install: $(TARGET_DIR)/release/infershield
+	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	cp $(TARGET_DIR)/release/infershield $(DESTDIR)$(PREFIX)/bin/infershield
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/infershield
+
+$(TARGET_DIR)/release/infershield:
+	$(MAKE) build
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/infershield
+
+clean:
+	$(CARGO) clean
+	rm -rf vendor
+
+help:
+	@echo 'make              the release binary, $(TARGET_DIR)/release/infershield'
+	@echo 'make demo         the whole product against a practice provider on this machine'
+	@echo 'make test         all tests'
+	@echo 'make test-peers   tests against the real servers in PEERS=$(PEERS)'
+	@echo 'make check        format, lints, size budget, dependency ledger, documents'
+	@echo 'make bench        all benches'
+	@echo 'make front-door   the bench that shows why the front door is ours'
+	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
+	@echo 'make vendor       the sources of all dependencies, into vendor/'
+	@echo 'make offline      build and test from vendor/ in a namespace without any network'
+	@echo 'make install      copy the binary to DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)'
+	@echo 'make uninstall    remove that copy'
+	@echo 'make clean        remove what was built and vendor/'
+
+.PHONY: build demo test test-peers check bench front-door trust-path vendor offline install uninstall clean help
