@@ -45,7 +45,7 @@ pub(super) fn is_month_file(name: &str) -> bool {
     is_like("0000-00.jsonl", name)
 }
 
-/// What a person types after `--since`, as the earliest wanted moment in the form of [`moment`]: a UTC day (`2026-11-24`),
+/// What a person types after `--since`, as the earliest wanted moment in the form of `moment`: a UTC day (`2026-11-24`),
 /// an age before `now` (`30m`, `24h`, `7d`), or seconds since 1970. `None` when it is none of these.
 pub fn parse_since(text: &str, now: u64) -> Option<String> {
     // Moments sort like their texts, so a day can be compared as it is.

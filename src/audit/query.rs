@@ -75,7 +75,7 @@ impl Filter {
 }
 
 impl Line {
-    /// One line for a person at a terminal: the [`Line::cells`]. Nothing in it can steer the terminal.
+    /// One line for a person at a terminal: the `Line::cells`. Nothing in it can steer the terminal.
     pub fn summary(&self) -> String {
         let mut text = self.cells().join(" ");
         text.retain(|c| !c.is_control());
