@@ -136,30 +136,6 @@ impl Default for Settings {
     }
 }
 
-/// Where a value came from, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Compiled in.
-    BuiltIn,
-    /// `config.json`.
-    File,
-    /// This environment variable.
-    Environment(&'static str),
-    /// This flag.
-    Flag(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BuiltIn => f.write_str("built in"),
-            Self::File => f.write_str(FILE),
-            Self::Environment(name) => write!(f, "${name}"),
-            Self::Flag(name) => f.write_str(name),
-        }
-    }
-}
-
 /// The settings in force.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -167,8 +143,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// The values.
     pub settings: Settings,
-    origins: BTreeMap<String, Origin>,
-    merged: Map<String, Value>,
+    /// Where each value came from that is not built in: `config.json`, a variable or a flag.
+    origins: BTreeMap<String, String>,
 }
 
 /// What can be wrong with settings.
@@ -176,23 +152,15 @@ pub struct Config {
 pub enum Error {
     /// The file cannot be read.
     Home(home::Error),
-    /// The file is not JSON of the right shape; the text says where and names the nearest known key.
-    File(PathBuf, String),
-    /// A variable or flag holds what no setting can be.
-    Value(String, String),
-    /// No home folder is known.
-    NoHome,
+    /// The file, a variable or a flag holds what no setting can be; the text says where, and names the nearest known word.
+    Setting(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Home(error) => error.fmt(f),
-            Self::File(path, what) => {
-                write!(f, "{}: {what}; mend it, then type `infershield config check`", path.display())
-            }
-            Self::Value(name, what) => write!(f, "{name}: {what}"),
-            Self::NoHome => f.write_str("no home folder is known: set INFERSHIELD_HOME"),
+            Self::Setting(what) => f.write_str(what),
         }
     }
 }
@@ -200,57 +168,52 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Config {
-    /// Reads all layers. `flags` are setting, value and the flag's name; `env` looks a variable up.
-    pub fn load(env: impl Fn(&str) -> Option<OsString>, flags: &[(&str, String, &'static str)]) -> Result<Self, Error> {
-        let (dir, home_origin) = match env(HOME_VARIABLE).filter(|dir| !dir.is_empty()) {
+    /// Reads the file, then the environment.
+    pub fn load() -> Result<Self, Error> {
+        let mut origins = BTreeMap::new();
+        let dir = match std::env::var_os(HOME_VARIABLE).filter(|dir| !dir.is_empty()) {
             Some(dir) => {
-                let dir = std::path::absolute(PathBuf::from(dir)).map_err(|_| Error::NoHome)?;
-                (dir, Origin::Environment(HOME_VARIABLE))
+                origins.insert(HOME_KEY.to_owned(), format!("${HOME_VARIABLE}"));
+                std::path::absolute(dir).ok()
             }
-            None => (dirs::home_dir().ok_or(Error::NoHome)?.join(".infershield"), Origin::BuiltIn),
+            None => dirs::home_dir().map(|home| home.join(".infershield")),
         };
-        let built_in = match serde_json::to_value(Settings::default()) {
-            Ok(Value::Object(members)) => members,
-            _ => Map::new(),
-        };
-        let origins = BTreeMap::from([(HOME_KEY.to_owned(), home_origin)]);
-        let mut config = Self { dir, settings: Settings::default(), origins, merged: built_in };
-        config.merge_file()?;
-        for (variable, key) in VARIABLES {
-            if let Some(value) = env(variable).filter(|value| !value.is_empty()) {
-                let value = value.into_string().map_err(|_| Error::Value(variable.into(), "is not UTF-8".into()))?;
-                config.set(key, Value::String(value), Origin::Environment(variable))?;
+        let dir = dir.ok_or_else(|| Error::Setting(format!("no home folder is known: set {HOME_VARIABLE}")))?;
+        let mut config = Self { dir, settings: Settings::default(), origins };
+        config.read_file()?;
+        for (name, key) in VARIABLES {
+            if let Some(value) = variable(name)? {
+                config.set(key, value, &format!("${name}"))?;
             }
-        }
-        for (key, value, flag) in flags {
-            config.set(key, Value::String(value.clone()), Origin::Flag(flag))?;
         }
         Ok(config)
     }
 
-    /// The home, then each value with where it came from, in the order of their names; user information in URLs is left out.
-    pub fn shown(&self) -> Vec<(String, Value, Origin)> {
-        let origin = |path: &str| self.origins.get(path).copied().unwrap_or(Origin::BuiltIn);
-        let dir = Value::String(self.dir.display().to_string());
-        let mut rows = vec![(HOME_KEY.to_owned(), dir, origin(HOME_KEY))];
-        for (key, value) in &self.merged {
-            match (key.as_str(), value) {
-                ("limits", Value::Object(limits)) => {
-                    for (name, value) in limits {
-                        let path = format!("limits.{name}");
-                        rows.push((path.clone(), value.clone(), origin(&path)));
-                    }
-                }
-                ("https_proxy", Value::String(url)) => {
-                    rows.push((key.clone(), Value::String(without_user(url)), origin(key)));
-                }
-                _ => rows.push((key.clone(), value.clone(), origin(key))),
-            }
-        }
-        rows
+    /// Puts a value over the one that was there. `origin`, a variable or a flag, is what `config show` and an error call it by.
+    pub fn set(&mut self, key: &str, value: String, origin: &str) -> Result<(), Error> {
+        let mut members = members(&self.settings);
+        members.insert(key.to_owned(), Value::String(value));
+        let wrong = |error| Error::Setting(format!("{origin}: {}", with_nearest(error)));
+        self.settings = serde_json::from_value(Value::Object(members)).map_err(wrong)?;
+        self.origins.insert(key.to_owned(), origin.to_owned());
+        Ok(())
     }
 
-    fn merge_file(&mut self) -> Result<(), Error> {
+    /// Name, value and origin of each setting and of the home; user information in URLs is left out.
+    pub fn shown(&self) -> Vec<(String, Value, &str)> {
+        let mut values = by_name(members(&self.settings));
+        values.insert(HOME_KEY.to_owned(), Value::String(self.dir.display().to_string()));
+        if let Some(url) = &self.settings.https_proxy {
+            values.insert("https_proxy".to_owned(), Value::String(without_user(url)));
+        }
+        let row = |(name, value)| {
+            let origin = self.origins.get(&name).map_or("built in", String::as_str);
+            (name, value, origin)
+        };
+        values.into_iter().map(row).collect()
+    }
+
+    fn read_file(&mut self) -> Result<(), Error> {
         let path = self.dir.join(FILE);
         if !path.exists() {
             return Ok(());
@@ -259,55 +222,69 @@ impl Config {
         let Some(bytes) = home.read(FILE, Privacy::Readable).map_err(Error::Home)? else {
             return Ok(());
         };
-        let wrong = |error: serde_json::Error| Error::File(path.clone(), with_nearest(&error.to_string()));
+        let wrong = |error| {
+            let what = with_nearest(error);
+            Error::Setting(format!("{}: {what}; mend it, then type `infershield config check`", path.display()))
+        };
         self.settings = serde_json::from_slice(&bytes).map_err(wrong)?;
-        let members: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
-        for (key, value) in members {
-            if let (Value::Object(limits), "limits") = (&value, key.as_str()) {
-                for name in limits.keys() {
-                    self.origins.insert(format!("limits.{name}"), Origin::File);
-                }
+        let given: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
+        self.origins.extend(by_name(given).into_keys().map(|name| (name, FILE.to_owned())));
+        Ok(())
+    }
+}
+
+/// The value of a variable; one that is empty counts as not set.
+pub fn variable(name: &str) -> Result<Option<String>, Error> {
+    match std::env::var_os(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(_)) => Err(Error::Setting(format!("${name}: is not UTF-8"))),
+    }
+}
+
+fn members(settings: &Settings) -> Map<String, Value> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(members)) => members,
+        _ => Map::new(),
+    }
+}
+
+/// The values by the names that they are shown under: each limit has one of its own.
+fn by_name(members: Map<String, Value>) -> BTreeMap<String, Value> {
+    let mut values = BTreeMap::new();
+    for (key, value) in members {
+        match value {
+            Value::Object(limits) if key == "limits" => {
+                values.extend(limits.into_iter().map(|(name, value)| (format!("limits.{name}"), value)));
             }
-            self.origins.insert(key, Origin::File);
+            value => {
+                values.insert(key, value);
+            }
         }
-        // From the typed value, so that what the file leaves out shows its default.
-        if let Ok(Value::Object(merged)) = serde_json::to_value(&self.settings) {
-            self.merged = merged;
-        }
-        Ok(())
     }
-
-    fn set(&mut self, key: &str, value: Value, origin: Origin) -> Result<(), Error> {
-        self.merged.insert(key.to_owned(), value);
-        self.origins.insert(key.to_owned(), origin);
-        let settings = serde_json::from_value(Value::Object(self.merged.clone()));
-        self.settings = settings.map_err(|error| Error::Value(origin.to_string(), with_nearest(&error.to_string())))?;
-        Ok(())
-    }
+    values
 }
 
-/// "; did you mean `…`?", when one of `known` is near enough to `word`; else nothing.
+/// "; did you mean `…`?" with the member of `known` that is nearest to `word`, when it is near enough to be meant; else nothing.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
-}
-
-/// The member of `known` that is nearest to `word` by edits, when it is near enough to be meant.
-fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let ranked = known.into_iter().map(|candidate| (edits(word, candidate), candidate)).min()?;
-    (ranked.0 <= 1 + word.len() / 4).then_some(ranked.1)
+    match known.into_iter().map(|known| (edits(word, known), known)).min() {
+        Some((edits, known)) if edits <= 1 + word.len() / 4 => format!("; did you mean `{known}`?"),
+        _ => String::new(),
+    }
 }
 
 /// Adds "did you mean" to serde's text about an unknown name, which lists the known ones between backquotes.
-pub fn with_nearest(error: &str) -> String {
+pub fn with_nearest(error: impl fmt::Display) -> String {
+    let error = error.to_string();
     let mut quoted = error.split('`').skip(1).step_by(2);
     match quoted.next().filter(|_| error.starts_with("unknown ")) {
         Some(word) => format!("{error}{}", did_you_mean(word, quoted)),
-        None => error.to_owned(),
+        None => error,
     }
 }
 
 /// A URL without the name and password before its host.
-fn without_user(url: &str) -> String {
+pub fn without_user(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
         (None, Some((_, rest))) => format!("…@{rest}"),
@@ -335,8 +312,8 @@ mod tests {
 
     #[test]
     fn the_nearest_known_word_is_offered() {
-        assert_eq!(nearest("lisen", ["listen", "limits"]), Some("listen"));
-        assert_eq!(nearest("zzz", ["listen", "limits"]), None);
+        assert_eq!(did_you_mean("lisen", ["listen", "limits"]), "; did you mean `listen`?");
+        assert_eq!(did_you_mean("zzz", ["listen", "limits"]), "");
         let error = serde_json::from_str::<Settings>(r#"{"lisen":1}"#).unwrap_err().to_string();
         assert!(with_nearest(&error).ends_with("did you mean `listen`?"), "{error}");
     }

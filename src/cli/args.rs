@@ -1,7 +1,7 @@
-//! The command line, parsed into an [`Action`] by one table of commands. Must never do anything else.
+//! The command line, parsed into an [`Action`] by the table of commands. Must never do anything else.
 
-use super::{COMMANDS, Done, repeated};
-use crate::config::did_you_mean;
+use super::{COMMANDS, Done, Failure, WHOLE, unknown};
+use lexopt::Arg::{Long, Short, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -19,6 +19,7 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Command {
     name: &'static str,
+    help: &'static str,
     words: RangeInclusive<usize>,
     flags: &'static str,
     pub(super) run: fn(&Args) -> Done,
@@ -27,11 +28,19 @@ pub(super) struct Command {
 /// Makes a row.
 pub(super) const fn command(
     name: &'static str,
+    help: &'static str,
     words: RangeInclusive<usize>,
     flags: &'static str,
     run: fn(&Args) -> Done,
 ) -> Command {
-    Command { name, words, flags, run }
+    Command { name, help, words, flags, run }
+}
+
+impl Command {
+    /// The first word of the name: the group (`auth`), or the command itself where it stands alone.
+    fn group(&self) -> &'static str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
 }
 
 /// The words and flags after a command, each known to belong to it.
@@ -41,26 +50,10 @@ pub(super) struct Args {
     flags: BTreeMap<&'static str, String>,
 }
 
-/// Help texts by command, group (`auth`) or `""` for all; each a file.
-const HELP: [(&str, &str); 12] = [
-    ("", include_str!("help/infershield.txt")),
-    ("auth", include_str!("help/auth.txt")),
-    ("serve", include_str!("help/serve.txt")),
-    ("env", include_str!("help/env.txt")),
-    ("clients", include_str!("help/env.txt")),
-    ("key", include_str!("help/key.txt")),
-    ("scan", include_str!("help/scan.txt")),
-    ("audit", include_str!("help/audit.txt")),
-    ("config", include_str!("help/config.txt")),
-    ("route", include_str!("help/route.txt")),
-    ("hosts", include_str!("help/hosts.txt")),
-    ("rekey", include_str!("help/rekey.txt")),
-];
-
 impl Args {
-    /// The word at `index` after the command, if it is UTF-8.
-    pub(super) fn word(&self, index: usize) -> Option<&str> {
-        self.words.get(index)?.to_str()
+    /// The first word after the command, if it is UTF-8.
+    pub(super) fn word(&self) -> Option<&str> {
+        self.words.first()?.to_str()
     }
 
     /// All words, as the system gave them (file names).
@@ -79,81 +72,61 @@ impl Args {
     }
 }
 
-/// Parses the arguments after the program's name. An error is one line for the user.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
+/// Parses the arguments after the program's name.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Failure> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut path = String::new();
     let mut command: Option<&'static Command> = None;
     let mut args = Args::default();
     while let Some(argument) = parser.next().map_err(plain)? {
         match argument {
-            lexopt::Arg::Short('h') | lexopt::Arg::Long("help") => return Ok(Action::Help(help(&path))),
-            lexopt::Arg::Short('V') | lexopt::Arg::Long("version") if path.is_empty() => {
-                command = next_word(&mut path, "version")?;
-            }
-            lexopt::Arg::Value(word) => match command {
-                Some(Command { name, words, .. }) if args.words.len() >= *words.end() => {
-                    return Err(format!("`{name}` takes no more words; type `infershield {name} --help`"));
-                }
-                Some(_) => args.words.push(word),
-                None => command = next_word(&mut path, &word.to_string_lossy())?,
-            },
-            flag => {
-                let name = match flag {
-                    lexopt::Arg::Short('o') => "output".to_owned(),
-                    lexopt::Arg::Short(letter) => letter.to_string(),
-                    lexopt::Arg::Long(name) => name.to_owned(),
-                    lexopt::Arg::Value(_) => continue,
+            Short('h') | Long("help") => return Ok(Action::Help(help(&path))),
+            Short('V') | Long("version") if path.is_empty() => command = named(&mut path, "version")?,
+            Value(word) if command.is_some() => args.words.push(word),
+            Value(word) => command = named(&mut path, &word.to_string_lossy())?,
+            Short(_) | Long(_) => {
+                let name = match argument {
+                    Short(letter) => letter.to_string(),
+                    Long(name) => name.to_owned(),
+                    Value(_) => continue,
                 };
-                let known = command.map(|command| command.flags).unwrap_or_default();
-                let names = known.split(' ').map(|known| known.trim_end_matches('='));
-                let Some(flag) = names.clone().find(|known| *known == name) else {
-                    let hint = did_you_mean(&name, names);
-                    return Err(format!("unknown flag --{}{hint}{}", repeated(&name), see(&path)));
+                let known = command.map_or("", |command| command.flags).split_whitespace();
+                let Some(flag) = known.clone().find(|flag| flag.trim_end_matches('=') == name) else {
+                    let known = known.map(|flag| flag.trim_end_matches('='));
+                    return Err(Failure::usage(unknown("flag", &name, known) + &see(&path)));
                 };
-                let mut value = OsString::new();
-                if known.split(' ').any(|known| known.strip_suffix('=') == Some(flag)) {
-                    value = parser.value().map_err(plain)?;
-                }
-                let value = value.into_string().map_err(|_| format!("--{flag}: the value is not UTF-8"))?;
-                args.flags.insert(flag, value);
+                let value = if flag.ends_with('=') { parser.value().map_err(plain)? } else { OsString::new() };
+                let wrong = |_| Failure::usage(format_args!("--{name}: the value is not UTF-8"));
+                args.flags.insert(flag.trim_end_matches('='), value.into_string().map_err(wrong)?);
             }
         }
     }
     match command {
-        Some(Command { name, words, .. }) if args.words.len() < *words.start() => {
-            Err(format!("`{name}` needs one more word; type `infershield {name} --help`"))
-        }
-        Some(command) => Ok(Action::Run(command, args)),
         None => Ok(Action::Help(help(&path))),
+        Some(command) if command.words.contains(&args.words.len()) => Ok(Action::Run(command, args)),
+        Some(_) => Err(Failure::usage(format_args!("`{path}` takes more words or fewer{}", see(&path)))),
     }
 }
 
-/// Takes one more word of the command's name; `None` as long as it names only a group.
-fn next_word(path: &mut String, word: &str) -> Result<Option<&'static Command>, String> {
+/// The command that `path` names with one more word; `None` as long as that is only a group.
+fn named(path: &mut String, word: &str) -> Result<Option<&'static Command>, Failure> {
     if path.is_empty() && word == "help" {
         return Ok(None);
     }
-    let wanted = if path.is_empty() { word.to_owned() } else { format!("{path} {word}") };
-    if let Some(command) = COMMANDS.iter().find(|command| command.name == wanted) {
-        *path = wanted;
-        return Ok(Some(command));
+    let longer = if path.is_empty() { word.to_owned() } else { format!("{path} {word}") };
+    let known = COMMANDS.iter().flat_map(|command| [command.group(), command.name]);
+    if !known.clone().any(|name| name == longer) {
+        return Err(Failure::usage(unknown("command", &longer, known) + &see(path)));
     }
-    if COMMANDS.iter().any(|command| command.name.split(' ').next() == Some(wanted.as_str())) {
-        *path = wanted;
-        return Ok(None);
-    }
-    let prefix = if path.is_empty() { String::new() } else { format!("{path} ") };
-    let first = |name: &'static str| name.split(' ').next().unwrap_or_default();
-    let known = COMMANDS.iter().map(|command| if path.is_empty() { first(command.name) } else { command.name });
-    Err(format!("unknown command `{prefix}{}`{}{}", repeated(word), did_you_mean(&wanted, known), see(path)))
+    *path = longer;
+    Ok(COMMANDS.iter().find(|command| command.name == *path))
 }
 
 /// What lexopt says, without a value that does not belong there: it may be a key.
-fn plain(error: lexopt::Error) -> String {
+fn plain(error: lexopt::Error) -> Failure {
     match error {
-        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
-        error => error.to_string(),
+        lexopt::Error::UnexpectedValue { option, .. } => Failure::usage(format_args!("{option} takes no value")),
+        error => Failure::usage(error),
     }
 }
 
@@ -162,26 +135,26 @@ fn see(path: &str) -> String {
     format!("; type `infershield{space}{path} --help`")
 }
 
-/// The help for a command: its own text, else its group's, else the whole.
+/// The help for a command or a group; the whole for no word.
 fn help(path: &str) -> &'static str {
-    let group = path.split(' ').next().unwrap_or_default();
-    let find = |name: &str| HELP.iter().find(|(of, _)| *of == name).map(|(_, text)| *text);
-    find(path).or_else(|| find(group)).or_else(|| find("")).unwrap_or_default()
+    let row = COMMANDS.iter().find(|command| command.name == path || command.group() == path);
+    row.map_or(WHOLE, |command| command.help)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Result<Action, String> {
+    fn words(line: &str) -> Result<Action, Failure> {
         parse(line.split_whitespace().map(OsString::from))
     }
 
     #[test]
     fn a_mistyped_word_gets_the_nearest() {
-        assert!(words("auth lgoin").unwrap_err().contains("did you mean `auth login`?"));
-        assert!(words("serv").unwrap_err().contains("did you mean `serve`?"));
-        assert!(words("serve --lisen x").unwrap_err().contains("did you mean `listen`?"));
+        assert!(words("auth lgoin").unwrap_err().message.contains("did you mean `auth login`?"));
+        assert!(words("serv").unwrap_err().message.contains("did you mean `serve`?"));
+        assert!(words("serve --lisen x").unwrap_err().message.contains("did you mean `listen`?"));
+        assert!(!words("version --x").unwrap_err().message.contains("did you mean"));
     }
 
     #[test]
@@ -198,6 +171,6 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!((args.value("format"), args.value("output")), (Some("csv"), Some("out.csv")));
+        assert_eq!((args.value("format"), args.value("o")), (Some("csv"), Some("out.csv")));
     }
 }

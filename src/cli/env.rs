@@ -2,9 +2,8 @@
 
 use super::args::Args;
 use super::context::Context;
-use super::terminal::{note, print as say};
-use super::{Done, Failure, key, repeated};
-use crate::config::did_you_mean;
+use super::terminal::{list, print};
+use super::{Done, Failure, key, repeated, unknown};
 use serde::{Deserialize, Serialize};
 
 /// The table: what to set, where `{base}` is the proxy's address and `{key}` the client's own local key.
@@ -23,70 +22,51 @@ struct Client {
     note: String,
 }
 
-/// The quoting rules of a shell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shell {
-    Sh,
-    Fish,
-}
-
 pub(super) fn env(args: &Args) -> Done {
     let clients = table()?;
-    let Some(name) = args.word(0) else {
+    let Some(name) = args.word() else {
         return Err(Failure::usage("name a client; type `infershield clients` for those that are known"));
     };
-    let client = clients.iter().find(|client| client.id == name).ok_or_else(|| {
-        let hint = did_you_mean(name, clients.iter().map(|client| client.id.as_str()));
-        Failure::usage(format_args!("unknown client `{}`{hint}; type `infershield clients`", repeated(name)))
-    })?;
-    let shell = match args.value("shell").unwrap_or("sh") {
-        "sh" | "bash" | "zsh" => Shell::Sh,
-        "fish" => Shell::Fish,
-        other => {
+    let Some(client) = clients.iter().find(|client| client.id == name) else {
+        let known = clients.iter().map(|client| client.id.as_str());
+        return Err(Failure::usage(unknown("client", name, known) + "; type `infershield clients`"));
+    };
+    let (set, between, unset) = match args.value("shell") {
+        None | Some("sh" | "bash" | "zsh") => ("export", "=", "unset"),
+        Some("fish") => ("set -gx", " ", "set -e"),
+        Some(other) => {
             return Err(Failure::usage(format_args!("--shell takes sh or fish, not `{}`", repeated(other))));
         }
     };
+    let mut base = String::new();
     if args.has("undo") {
         for (variable, _) in &client.set {
-            say(if shell == Shell::Sh { format!("unset {variable}") } else { format!("set -e {variable}") })?;
+            print(format_args!("{unset} {variable}"))?;
         }
-        return comment(&client.note, "");
+    } else {
+        let context = Context::open(args)?;
+        base = format!("http://{}", context.config.settings.listen);
+        let key = key::named(&context, &client.id)?;
+        for (variable, value) in &client.set {
+            // In single quotes, which both shells leave alone; our values hold none, but a configured address might.
+            let value = value.replace("{base}", &base).replace("{key}", key.expose()).replace('\'', "");
+            print(format_args!("{set} {variable}{between}'{value}'"))?;
+        }
     }
-    let context = Context::open(&[])?;
-    let base = format!("http://{}", context.config.settings.listen);
-    let secret = key::named(&context, &context.user(args), &client.id)?;
-    for (variable, value) in &client.set {
-        let value = value.replace("{base}", &base).replace("{key}", secret.expose());
-        say(match shell {
-            Shell::Sh => format!("export {variable}={}", quoted(&value)),
-            Shell::Fish => format!("set -gx {variable} {}", quoted(&value)),
-        })?;
-    }
-    comment(&client.note, &base)
+    // For a person; a shell that evaluates the output passes over it.
+    let lines = client.note.replace("{base}", &base);
+    lines.lines().try_for_each(|line| print(format_args!("# {line}").to_string().trim_end()))
 }
 
 pub(super) fn clients(args: &Args) -> Done {
-    let clients = table()?;
-    if args.has("json") {
-        return say(serde_json::to_string(&clients).map_err(Failure::storage)?);
+    let mut rows = Vec::new();
+    for client in table()? {
+        let text = format!("{:12}  {} (tried: {})", client.id, client.title, client.version);
+        rows.push((serde_json::to_value(client)?, text));
     }
-    for client in clients {
-        say(format_args!("{:12}  {} (tried: {})", client.id, client.title, client.version))?;
-    }
-    note("what to set: infershield env CLIENT");
-    Ok(())
+    list(args, rows, "no clients are known")
 }
 
 fn table() -> Result<Vec<Client>, Failure> {
-    serde_json::from_str(CLIENTS).map_err(Failure::storage)
-}
-
-/// Lines for a person; a shell that evaluates the output passes over them.
-fn comment(text: &str, base: &str) -> Done {
-    text.replace("{base}", base).lines().try_for_each(|line| say(format!("# {line}").trim_end()))
-}
-
-/// In single quotes, which both shells leave alone; our values hold none, but a configured address might.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\'', ""))
+    Ok(serde_json::from_str(CLIENTS)?)
 }

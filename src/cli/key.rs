@@ -2,9 +2,10 @@
 
 use super::args::Args;
 use super::context::Context;
-use super::terminal::{note, print as say};
+use super::terminal::{answer, end, list as show, note, print as say};
 use super::{Done, Failure, repeated};
 use crate::audit::Event;
+use crate::secret::Secret;
 use crate::session::now;
 use crate::store::{LocalKey, NewKey};
 use serde_json::json;
@@ -13,14 +14,11 @@ use serde_json::json;
 const DAY: u64 = 86_400;
 
 pub(super) fn create(args: &Args) -> Done {
-    let context = Context::open(&[])?;
-    let user = context.user(args);
+    let context = Context::open(args)?;
     let expires_at = match args.value("expires").map(str::parse::<u64>) {
         None => None,
         Some(Ok(days)) if days > 0 => Some(now().saturating_add(days.saturating_mul(DAY))),
-        Some(_) => {
-            return Err(Failure::usage("--expires takes a number of days, 1 or more"));
-        }
+        Some(_) => return Err(Failure::usage("--expires takes a number of days, 1 or more")),
     };
     let provider = match args.value("provider") {
         Some(name) => Some(context.provider(name)?.id.clone()),
@@ -28,96 +26,79 @@ pub(super) fn create(args: &Args) -> Done {
     };
     let name = match args.value("name") {
         Some(name) => name.to_owned(),
-        None => free_name(&context, &user)?,
+        None => free_name(&context)?,
     };
-    let new = NewKey { name, provider, expires_at, once: args.has("once") };
-    let (key, secret) = context.store.create_key(&user, &new, now())?;
-    record(&context, "key.create", &key)?;
-    if args.has("json") {
-        return say(json!({"id": key.id, "key": secret.expose(), "user_id": key.user_id, "provider": key.provider,
-            "expires_at": key.expires_at, "name": key.name}));
-    }
-    note(format_args!("Local key `{}` ({}), for programs on this machine:", key.name, key.id));
-    say(secret.expose())
+    let (key, secret) = made(&context, &NewKey { name, provider, expires_at, once: args.has("once") })?;
+    note(format_args!("Local key `{}` ({}), for programs on this machine", key.name, key.id));
+    let json = json!({"id": key.id, "key": secret.expose(), "user_id": key.user_id, "provider": key.provider,
+        "expires_at": key.expires_at, "name": key.name});
+    answer(args, json, secret.expose())
 }
 
 pub(super) fn list(args: &Args) -> Done {
-    let context = Context::open(&[])?;
-    let keys = context.store.keys(&context.user(args))?;
-    if args.has("json") {
-        let row = |key: &LocalKey| {
-            json!({"id": key.id, "name": key.name, "user_id": key.user_id, "provider": key.provider,
-                "created_at": key.created_at, "expires_at": key.expires_at})
-        };
-        return say(serde_json::Value::Array(keys.iter().map(row).collect()));
-    }
-    if keys.is_empty() {
-        note("no local keys; type `infershield key create`");
-    }
-    for key in keys {
-        let ends = match key.expires_at {
-            Some(at) if at <= now() => "expired".to_owned(),
-            Some(at) => format!("ends in {} days", at.saturating_sub(now()) / DAY),
-            None => "does not end".to_owned(),
-        };
+    let context = Context::open(args)?;
+    let mut rows = Vec::new();
+    for key in context.store.keys(&context.user)? {
+        let end = if key.lives(now()) { end(key.expires_at) } else { "expired".to_owned() };
         let provider = key.provider.as_deref().unwrap_or("any provider");
-        say(format_args!("{}  {:16}  {:12}  {ends}", key.id, key.name, provider))?;
+        let text = format!("{}  {:16}  {provider:12}  {end}", key.id, key.name);
+        rows.push((serde_json::to_value(key)?, text));
     }
-    Ok(())
+    show(args, rows, "no local keys; type `infershield key create`")
 }
 
 pub(super) fn print(args: &Args) -> Done {
-    let context = Context::open(&[])?;
-    let name = args.word(0).unwrap_or_default();
-    match context.store.print_key(&context.user(args), name)? {
+    let context = Context::open(args)?;
+    let name = args.word().unwrap_or_default();
+    match context.store.print_key(&context.user, name)? {
         Some(secret) => say(secret.expose()),
-        None => Err(Failure::new(
-            super::Exit::No,
-            format_args!("there is no local key named `{}`; type `infershield key list`", repeated(name)),
-        )),
+        None => Err(no_such_key(name)),
     }
 }
 
 pub(super) fn revoke(args: &Args) -> Done {
-    let context = Context::open(&[])?;
-    let (user, id) = (context.user(args), args.word(0).unwrap_or_default());
-    let keys = context.store.keys(&user)?;
-    let Some(key) = keys.iter().find(|key| key.id == id) else {
-        return Err(Failure::new(
-            super::Exit::No,
-            format_args!("there is no local key with the id `{}`; type `infershield key list`", repeated(id)),
-        ));
-    };
-    context.store.revoke_key(&user, id)?;
+    let context = Context::open(args)?;
+    let id = args.word().unwrap_or_default();
+    let keys = context.store.keys(&context.user)?;
+    let key = keys.iter().find(|key| key.id == id).ok_or_else(|| no_such_key(id))?;
+    context.store.revoke_key(&context.user, id)?;
     record(&context, "key.revoke", key)?;
     say(format_args!("✓ Local key `{}` revoked.", key.name))
 }
 
-/// The key of this name, made when there is none.
-pub(super) fn named(context: &Context, user: &str, name: &str) -> Result<crate::secret::Secret, Failure> {
-    let usable = |key: &LocalKey| key.name == name && key.expires_at.is_none_or(|at| at > now());
-    if context.store.keys(user)?.iter().any(usable)
-        && let Some(secret) = context.store.print_key(user, name)?
+/// The user's key of this name, made when there is none.
+pub(super) fn named(context: &Context, name: &str) -> Result<Secret, Failure> {
+    let keys = context.store.keys(&context.user)?;
+    if keys.iter().any(|key| key.name == name && key.lives(now()))
+        && let Some(secret) = context.store.print_key(&context.user, name)?
     {
         return Ok(secret);
     }
-    let new = NewKey { name: name.to_owned(), provider: None, expires_at: None, once: false };
-    let (key, secret) = context.store.create_key(user, &new, now())?;
-    record(context, "key.create", &key)?;
+    let (_, secret) = made(context, &NewKey { name: name.to_owned(), provider: None, expires_at: None, once: false })?;
     Ok(secret)
 }
 
-fn free_name(context: &Context, user: &str) -> Result<String, Failure> {
-    let keys = context.store.keys(user)?;
-    let taken = |name: &String| keys.iter().any(|key| key.name == *name);
-    let names = (1u32..).map(|number| if number == 1 { "key".to_owned() } else { format!("key-{number}") });
-    Ok(names.into_iter().find(|name| !taken(name)).unwrap_or_default())
+fn made(context: &Context, new: &NewKey) -> Result<(LocalKey, Secret), Failure> {
+    let (key, secret) = context.store.create_key(&context.user, new, now())?;
+    record(context, "key.create", &key)?;
+    Ok((key, secret))
 }
 
-fn record(context: &Context, action: &'static str, key: &LocalKey) -> Done {
-    let mut event = Event::new(action);
-    event.user_id = Some(key.user_id.clone());
-    event.key_id = Some(key.id.clone());
-    event.provider.clone_from(&key.provider);
-    context.record(&event)
+fn free_name(context: &Context) -> Result<String, Failure> {
+    let keys = context.store.keys(&context.user)?;
+    let mut names = (1..).map(|number| format!("key-{number}"));
+    Ok(names.find(|name| keys.iter().all(|key| key.name != *name)).unwrap_or_default())
+}
+
+fn no_such_key(word: &str) -> Failure {
+    Failure::no(format_args!("there is no local key `{}`; type `infershield key list`", repeated(word)))
+}
+
+fn record(context: &Context, action: &str, key: &LocalKey) -> Done {
+    context.record(&Event {
+        user_id: Some(key.user_id.clone()),
+        key_id: Some(key.id.clone()),
+        provider: key.provider.clone(),
+        ..Event::new(action)
+    })
 }

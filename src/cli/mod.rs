@@ -12,13 +12,53 @@ mod serve;
 mod settings;
 mod terminal;
 
+use crate::config::{self, did_you_mean};
+use crate::{flow, session, store, upstream};
 use args::{Action, Args, Command, command};
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
 /// Longest word that an error repeats, in bytes: names are shorter, keys that were pasted into the wrong place are longer.
 const LONGEST_REPEATED: usize = 24;
+
+const WHOLE: &str = include_str!("help/infershield.txt");
+const AUTH: &str = include_str!("help/auth.txt");
+const SERVE: &str = include_str!("help/serve.txt");
+const ENV: &str = include_str!("help/env.txt");
+const KEY: &str = include_str!("help/key.txt");
+const SCAN: &str = include_str!("help/scan.txt");
+const AUDIT: &str = include_str!("help/audit.txt");
+const CONFIG: &str = include_str!("help/config.txt");
+const ROUTE: &str = include_str!("help/route.txt");
+const HOSTS: &str = include_str!("help/hosts.txt");
+const REKEY: &str = include_str!("help/rekey.txt");
+
+/// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
+static COMMANDS: [Command; 21] = [
+    command("auth login", AUTH, 0..=1, "user= client-id= with-key no-browser json", auth::login),
+    command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke", auth::logout),
+    command("auth status", AUTH, 0..=0, "user= json", auth::status),
+    command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http", serve::serve),
+    command("env", ENV, 0..=1, "shell= undo user=", env::env),
+    command("clients", ENV, 0..=0, "json", env::clients),
+    command("key create", KEY, 0..=0, "name= user= provider= expires= once json", key::create),
+    command("key list", KEY, 0..=0, "user= json", key::list),
+    command("key print", KEY, 1..=1, "user=", key::print),
+    command("key revoke", KEY, 1..=1, "user=", key::revoke),
+    command("scan", SCAN, 0..=usize::MAX, "json jsonl", scan::scan),
+    command("audit show", AUDIT, 0..=0, "since= user= blocked request= ref= json", audit::show),
+    command("audit verify", AUDIT, 0..=0, "expect= json", audit::verify),
+    command("audit head", AUDIT, 0..=0, "json", audit::head),
+    command("audit export", AUDIT, 0..=0, "format= o= since= user= blocked request= ref=", audit::export),
+    command("config show", CONFIG, 0..=0, "json", settings::show),
+    command("config check", CONFIG, 0..=0, "", settings::check),
+    command("route", ROUTE, 1..=1, "user= json", settings::route),
+    command("hosts", HOSTS, 0..=0, "json", settings::hosts),
+    command("rekey", REKEY, 0..=0, "with-key", settings::rekey),
+    command("version", WHOLE, 0..=0, "", version),
+];
 
 /// How a command ends when it does not end well. The numbers are a contract (DESIGN section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,55 +94,28 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    fn storage(message: impl Display) -> Self {
-        Self::new(Exit::Storage, message)
+    /// The answer is no; without a message when stdout has said so, or when nobody reads any more.
+    fn no(message: impl Display) -> Self {
+        Self::new(Exit::No, message)
     }
+}
 
-    /// The answer is no, and stdout has said so already.
-    fn no() -> Self {
-        Self::new(Exit::No, "")
-    }
-
-    /// Nobody reads stdout any more; nothing is left to say.
-    fn reader_left() -> Self {
-        Self::new(Exit::No, "")
+/// Every error of the modules below; its own text says what failed and what to type.
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(exit(&error), error)
     }
 }
 
 /// What a command gives back.
 type Done = Result<(), Failure>;
 
-/// Every command of this build: its words, how many more words it takes, its flags (`=`: with a value), and what does it.
-static COMMANDS: [Command; 21] = [
-    command("auth login", 0..=1, "user= client-id= with-key no-browser json", auth::login),
-    command("auth logout", 0..=1, "all user= keep-remote revoke", auth::logout),
-    command("auth status", 0..=0, "user= json", auth::status),
-    command("serve", 0..=0, "listen= monitor verbose insecure-plain-http", serve::serve),
-    command("env", 0..=1, "shell= undo user=", env::env),
-    command("clients", 0..=0, "json", env::clients),
-    command("key create", 0..=0, "name= user= provider= expires= once json", key::create),
-    command("key list", 0..=0, "user= json", key::list),
-    command("key print", 1..=1, "user=", key::print),
-    command("key revoke", 1..=1, "user=", key::revoke),
-    command("scan", 0..=usize::MAX, "json jsonl", scan::scan),
-    command("audit show", 0..=0, "since= user= blocked request= ref= json", audit::show),
-    command("audit verify", 0..=0, "expect= json", audit::verify),
-    command("audit head", 0..=0, "json", audit::head),
-    command("audit export", 0..=0, "format= output= since= user= blocked request= ref=", audit::export),
-    command("config show", 0..=0, "json", settings::show),
-    command("config check", 0..=0, "", settings::check),
-    command("route", 1..=1, "user= json", settings::route),
-    command("hosts", 0..=0, "json", settings::hosts),
-    command("rekey", 0..=0, "with-key", settings::rekey),
-    command("version", 0..=0, "", version),
-];
-
 /// Runs the program with these arguments (without its own name).
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match args::parse(arguments) {
         Ok(Action::Help(text)) => terminal::print(text.trim_end()),
         Ok(Action::Run(command, args)) => (command.run)(&args),
-        Err(message) => Err(Failure::usage(message)),
+        Err(failure) => Err(failure),
     };
     let Err(failure) = done else { return ExitCode::SUCCESS };
     if !failure.message.is_empty() {
@@ -111,9 +124,48 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(failure.exit as u8)
 }
 
+/// The exit code of an error; what is not named here is storage.
+fn exit(error: &(dyn Error + 'static)) -> Exit {
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            session::Error::Flow(error) => exit(error),
+            session::Error::Upstream(error) => exit(error),
+            session::Error::NotLoggedIn(_) => Exit::No,
+            session::Error::Later(..) => Exit::Unreachable,
+            session::Error::Unusable(..) => Exit::Credential,
+            session::Error::Store(_) | session::Error::Local(_) => Exit::Storage,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            flow::Error::Network(error) => exit(error),
+            flow::Error::Table(..) | flow::Error::NoClientId(_) => Exit::Usage,
+            flow::Error::Discovery(..) | flow::Error::Reply(..) => Exit::Unreachable,
+            flow::Error::Denied | flow::Error::CodeExpired => Exit::No,
+            flow::Error::Refused(..) | flow::Error::LoginOver(_) => Exit::Credential,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            upstream::Error::Settings(_) | upstream::Error::Url(_) => Exit::Usage,
+            _ => Exit::Unreachable,
+        };
+    }
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(config::Error::Setting(_)), _) => Exit::Usage,
+        (_, Some(store::Error::NameTaken(_) | store::Error::OnlyOnce(_))) => Exit::Usage,
+        _ => Exit::Storage,
+    }
+}
+
 /// A word of the user as an error may show it.
 fn repeated(word: &str) -> &str {
     if word.len() > LONGEST_REPEATED { "…" } else { word }
+}
+
+/// An error about a word of the user that is none of the known ones, with the nearest of them.
+fn unknown<'a>(kind: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    format!("unknown {kind} `{}`{}", repeated(word), did_you_mean(word, known))
 }
 
 fn version(_: &Args) -> Done {

@@ -1,12 +1,12 @@
 //! `serve`: put the proxy together, say where it listens, run it.
 
 use super::args::Args;
-use super::context::Context;
-use super::terminal::{note, print as say};
+use super::context::{Context, policy};
+use super::terminal::{note, print};
 use super::{Done, Exit, Failure, key, repeated};
 use crate::audit::Event;
-use crate::config::Settings;
-use crate::detect::{Policy, Scanner};
+use crate::config::Mode;
+use crate::detect::Scanner;
 use crate::proxy::{Proxy, server_limits};
 use crate::secret::sha256_hex;
 use crate::server::Server;
@@ -21,14 +21,7 @@ const POLICY_NAME_CHARS: usize = 8;
 const LISTENING: &str = "0A";
 
 pub(super) fn serve(args: &Args) -> Done {
-    let mut flags = Vec::new();
-    if let Some(address) = args.value("listen") {
-        flags.push(("listen", address.to_owned(), "--listen"));
-    }
-    if args.has("monitor") {
-        flags.push(("mode", "monitor".to_owned(), "--monitor"));
-    }
-    let context = Context::open(&flags)?;
+    let context = Context::open(args)?;
     let address = address(&context.config.settings.listen)?;
     if !address.ip().is_loopback() {
         if !args.has("insecure-plain-http") {
@@ -43,28 +36,25 @@ pub(super) fn serve(args: &Args) -> Done {
     let limits = server_limits(&context.config.settings.limits);
     let server = Server::bind(address, limits).map_err(|error| cannot_listen(address, &error))?;
     let listening = server.addr().map_err(|error| cannot_listen(address, &error))?;
-    let user = &context.config.settings.default_user;
-    if context.store.keys(user)?.is_empty() {
-        key::named(&context, user, "default")?;
+    if context.store.keys(&context.user)?.is_empty() {
+        key::named(&context, "default")?;
         note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
     }
-    let mut event = Event::new("serve.start");
-    event.user_id = Some(user.clone());
-    event.policy = Some(proxy.policy_name.clone());
-    context.record(&event)?;
+    let (user_id, policy) = (Some(context.user.clone()), Some(proxy.policy_name.clone()));
+    context.record(&Event { user_id, policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;
-    say(format_args!("infershield listening on http://{listening}"))?;
+    print(format_args!("infershield listening on http://{listening}"))?;
     server.run(&proxy)
 }
 
 fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
     let settings = context.config.settings.clone();
-    let policy = policy(&settings)?;
+    let policy = policy(&context.config)?;
     // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
     context.keys.fingerprint()?;
     let text = serde_json::to_string(&policy).unwrap_or_default();
     let hash = sha256_hex(text.as_bytes());
-    let mode = if settings.mode == crate::config::Mode::Monitor { "monitor" } else { "enforce" };
+    let mode = if settings.mode == Mode::Monitor { "monitor" } else { "enforce" };
     Ok(Proxy {
         policy_name: format!("{mode}:{}", hash.get(..POLICY_NAME_CHARS).unwrap_or_default()),
         store: Arc::clone(&context.store),
@@ -80,15 +70,6 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
     })
 }
 
-/// The policy of these settings.
-pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
-    let policy = serde_json::from_value(serde_json::Value::Object(settings.policy.clone()));
-    policy.map_err(|error| {
-        let what = crate::config::with_nearest(&error.to_string());
-        Failure::usage(format_args!("config.json, policy: {what}; mend it, then type `infershield config check`"))
-    })
-}
-
 fn address(listen: &str) -> Result<SocketAddr, Failure> {
     let resolved = listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     resolved.ok_or_else(|| {
@@ -97,17 +78,12 @@ fn address(listen: &str) -> Result<SocketAddr, Failure> {
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    let who = match error.kind() {
-        io::ErrorKind::AddrInUse => owner(address.port()).map(|who| format!(" ({who} has it)")),
-        _ => None,
+    let who = match owner(address.port()) {
+        Some(who) if error.kind() == io::ErrorKind::AddrInUse => format!(" ({who} has it)"),
+        _ => String::new(),
     };
-    Failure::new(
-        Exit::Listen,
-        format_args!(
-            "cannot listen on {address}: {error}{}; choose another with --listen HOST:PORT",
-            who.unwrap_or_default()
-        ),
-    )
+    let message = format!("cannot listen on {address}: {error}{who}; choose another with --listen HOST:PORT");
+    Failure::new(Exit::Listen, message)
 }
 
 /// Who listens on this port, as far as this user may see: the socket's inode, then the process that has it open.

@@ -1,8 +1,11 @@
 //! What a person sees and types: results to stdout, diagnosis to stderr, keys without echo.
 //! Must never panic when the other end of a pipe has gone.
 
-use super::Failure;
+use super::args::Args;
+use super::{Done, Exit, Failure};
 use crate::secret::Secret;
+use crate::session::now;
+use serde_json::Value;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -23,65 +26,94 @@ printf '\n' >/dev/tty
 printf '%s' "$line"
 "#;
 
-/// One line of result. A reader that has left (`| head`) is not an error of ours.
-pub(crate) fn print(line: impl Display) -> Result<(), Failure> {
+/// One line of result.
+pub(super) fn print(line: impl Display) -> Done {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_left()),
-        Err(error) => Err(Failure::storage(format!("cannot write to stdout: {error}"))),
-        Ok(()) => Ok(()),
+    written(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// How writing a result went. A reader that has left (`| head`) is not an error of ours.
+pub(super) fn written(result: io::Result<()>) -> Done {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::no(""),
+        _ => Failure::new(Exit::Storage, format_args!("cannot write the result: {error}")),
+    })
+}
+
+/// A result as scripts want it (`--json`), or as a line for a person.
+pub(super) fn answer(args: &Args, json: Value, line: impl Display) -> Done {
+    if args.has("json") { print(json) } else { print(line) }
+}
+
+/// Results, each as in [`answer`]: one array, or a line for each, with a word to a person who gets none.
+pub(super) fn list(args: &Args, rows: Vec<(Value, String)>, none: &str) -> Done {
+    if args.has("json") {
+        return print(Value::Array(rows.into_iter().map(|(json, _)| json).collect()));
     }
+    if rows.is_empty() {
+        note(none);
+    }
+    rows.iter().try_for_each(|(_, line)| print(line))
 }
 
 /// One line of diagnosis; nobody may be there to read it.
-pub(crate) fn note(line: impl Display) {
+pub(super) fn note(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Rewrites the current line of a terminal on stderr; nothing elsewhere.
-pub(crate) fn progress(line: impl Display) {
+pub(super) fn progress(line: impl Display) {
     let mut err = io::stderr().lock();
     if err.is_terminal() {
         let _ = write!(err, "\r\x1b[K{line}").and_then(|()| err.flush());
     }
 }
 
+/// A time in seconds as people say it.
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// When something ends, in seconds since 1970, as people say it.
+pub(super) fn end(at: Option<u64>) -> String {
+    match at {
+        Some(at) if at > now() => format!("ends in {}", duration(at - now())),
+        Some(_) => "has ended".to_owned(),
+        None => "does not end".to_owned(),
+    }
+}
+
 /// Whether a person sits at both ends.
-pub(crate) fn interactive() -> bool {
+pub(super) fn interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
 /// A key: asked for without echo on a terminal, else all of stdin without its line end.
-pub(crate) fn read_key(prompt: &str) -> Result<Secret, Failure> {
-    let text = if io::stdin().is_terminal() { ask_hidden(prompt)? } else { read_stdin()? };
-    let text = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    if io::stdin().is_terminal() {
+        let arguments = ["-c", HIDDEN_PROMPT, "sh", prompt];
+        let shell = Command::new("sh").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
+        *bytes = match shell {
+            Ok(shell) if shell.status.success() => shell.stdout,
+            _ => return Err(Failure::usage("no key was read; pipe it to stdin instead")),
+        };
+    } else {
+        let read = io::stdin().lock().take(MAX_KEY_BYTES).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::usage(format_args!("cannot read the key from stdin: {error}")))?;
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| Failure::usage("the key is not UTF-8: copy it again"))?;
+    let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         return Err(Failure::usage("no key was given: type it, or pipe it to stdin"));
     }
     if text.chars().any(|letter| letter.is_control() || letter == ' ') {
         return Err(Failure::usage("the key holds a blank or a control character: copy it again, one line only"));
     }
-    Ok(Secret::new(text.to_string()))
-}
-
-fn read_stdin() -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
-    let read = io::stdin().lock().take(MAX_KEY_BYTES).read_to_string(&mut text);
-    read.map_err(|error| Failure::usage(format!("cannot read the key from stdin: {error}")))?;
-    Ok(text)
-}
-
-fn ask_hidden(prompt: &str) -> Result<Zeroizing<String>, Failure> {
-    let child = Command::new("sh")
-        .args(["-c", HIDDEN_PROMPT, "sh", prompt])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|error| Failure::usage(format!("cannot start sh to ask for the key: {error}; pipe it to stdin")))?;
-    let text = Zeroizing::new(child.stdout);
-    if !child.status.success() {
-        return Err(Failure::usage("no key was read; pipe it to stdin instead"));
-    }
-    let text = std::str::from_utf8(&text).map_err(|_| Failure::usage("the key is not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(Secret::new(text.to_owned()))
 }
