@@ -228,7 +228,7 @@ impl Config {
         };
         self.settings = serde_json::from_slice(&bytes).map_err(wrong)?;
         let given: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
-        self.origins.extend(by_name(given).into_keys().map(|name| (name, FILE.to_owned())));
+        self.origins.extend(by_name(given).into_iter().map(|(name, _)| (name, FILE.to_owned())));
         Ok(())
     }
 }
@@ -250,19 +250,11 @@ fn members(settings: &Settings) -> Map<String, Value> {
 }
 
 /// The values by the names that they are shown under: each limit has one of its own.
-fn by_name(members: Map<String, Value>) -> BTreeMap<String, Value> {
-    let mut values = BTreeMap::new();
-    for (key, value) in members {
-        match value {
-            Value::Object(limits) if key == "limits" => {
-                values.extend(limits.into_iter().map(|(name, value)| (format!("limits.{name}"), value)));
-            }
-            value => {
-                values.insert(key, value);
-            }
-        }
+fn by_name(mut members: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(limits)) = members.remove("limits") {
+        members.extend(limits.into_iter().map(|(name, value)| (format!("limits.{name}"), value)));
     }
-    values
+    members
 }
 
 /// "; did you mean `…`?" with the member of `known` that is nearest to `word`, when it is near enough to be meant; else nothing.
@@ -283,12 +275,11 @@ pub fn with_nearest(error: impl fmt::Display) -> String {
     }
 }
 
-/// A URL without the name and password before its host.
+/// A URL without the name and password before its host, if there are any.
 pub fn without_user(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-        (None, Some((_, rest))) => format!("…@{rest}"),
-        _ => url.to_owned(),
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => url.to_owned(),
     }
 }
 
@@ -320,6 +311,6 @@ mod tests {
 
     #[test]
     fn a_proxy_password_is_not_shown() {
-        assert_eq!(without_user("http://user:pw@proxy.example:3128"), "http://…@proxy.example:3128");
+        assert_eq!(without_user("http://user:pw@proxy.example:3128"), "…@proxy.example:3128");
     }
 }

@@ -13,6 +13,8 @@ use std::io::Write;
 pub enum Format {
     /// The lines, byte by byte as they stand in the log.
     Jsonl,
+    /// A few words for each line, for a person at a terminal.
+    Text,
     /// One row per line (RFC 4180), safe to open in a spreadsheet.
     Csv,
     /// One page with totals, a chart and a table; it needs no script and nothing from elsewhere.
@@ -34,6 +36,7 @@ pub fn export(home: &Home, filter: &Filter, format: Format, out: &mut dyn Write)
             put(text)?;
             put("\n")
         }),
+        Format::Text => query(home, filter, &mut |line, _| put(&format!("{}\n", line.summary()))),
         Format::Csv => {
             put(COLUMNS)?;
             put("\r\n")?;

@@ -1,6 +1,6 @@
 //! The command line, parsed into an [`Action`] by the table of commands. Must never do anything else.
 
-use super::{COMMANDS, Done, Failure, WHOLE, unknown};
+use super::{COMMANDS, Done, Failure, WHOLE, unknown, usage};
 use lexopt::Arg::{Long, Short, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -74,70 +74,71 @@ impl Args {
 
 /// Parses the arguments after the program's name.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Failure> {
-    let mut parser = lexopt::Parser::from_args(arguments);
     let mut path = String::new();
+    let action = read(lexopt::Parser::from_args(arguments), &mut path);
+    action.map_err(|what| usage(format_args!("{what}; type `infershield {path}--help`")))
+}
+
+/// `path` becomes as much of the command's name as was typed, each word with a space after it.
+fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String> {
     let mut command: Option<&'static Command> = None;
     let mut args = Args::default();
     while let Some(argument) = parser.next().map_err(plain)? {
         match argument {
-            Short('h') | Long("help") => return Ok(Action::Help(help(&path))),
-            Short('V') | Long("version") if path.is_empty() => command = named(&mut path, "version")?,
+            Short('h') | Long("help") => return Ok(Action::Help(help(path))),
+            Short('V') | Long("version") if path.is_empty() => command = named(path, "version")?,
             Value(word) if command.is_some() => args.words.push(word),
-            Value(word) => command = named(&mut path, &word.to_string_lossy())?,
+            Value(word) => command = named(path, &word.to_string_lossy())?,
             Short(_) | Long(_) => {
                 let name = match argument {
                     Short(letter) => letter.to_string(),
                     Long(name) => name.to_owned(),
                     Value(_) => continue,
                 };
-                let known = command.map_or("", |command| command.flags).split_whitespace();
-                let Some(flag) = known.clone().find(|flag| flag.trim_end_matches('=') == name) else {
-                    let known = known.map(|flag| flag.trim_end_matches('='));
-                    return Err(Failure::usage(unknown("flag", &name, known) + &see(&path)));
+                let flags = command.map_or("", |command| command.flags).split_whitespace();
+                let names = flags.clone().map(|flag| flag.trim_end_matches('='));
+                let Some((flag, known)) = flags.zip(names.clone()).find(|(_, known)| *known == name) else {
+                    return Err(unknown("flag", &name, names));
                 };
                 let value = if flag.ends_with('=') { parser.value().map_err(plain)? } else { OsString::new() };
-                let wrong = |_| Failure::usage(format_args!("--{name}: the value is not UTF-8"));
-                args.flags.insert(flag.trim_end_matches('='), value.into_string().map_err(wrong)?);
+                let value = value.into_string().map_err(|_| format!("the value of --{name} is not UTF-8"))?;
+                args.flags.insert(known, value);
             }
         }
     }
     match command {
-        None => Ok(Action::Help(help(&path))),
+        None => Ok(Action::Help(help(path))),
         Some(command) if command.words.contains(&args.words.len()) => Ok(Action::Run(command, args)),
-        Some(_) => Err(Failure::usage(format_args!("`{path}` takes more words or fewer{}", see(&path)))),
+        Some(Command { name, .. }) => Err(format!("`{name}` takes more words or fewer")),
     }
 }
 
 /// The command that `path` names with one more word; `None` as long as that is only a group.
-fn named(path: &mut String, word: &str) -> Result<Option<&'static Command>, Failure> {
+fn named(path: &mut String, word: &str) -> Result<Option<&'static Command>, String> {
     if path.is_empty() && word == "help" {
         return Ok(None);
     }
-    let longer = if path.is_empty() { word.to_owned() } else { format!("{path} {word}") };
+    let name = format!("{path}{word}");
     let known = COMMANDS.iter().flat_map(|command| [command.group(), command.name]);
-    if !known.clone().any(|name| name == longer) {
-        return Err(Failure::usage(unknown("command", &longer, known) + &see(path)));
+    if !known.clone().any(|known| known == name) {
+        return Err(unknown("command", &name, known));
     }
-    *path = longer;
-    Ok(COMMANDS.iter().find(|command| command.name == *path))
+    *path = format!("{name} ");
+    Ok(COMMANDS.iter().find(|command| command.name == name))
 }
 
 /// What lexopt says, without a value that does not belong there: it may be a key.
-fn plain(error: lexopt::Error) -> Failure {
+fn plain(error: lexopt::Error) -> String {
     match error {
-        lexopt::Error::UnexpectedValue { option, .. } => Failure::usage(format_args!("{option} takes no value")),
-        error => Failure::usage(error),
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
+        error => error.to_string(),
     }
-}
-
-fn see(path: &str) -> String {
-    let space = if path.is_empty() { "" } else { " " };
-    format!("; type `infershield{space}{path} --help`")
 }
 
 /// The help for a command or a group; the whole for no word.
 fn help(path: &str) -> &'static str {
-    let row = COMMANDS.iter().find(|command| command.name == path || command.group() == path);
+    let name = path.trim_end();
+    let row = COMMANDS.iter().find(|command| command.name == name || command.group() == name);
     row.map_or(WHOLE, |command| command.help)
 }
 

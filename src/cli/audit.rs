@@ -1,9 +1,8 @@
 //! `audit show | verify | head | export`: the log for people and scripts. The work is `audit`'s.
 
-use super::args::Args;
 use super::context::{self, Context};
-use super::terminal::{answer, note, print, written};
-use super::{Done, Exit, Failure};
+use super::terminal::{answer, note, written};
+use super::{Args, Done, Exit, Failure, no, usage};
 use crate::audit::{self, Anchor, Filter, Format, Verdict};
 use crate::home::Home;
 use crate::session::now;
@@ -16,27 +15,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 const EXPORT_MODE: u32 = 0o600;
 
 pub(super) fn show(args: &Args) -> Done {
-    let home = Home::open(context::load(args)?.dir)?;
-    let mut said = Ok(());
-    let found = audit::query(&home, &filter(args)?, &mut |line, text| {
-        if said.is_ok() {
-            said = if args.has("json") { print(text) } else { print(line.summary()) };
-        }
-        Ok(())
-    })?;
-    said?;
-    if found.unreadable > 0 {
-        note(format_args!("{} lines cannot be read; type `infershield audit verify`", found.unreadable));
-    }
-    if found.shown == 0 {
-        note("no such lines");
-    }
-    Ok(())
+    export_as(if args.has("json") { Format::Jsonl } else { Format::Text }, args)
 }
 
 pub(super) fn verify(args: &Args) -> Done {
     let config = context::load(args)?;
-    let expect = args.value("expect").map(str::parse::<Anchor>).transpose().map_err(Failure::usage)?;
+    let expect = args.value("expect").map(str::parse::<Anchor>).transpose().map_err(usage)?;
     // Not the context: verifying writes nothing, and opening the log may.
     let home = Home::open(config.dir.clone())?;
     let keys = context::audit_keys(&context::keys(&config, &home)?)?;
@@ -51,7 +35,7 @@ pub(super) fn verify(args: &Args) -> Done {
         Verdict::Broken { file, line, what } => {
             let json = json!({"ok": false, "file": file, "line": line, "what": what});
             answer(args, json, format_args!("✗ audit/{file}: line {line} {what}"))?;
-            Err(Failure::no(""))
+            Err(no(""))
         }
     }
 }
@@ -62,12 +46,15 @@ pub(super) fn head(args: &Args) -> Done {
 }
 
 pub(super) fn export(args: &Args) -> Done {
-    let format = match args.value("format") {
-        Some("jsonl") => Format::Jsonl,
-        Some("csv") => Format::Csv,
-        Some("html") => Format::Html,
-        _ => return Err(Failure::usage("--format takes jsonl, csv or html")),
-    };
+    match args.value("format") {
+        Some("jsonl") => export_as(Format::Jsonl, args),
+        Some("csv") => export_as(Format::Csv, args),
+        Some("html") => export_as(Format::Html, args),
+        _ => Err(usage("--format takes jsonl, csv or html")),
+    }
+}
+
+fn export_as(format: Format, args: &Args) -> Done {
     let home = Home::open(context::load(args)?.dir)?;
     let filter = filter(args)?;
     let out: Box<dyn Write> = match args.value("o") {
@@ -79,8 +66,14 @@ pub(super) fn export(args: &Args) -> Done {
         }
     };
     let mut out = BufWriter::new(out);
-    let found = audit::export(&home, &filter, format, &mut out)?;
+    let found = match audit::export(&home, &filter, format, &mut out) {
+        Err(audit::Error::Io(_, error)) if error.kind() == io::ErrorKind::BrokenPipe => return written(Err(error)),
+        done => done?,
+    };
     written(out.flush())?;
+    if found.unreadable > 0 {
+        note(format_args!("{} lines cannot be read; type `infershield audit verify`", found.unreadable));
+    }
     if let Some(name) = args.value("o") {
         note(format_args!("{} lines written to {name}", found.shown));
     }
@@ -88,12 +81,8 @@ pub(super) fn export(args: &Args) -> Done {
 }
 
 fn filter(args: &Args) -> Result<Filter, Failure> {
-    let since = match args.value("since") {
-        Some(text) => Some(audit::parse_since(text, now()).ok_or_else(|| {
-            Failure::usage("--since takes seconds since 1970, a date (2026-01-31) or an age (90m, 12h, 7d)")
-        })?),
-        None => None,
-    };
+    let wrong = || usage("--since takes seconds since 1970, a date (2026-01-31) or an age (90m, 12h, 7d)");
+    let since = args.value("since").map(|text| audit::parse_since(text, now()).ok_or_else(wrong)).transpose()?;
     let text = |flag| args.value(flag).map(str::to_owned);
     let (user, request_id, reference) = (text("user"), text("request"), text("ref"));
     Ok(Filter { since, user, blocked: args.has("blocked"), request_id, reference })

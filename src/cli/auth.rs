@@ -1,9 +1,8 @@
 //! `auth login | logout | status`: what a person sees of them. The work is `session`'s.
 
-use super::args::Args;
 use super::context::Context;
 use super::terminal::{answer, duration, end, interactive, list, note, print, progress, read_key};
-use super::{Done, Failure};
+use super::{Args, Done, Failure, no, usage};
 use crate::flow::{DeviceCode, Login, Provider};
 use crate::secret::Secret;
 use crate::session::Revoke;
@@ -16,7 +15,10 @@ const NOBODY: &str = "nobody is logged in; type `infershield auth login PROVIDER
 
 pub(super) fn login(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let mut provider = chosen(&context, args)?.clone();
+    let Some(name) = args.word().or(context.config.settings.default_provider.as_deref()) else {
+        return Err(usage("name a provider; type `infershield hosts` for those that are known"));
+    };
+    let mut provider = context.provider(name)?.clone();
     if let Some(id) = args.value("client-id") {
         provider.client_id = Some(id.to_owned());
     }
@@ -46,11 +48,11 @@ pub(super) fn logout(args: &Args) -> Done {
         // A login whose row has left the configuration can still be ended, by its id.
         Some(name) if logins.iter().any(|id| id == name) => vec![name.to_owned()],
         Some(name) => vec![context.provider(name)?.id.clone()],
-        None if logins.is_empty() => return Err(Failure::no(NOBODY)),
+        None if logins.is_empty() => return Err(no(NOBODY)),
         None if logins.len() == 1 => logins,
         None => {
             let logins = logins.join(", ");
-            return Err(Failure::usage(format_args!("name one of {logins}, or type `infershield auth logout --all`")));
+            return Err(usage(format_args!("name one of {logins}, or type `infershield auth logout --all`")));
         }
     };
     let revoke = match (args.has("keep-remote"), args.has("revoke")) {
@@ -92,20 +94,7 @@ pub(super) fn status(args: &Args) -> Done {
         rows.push((json, text));
     }
     list(args, rows, NOBODY)?;
-    if usable { Ok(()) } else { Err(Failure::no("")) }
-}
-
-/// The provider named, or the default one, or the only one that the user has configured.
-fn chosen<'a>(context: &'a Context, args: &Args) -> Result<&'a Provider, Failure> {
-    let settings = &context.config.settings;
-    let configured = match settings.providers.as_slice() {
-        [only] => only.get("id").and_then(|id| id.as_str()),
-        _ => None,
-    };
-    match args.word().or(settings.default_provider.as_deref()).or(configured) {
-        Some(name) => context.provider(name),
-        None => Err(Failure::usage("name a provider; type `infershield hosts` for those that are known")),
-    }
+    if usable { Ok(()) } else { Err(no("")) }
 }
 
 fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record, Failure> {
@@ -125,8 +114,8 @@ fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record,
             progress("");
             said.and(record.map_err(Failure::from))
         }
-        Login::None => Err(Failure::usage(format_args!("provider `{id}` needs no login"))),
-        Login::Key | Login::Chatgpt => Err(Failure::usage(format_args!(
+        Login::None => Err(usage(format_args!("provider `{id}` needs no login"))),
+        Login::Key | Login::Chatgpt => Err(usage(format_args!(
             "provider `{id}` takes an API key; pipe it to `infershield auth login {id} --with-key`"
         ))),
     }
@@ -149,14 +138,10 @@ fn announce(provider: &Provider, code: &DeviceCode, args: &Args) -> Done {
     ));
     if interactive() && !args.has("no-browser") {
         // The page without the code: a command line can be read by every program of this machine.
-        let opener = Command::new("xdg-open")
-            .arg(&code.verification_uri)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
+        let mut opener = Command::new("xdg-open");
+        opener.arg(&code.verification_uri).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Without a browser the two lines above are enough.
-        drop(opener);
+        let _ = opener.spawn();
     }
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! What most commands need: settings, home, keys, store, log, providers. Opened once, in this order.
 
-use super::args::Args;
-use super::{Done, Failure, unknown};
+use super::{Args, Done, Failure, unknown, usage};
 use crate::audit::{Audit, AuditKeys, Event};
 use crate::config::{self, Config, Roots};
 use crate::detect::Policy;
-use crate::flow::{self, Provider};
+use crate::flow::provider::{Provider, table};
 use crate::home::Home;
 use crate::keys::{Keys, MasterSource};
 use crate::secret::Secret;
@@ -42,16 +41,11 @@ pub(super) fn load(args: &Args) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The provider table of these settings.
-pub(super) fn providers(config: &Config) -> Result<Vec<Provider>, Failure> {
-    Ok(flow::provider::table(&config.settings.providers)?)
-}
-
 /// The policy of these settings.
 pub(super) fn policy(config: &Config) -> Result<Policy, Failure> {
     serde_json::from_value(Value::Object(config.settings.policy.clone())).map_err(|error| {
         let what = config::with_nearest(error);
-        Failure::usage(format_args!("config.json, policy: {what}; mend it, then type `infershield config check`"))
+        usage(format_args!("config.json, policy: {what}; mend it, then type `infershield config check`"))
     })
 }
 
@@ -83,7 +77,7 @@ impl Context {
     pub(super) fn open(args: &Args) -> Result<Self, Failure> {
         let config = load(args)?;
         let user = args.value("user").unwrap_or(&config.settings.default_user).to_owned();
-        let providers = providers(&config)?;
+        let providers = table(&config.settings.providers)?;
         let home = Home::open(config.dir.clone())?;
         let keys = Arc::new(keys(&config, &home)?);
         let audit = Arc::new(Audit::open(&home, audit_keys(&keys)?)?);
@@ -96,7 +90,7 @@ impl Context {
         let found = self.providers.iter().find(|provider| provider.names().any(|known| known == name));
         found.ok_or_else(|| {
             let known = self.providers.iter().map(|provider| provider.id.as_str());
-            Failure::usage(unknown("provider", name, known) + "; type `infershield hosts` for those that are known")
+            usage(unknown("provider", name, known) + "; type `infershield hosts` for those that are known")
         })
     }
 

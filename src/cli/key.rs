@@ -1,29 +1,43 @@
 //! `key create | list | print | revoke`: local keys, which tools present instead of a provider's token.
+//! `env CLIENT`, `clients`: what to set so that a client presents one, from a table of data.
 
-use super::args::Args;
 use super::context::Context;
 use super::terminal::{answer, end, list as show, note, print as say};
-use super::{Done, Failure, repeated};
+use super::{Args, Done, Failure, no, repeated, unknown, usage};
 use crate::audit::Event;
 use crate::secret::Secret;
 use crate::session::now;
 use crate::store::{LocalKey, NewKey};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+/// The table: what to set, where `{base}` is the proxy's address and `{key}` the client's own local key.
+const CLIENTS: &str = include_str!("clients.json");
 /// Seconds in a day.
 const DAY: u64 = 86_400;
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Client {
+    id: String,
+    title: String,
+    /// The version that was tried.
+    version: String,
+    /// Variables and values.
+    set: Vec<(String, String)>,
+    /// What a person has to do, or should know.
+    note: String,
+}
 
 pub(super) fn create(args: &Args) -> Done {
     let context = Context::open(args)?;
     let expires_at = match args.value("expires").map(str::parse::<u64>) {
         None => None,
         Some(Ok(days)) if days > 0 => Some(now().saturating_add(days.saturating_mul(DAY))),
-        Some(_) => return Err(Failure::usage("--expires takes a number of days, 1 or more")),
+        Some(_) => return Err(usage("--expires takes a number of days, 1 or more")),
     };
-    let provider = match args.value("provider") {
-        Some(name) => Some(context.provider(name)?.id.clone()),
-        None => None,
-    };
+    let provider = args.value("provider").map(|name| context.provider(name)).transpose()?;
+    let provider = provider.map(|row| row.id.clone());
     let name = match args.value("name") {
         Some(name) => name.to_owned(),
         None => free_name(&context)?,
@@ -66,6 +80,52 @@ pub(super) fn revoke(args: &Args) -> Done {
     say(format_args!("✓ Local key `{}` revoked.", key.name))
 }
 
+pub(super) fn env(args: &Args) -> Done {
+    let clients: Vec<Client> = serde_json::from_str(CLIENTS)?;
+    let Some(name) = args.word() else {
+        return Err(usage("name a client; type `infershield clients` for those that are known"));
+    };
+    let Some(client) = clients.iter().find(|client| client.id == name) else {
+        let known = clients.iter().map(|client| client.id.as_str());
+        return Err(usage(unknown("client", name, known) + "; type `infershield clients`"));
+    };
+    let (set, between, unset) = match args.value("shell") {
+        None | Some("sh" | "bash" | "zsh") => ("export", "=", "unset"),
+        Some("fish") => ("set -gx", " ", "set -e"),
+        Some(other) => {
+            return Err(usage(format_args!("--shell takes sh or fish, not `{}`", repeated(other))));
+        }
+    };
+    let mut base = String::new();
+    if args.has("undo") {
+        for (variable, _) in &client.set {
+            say(format_args!("{unset} {variable}"))?;
+        }
+    } else {
+        let context = Context::open(args)?;
+        base = format!("http://{}", context.config.settings.listen);
+        let key = named(&context, &client.id)?;
+        for (variable, value) in &client.set {
+            // In single quotes, which both shells leave alone; our values hold none, but a configured address might.
+            let value = value.replace("{base}", &base).replace("{key}", key.expose()).replace('\'', "");
+            say(format_args!("{set} {variable}{between}'{value}'"))?;
+        }
+    }
+    // For a person; a shell that evaluates the output passes over it.
+    let lines = client.note.replace("{base}", &base);
+    lines.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
+}
+
+pub(super) fn clients(args: &Args) -> Done {
+    let clients: Vec<Client> = serde_json::from_str(CLIENTS)?;
+    let mut rows = Vec::new();
+    for client in clients {
+        let text = format!("{:12}  {} (tried: {})", client.id, client.title, client.version);
+        rows.push((serde_json::to_value(client)?, text));
+    }
+    show(args, rows, "no clients are known")
+}
+
 /// The user's key of this name, made when there is none.
 pub(super) fn named(context: &Context, name: &str) -> Result<Secret, Failure> {
     let keys = context.store.keys(&context.user)?;
@@ -91,7 +151,7 @@ fn free_name(context: &Context) -> Result<String, Failure> {
 }
 
 fn no_such_key(word: &str) -> Failure {
-    Failure::no(format_args!("there is no local key `{}`; type `infershield key list`", repeated(word)))
+    no(format_args!("there is no local key `{}`; type `infershield key list`", repeated(word)))
 }
 
 fn record(context: &Context, action: &str, key: &LocalKey) -> Done {

@@ -5,7 +5,6 @@ mod args;
 mod audit;
 mod auth;
 mod context;
-mod env;
 mod key;
 mod scan;
 mod serve;
@@ -41,8 +40,8 @@ static COMMANDS: [Command; 21] = [
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
     command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http", serve::serve),
-    command("env", ENV, 0..=1, "shell= undo user=", env::env),
-    command("clients", ENV, 0..=0, "json", env::clients),
+    command("env", ENV, 0..=1, "shell= undo user=", key::env),
+    command("clients", ENV, 0..=0, "json", key::clients),
     command("key create", KEY, 0..=0, "name= user= provider= expires= once json", key::create),
     command("key list", KEY, 0..=0, "user= json", key::list),
     command("key print", KEY, 1..=1, "user=", key::print),
@@ -88,15 +87,6 @@ struct Failure {
 impl Failure {
     fn new(exit: Exit, message: impl Display) -> Self {
         Self { exit, message: message.to_string() }
-    }
-
-    fn usage(message: impl Display) -> Self {
-        Self::new(Exit::Usage, message)
-    }
-
-    /// The answer is no; without a message when stdout has said so, or when nobody reads any more.
-    fn no(message: impl Display) -> Self {
-        Self::new(Exit::No, message)
     }
 }
 
@@ -156,6 +146,16 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
         (_, Some(store::Error::NameTaken(_) | store::Error::OnlyOnce(_))) => Exit::Usage,
         _ => Exit::Storage,
     }
+}
+
+/// Usage or bad input.
+fn usage(message: impl Display) -> Failure {
+    Failure::new(Exit::Usage, message)
+}
+
+/// The answer is no; without a message when stdout has said so, or when nobody reads any more.
+fn no(message: impl Display) -> Failure {
+    Failure::new(Exit::No, message)
 }
 
 /// A word of the user as an error may show it.

@@ -1,8 +1,7 @@
 //! `scan`: what the rules find in texts. Works without any home, contacts nobody.
 
-use super::args::Args;
 use super::terminal::{note, print};
-use super::{Done, Failure, context};
+use super::{Args, Done, context, no, usage};
 use crate::detect::{self, Mode, Place, Policy, Scanner, Source};
 use serde_json::json;
 use std::ffi::OsString;
@@ -24,13 +23,13 @@ struct Scan {
 
 pub(super) fn scan(args: &Args) -> Done {
     let policy = context::policy(&context::load(args)?)?;
-    let scanner = Scanner::builtin().map_err(Failure::usage)?;
+    let scanner = Scanner::builtin().map_err(usage)?;
     let mut scan = Scan { scanner, policy, stopped: false, malformed: false };
     let stdin = [OsString::from("-")];
     let names = if args.words().is_empty() { &stdin } else { args.words() };
     for name in names {
         let shown = name.to_string_lossy();
-        let cannot = |error: io::Error| Failure::usage(format_args!("cannot open {shown}: {error}"));
+        let cannot = |error: io::Error| usage(format_args!("cannot open {shown}: {error}"));
         let mut input: Box<dyn BufRead> = match name == "-" {
             true => Box::new(io::stdin().lock()),
             false => Box::new(BufReader::new(File::open(name).map_err(cannot)?)),
@@ -42,9 +41,9 @@ pub(super) fn scan(args: &Args) -> Done {
         }
     }
     if scan.malformed {
-        return Err(Failure::usage("a line was not an object with id, text and perhaps source"));
+        return Err(usage("a line was not an object with id, text and perhaps source"));
     }
-    if scan.stopped { Err(Failure::no("")) } else { Ok(()) }
+    if scan.stopped { Err(no("")) } else { Ok(()) }
 }
 
 impl Scan {
@@ -54,7 +53,7 @@ impl Scan {
         loop {
             line.clear();
             let read = input.take(MAX_BYTES).read_until(b'\n', &mut line);
-            if read.map_err(|error| Failure::usage(format_args!("cannot read: {error}")))? == 0 {
+            if read.map_err(|error| usage(format_args!("cannot read: {error}")))? == 0 {
                 return Ok(());
             }
             if line.trim_ascii().is_empty() {
@@ -82,11 +81,11 @@ impl Scan {
     fn whole(&mut self, name: &str, input: &mut dyn BufRead, args: &Args) -> Done {
         let mut bytes = Vec::new();
         let read = input.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::usage(format_args!("cannot read {name}: {error}")))?;
+        read.map_err(|error| usage(format_args!("cannot read {name}: {error}")))?;
         if bytes.len() as u64 > MAX_BYTES {
-            return Err(Failure::usage(format_args!("{name} is larger than {MAX_BYTES} bytes")));
+            return Err(usage(format_args!("{name} is larger than {MAX_BYTES} bytes")));
         }
-        let text = String::from_utf8(bytes).map_err(|_| Failure::usage(format_args!("{name} is not UTF-8 text")))?;
+        let text = String::from_utf8(bytes).map_err(|_| usage(format_args!("{name} is not UTF-8 text")))?;
         if args.has("json") {
             return self.line(json!({"id": name, "text": text}).to_string().as_bytes());
         }

@@ -1,9 +1,8 @@
 //! `serve`: put the proxy together, say where it listens, run it.
 
-use super::args::Args;
 use super::context::{Context, policy};
 use super::terminal::{note, print};
-use super::{Done, Exit, Failure, key, repeated};
+use super::{Args, Done, Exit, Failure, key, repeated, usage};
 use crate::audit::Event;
 use crate::config::Mode;
 use crate::detect::Scanner;
@@ -25,9 +24,8 @@ pub(super) fn serve(args: &Args) -> Done {
     let address = address(&context.config.settings.listen)?;
     if !address.ip().is_loopback() {
         if !args.has("insecure-plain-http") {
-            return Err(Failure::usage(format_args!(
-                "{address} can be reached from other machines and this is plain HTTP; listen on 127.0.0.1, \
-                 or say --insecure-plain-http"
+            return Err(usage(format_args!(
+                "{address} can be reached from other machines and this is plain HTTP; listen on 127.0.0.1, or say --insecure-plain-http"
             )));
         }
         note("warning: keys and prompts travel unencrypted to this address (--insecure-plain-http)");
@@ -60,7 +58,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         store: Arc::clone(&context.store),
         session: context.session()?,
         audit: Arc::clone(&context.audit),
-        scanner: Scanner::builtin().map_err(Failure::usage)?,
+        scanner: Scanner::builtin().map_err(usage)?,
         policy,
         keys: Arc::clone(&context.keys),
         verbose: args.has("verbose"),
@@ -73,7 +71,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
 fn address(listen: &str) -> Result<SocketAddr, Failure> {
     let resolved = listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     resolved.ok_or_else(|| {
-        Failure::usage(format_args!("cannot listen on `{}`: write HOST:PORT, such as 127.0.0.1:8000", repeated(listen)))
+        usage(format_args!("cannot listen on `{}`: write HOST:PORT, such as 127.0.0.1:8000", repeated(listen)))
     })
 }
 

@@ -1,11 +1,11 @@
 //! `config show | check`, `route`, `hosts`, `rekey`: what is configured, and what follows from it.
 
-use super::args::Args;
 use super::context::{self, Context};
 use super::terminal::{answer, list, note, print, read_key};
-use super::{Done, Failure};
+use super::{Args, Done, no, usage};
 use crate::audit::Event;
 use crate::config::without_user;
+use crate::flow::provider::table;
 use crate::keys::{MasterSource, NewMaster};
 use crate::proxy::{Choices, choose};
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ pub(super) fn show(args: &Args) -> Done {
 
 pub(super) fn check(args: &Args) -> Done {
     let config = context::load(args)?;
-    context::providers(&config)?;
+    table(&config.settings.providers)?;
     context::policy(&config)?;
     print(format_args!("✓ the settings in {} can be used", config.dir.display()))
 }
@@ -39,7 +39,7 @@ pub(super) fn route(args: &Args) -> Done {
     };
     let path = args.word().unwrap_or_default();
     let method = if path.ends_with("/models") { "GET" } else { "POST" };
-    let route = choose(&choices, method, path).map_err(|(_, why)| Failure::no(why))?;
+    let route = choose(&choices, method, path).map_err(|(_, why)| no(why))?;
     let json = json!({"provider": route.provider.id, "api": route.family.action(), "why": route.why});
     answer(args, json, format_args!("{path} -> {} ({})", route.provider.id, route.why))
 }
@@ -47,7 +47,7 @@ pub(super) fn route(args: &Args) -> Done {
 pub(super) fn hosts(args: &Args) -> Done {
     let config = context::load(args)?;
     let mut hosts = Vec::new();
-    for provider in context::providers(&config)? {
+    for provider in table(&config.settings.providers)? {
         hosts.extend(provider.hosts().iter().map(|host| (host.to_string(), provider.id.clone())));
     }
     if let Some(url) = &config.settings.https_proxy {
@@ -61,7 +61,7 @@ pub(super) fn rekey(args: &Args) -> Done {
     let context = Context::open(args)?;
     let given = args.has("with-key");
     if !given && !matches!(context::master(&context.config)?, MasterSource::Home) {
-        return Err(Failure::usage(
+        return Err(usage(
             "the master key comes from outside the home: pipe the new one to `infershield rekey --with-key`, then set it there",
         ));
     }

@@ -1,8 +1,7 @@
 //! What a person sees and types: results to stdout, diagnosis to stderr, keys without echo.
 //! Must never panic when the other end of a pipe has gone.
 
-use super::args::Args;
-use super::{Done, Exit, Failure};
+use super::{Args, Done, Exit, Failure, no, usage};
 use crate::secret::Secret;
 use crate::session::now;
 use serde_json::Value;
@@ -12,7 +11,7 @@ use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 /// Longest key or master key that is read, in bytes.
-const MAX_KEY_BYTES: u64 = 16 << 10;
+const MAX_KEY_BYTES: usize = 16 << 10;
 
 /// Switches echo off on the terminal itself, reads one line from there and hands it over a pipe. The trap restores
 /// echo however the child ends. `printf` is built into `sh`, so the key is on no command line.
@@ -35,7 +34,7 @@ pub(super) fn print(line: impl Display) -> Done {
 /// How writing a result went. A reader that has left (`| head`) is not an error of ours.
 pub(super) fn written(result: io::Result<()>) -> Done {
     result.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::no(""),
+        io::ErrorKind::BrokenPipe => no(""),
         _ => Failure::new(Exit::Storage, format_args!("cannot write the result: {error}")),
     })
 }
@@ -95,25 +94,27 @@ pub(super) fn interactive() -> bool {
 
 /// A key: asked for without echo on a terminal, else all of stdin without its line end.
 pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
-    let mut bytes = Zeroizing::new(Vec::new());
+    // Large enough from the start: no part of a key stays behind where a smaller buffer was.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES));
     if io::stdin().is_terminal() {
         let arguments = ["-c", HIDDEN_PROMPT, "sh", prompt];
         let shell = Command::new("sh").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
-        *bytes = match shell {
-            Ok(shell) if shell.status.success() => shell.stdout,
-            _ => return Err(Failure::usage("no key was read; pipe it to stdin instead")),
-        };
+        let shell = shell.map_err(|error| usage(format_args!("cannot start sh: {error}; pipe the key to stdin")))?;
+        *bytes = shell.stdout;
+        if !shell.status.success() {
+            return Err(usage("no key was read; pipe it to stdin instead"));
+        }
     } else {
-        let read = io::stdin().lock().take(MAX_KEY_BYTES).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::usage(format_args!("cannot read the key from stdin: {error}")))?;
+        let read = io::stdin().lock().take(MAX_KEY_BYTES as u64).read_to_end(&mut bytes);
+        read.map_err(|error| usage(format_args!("cannot read the key from stdin: {error}")))?;
     }
-    let text = str::from_utf8(&bytes).map_err(|_| Failure::usage("the key is not UTF-8: copy it again"))?;
+    let text = str::from_utf8(&bytes).map_err(|_| usage("the key is not UTF-8: copy it again"))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        return Err(Failure::usage("no key was given: type it, or pipe it to stdin"));
+        return Err(usage("no key was given: type it, or pipe it to stdin"));
     }
     if text.chars().any(|letter| letter.is_control() || letter == ' ') {
-        return Err(Failure::usage("the key holds a blank or a control character: copy it again, one line only"));
+        return Err(usage("the key holds a blank or a control character: copy it again, one line only"));
     }
     Ok(Secret::new(text.to_owned()))
 }

@@ -115,7 +115,7 @@ pub fn table(rows: &[Value]) -> Result<Vec<Provider>> {
         for (name, value) in members {
             let alone = Value::from_iter([(name.clone(), value.clone())]);
             if let Err(error) = Provider::deserialize(alone) {
-                return Err(wrong(id, format!("`{name}`: {}", with_nearest(&error.to_string()))));
+                return Err(wrong(id, format!("`{name}`: {}", with_nearest(error))));
             }
         }
         match merged.iter_mut().find(|known| known.get("id") == row.get("id")) {
