@@ -42,5 +42,6 @@ mod store_support;
 mod store_two_writers;
 mod streaming;
 mod support;
+mod system_faults;
 mod token_life;
 mod upstream;

@@ -1,0 +1,78 @@
+//! When the system fails under it: a disk that does not keep what was written, a thread that cannot be had.
+
+use crate::support::{Fixture, Wire, hello, request, until};
+use serde_json::json;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A proxy whose calls of the C library fail on order.
+struct Faulty {
+    proxy: Fixture,
+    addr: SocketAddr,
+    faults: PathBuf,
+    _serve: crate::support::Process,
+}
+
+impl Faulty {
+    fn start(name: &'static str) -> Self {
+        let mut plan = Fixture::plan(name);
+        plan.config = json!({"limits": {"max_connections": 8, "pbkdf2_iterations": 100_000}});
+        let proxy = plan.start();
+        let faults = proxy.run.home("faults");
+        let library = faults.join("faults.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults.c");
+        let mut cc = Command::new("cc");
+        let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]).status().unwrap();
+        assert!(built.success(), "cc builds {source}");
+        let preparation = format!("export FAULTS={} LD_PRELOAD={}", faults.display(), library.display());
+        let (serve, addr) = proxy.serve_after(&["sh"], &preparation);
+        Self { proxy, addr, faults, _serve: serve }
+    }
+
+    fn order(&self, call: &str) {
+        fs::write(self.faults.join(call), "").unwrap();
+    }
+
+    fn mend(&self, call: &str) {
+        fs::remove_file(self.faults.join(call)).unwrap();
+    }
+
+    fn post(&self) -> u16 {
+        let bearer = self.proxy.bearer();
+        Wire::call(self.addr, "POST", CHAT, &[("authorization", &bearer)], hello().to_string().as_bytes()).status
+    }
+}
+
+#[test]
+fn a_disk_that_fails_a_sync_stops_all_forwarding_until_a_restart() {
+    let faulty = Faulty::start("failed-sync");
+    assert_eq!(faulty.post(), 200);
+    faulty.order("fdatasync");
+    until("a refusal", || faulty.post() == 503);
+    let forwarded = faulty.proxy.forwarded();
+    // A disk that works again proves nothing about what it lost.
+    faulty.mend("fdatasync");
+    assert_eq!(faulty.post(), 503);
+    assert_eq!(faulty.proxy.forwarded(), forwarded);
+    assert_eq!(Wire::call(faulty.addr, "GET", "/health", &[], b"").status, 503);
+    assert_eq!(faulty.proxy.cli(&["audit", "verify"]).code, 0);
+    assert_eq!(faulty.proxy.post(CHAT, &hello()).status, 200, "another process goes on");
+}
+
+#[test]
+fn connections_that_get_no_thread_are_closed_and_take_no_place() {
+    let faulty = Faulty::start("no-thread");
+    assert_eq!(faulty.post(), 200);
+    faulty.order("pthread_create");
+    for _ in 0..20 {
+        let mut wire = Wire::connect(faulty.addr);
+        wire.try_send(&request("GET", "/health", &[], b""));
+        assert!(wire.try_head().is_err(), "closed without a reply");
+    }
+    faulty.mend("pthread_create");
+    assert_eq!(faulty.post(), 200);
+}
