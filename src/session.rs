@@ -374,9 +374,9 @@ impl Session {
     fn turn(&self, user: &str, provider: &str) -> Result<File> {
         let began = Instant::now();
         let failed = |error: &dyn fmt::Display| Error::Local(format!("the refresh lock cannot be used: {error}"));
-        self.home.make_dir("locks").map_err(|error| failed(&error))?;
+        let locks = Home::open(self.home.path("locks")).map_err(|error| failed(&error))?;
         let hash = secret::sha256_hex(&secret::place(&[user, provider]));
-        let file = self.home.open_or_create(&format!("locks/refresh-{hash}")).map_err(|error| failed(&error))?;
+        let file = locks.open_or_create(&format!("refresh-{hash}")).map_err(|error| failed(&error))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),

@@ -48,7 +48,7 @@ pub struct Audit {
 impl Audit {
     /// Opens the log of this home, beginning one when there is none, and settles what a killed writer or a power cut left.
     pub fn open(home: &Home, keys: AuditKeys) -> Result<Self> {
-        home.make_dir(DIR)?;
+        Home::open(home.path(DIR))?;
         let (threads, failed, refusals) = Default::default();
         let log = Self { home: home.clone(), keys, threads, failed, refusals };
         let writer = log.writer()?;
