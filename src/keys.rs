@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::{fmt, io};
 use zeroize::Zeroizing;
 
 /// PBKDF2 rounds that are accepted: fewer protect too little, more would look like a program that hangs.
@@ -65,7 +65,7 @@ pub enum Error {
     /// A file could not be read or written.
     Home(home::Error),
     /// The system gave no random bytes.
-    Secret(secret::Error),
+    Random(io::Error),
     /// The number of PBKDF2 rounds is outside [`ITERATIONS`].
     Iterations(u32),
     /// There is no master key to be had from here.
@@ -83,7 +83,7 @@ impl fmt::Display for Error {
         let (least, most) = ITERATIONS.into_inner();
         match self {
             Self::Home(error) => error.fmt(f),
-            Self::Secret(error) => error.fmt(f),
+            Self::Random(error) => error.fmt(f),
             Self::Iterations(given) => {
                 write!(f, "{given} PBKDF2 rounds: set from {least} to {most}")
             }
@@ -117,9 +117,9 @@ impl From<home::Error> for Error {
     }
 }
 
-impl From<secret::Error> for Error {
-    fn from(error: secret::Error) -> Self {
-        Self::Secret(error)
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Random(error)
     }
 }
 
@@ -228,7 +228,7 @@ impl Keys {
         if let Some(named) = opened.keys.get(label) {
             return Ok(named.clone());
         }
-        let named = Named { id: secret::hex(&secret::random::<ID_BYTES>()?), key: Key::random()? };
+        let named = Named { id: secret::hex(&secret::random::<ID_BYTES>()?), key: Key::new(secret::random()?) };
         let mut keys = opened.keys.clone();
         keys.insert(label.to_owned(), named.clone());
         self.write(&lock, &root, &keys)?;
@@ -401,7 +401,7 @@ impl Root {
 
     fn open(&self, entry: &Entry) -> Option<Key> {
         let place = entry_place(&entry.id, &entry.label);
-        Key::from_slice(&self.key.open(&place, &entry.sealed).ok()?).ok()
+        Key::from_slice(&self.key.open(&place, &entry.sealed)?)
     }
 }
 

@@ -1,16 +1,15 @@
 //! Values that must never be seen: [`Secret`] text and 32-byte [`Key`]s, and what is done with them (seal, open, mac).
 //! Must never print, compare in variable time, or leave behind what it holds.
 
-use aes_gcm::aead::{Aead, KeyInit as _, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
+use aes_gcm::{AeadInOut as _, Aes256Gcm, KeyInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::fmt;
+use std::{fmt, io};
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Length of every symmetric key, in bytes (AES-256, HMAC-SHA256).
 pub const KEY_BYTES: usize = 32;
@@ -33,11 +32,6 @@ impl Secret {
     /// The text itself, for the one place that must send or seal it.
     pub fn expose(&self) -> &str {
         &self.0
-    }
-
-    /// True when there is no text.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -76,40 +70,15 @@ pub struct Sealed {
     pub ciphertext: String,
 }
 
-/// What can go wrong with keys and sealed values; neither variant says anything about the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The system gave no random bytes.
-    Random,
-    /// The value does not open: another key, another place (associated data), or damage.
-    DoesNotOpen,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Random => "the system's random source failed; try again",
-            Self::DoesNotOpen => "a sealed value does not open (another key, another place, or damage)",
-        })
-    }
-}
-
-impl std::error::Error for Error {}
-
 impl Key {
     /// Takes the bytes over.
     pub fn new(bytes: [u8; KEY_BYTES]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// A new key from the system's random source.
-    pub fn random() -> Result<Self, Error> {
-        Ok(Self::new(random()?))
-    }
-
-    /// A key from bytes of any other length than 32 is refused.
-    pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
-        Ok(Self::new(bytes.try_into().map_err(|_| Error::DoesNotOpen)?))
+    /// `None` for any other length than 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::new)
     }
 
     /// The bytes, for the one place that seals this key under another.
@@ -117,29 +86,26 @@ impl Key {
         &self.0
     }
 
-    /// AES-256-GCM under a fresh random IV; `place` is the associated data (see [`place`]).
-    pub fn seal(&self, place: &[u8], plain: &[u8]) -> Result<Sealed, Error> {
+    /// AES-256-GCM under a fresh random IV; `place` is the associated data (see [`place`]). Fails without random bytes.
+    pub fn seal(&self, place: &[u8], plain: &[u8]) -> io::Result<Sealed> {
         let iv: [u8; IV_BYTES] = random()?;
-        let cipher = Aes256Gcm::new((&*self.0).into());
-        let payload = Payload { msg: plain, aad: place };
-        let mut sealed = cipher.encrypt(&Nonce::from(iv), payload).map_err(|_| Error::DoesNotOpen)?;
-        let tag = sealed.split_off(sealed.len().saturating_sub(TAG_BYTES));
-        Ok(Sealed { iv: STANDARD.encode(iv), auth_tag: STANDARD.encode(tag), ciphertext: STANDARD.encode(sealed) })
+        let mut bytes = Zeroizing::new(plain.to_vec());
+        let tag = self.cipher().encrypt_inout_detached(&iv.into(), place, bytes.as_mut_slice().into());
+        let tag = tag.map_err(|_| io::Error::other("the value is too long to be sealed"))?;
+        Ok(Sealed { iv: STANDARD.encode(iv), auth_tag: STANDARD.encode(tag), ciphertext: STANDARD.encode(&*bytes) })
     }
 
     /// The plain bytes, if `sealed` was made by this key for this very `place`.
-    pub fn open(&self, place: &[u8], sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let decode = |text: &str| STANDARD.decode(text).map_err(|_| Error::DoesNotOpen);
-        let iv: [u8; IV_BYTES] = decode(&sealed.iv)?.try_into().map_err(|_| Error::DoesNotOpen)?;
-        let tag = decode(&sealed.auth_tag)?;
-        if tag.len() != TAG_BYTES {
-            return Err(Error::DoesNotOpen);
-        }
-        let mut bytes = decode(&sealed.ciphertext)?;
-        bytes.extend_from_slice(&tag);
-        let cipher = Aes256Gcm::new((&*self.0).into());
-        let plain = cipher.decrypt(&Nonce::from(iv), Payload { msg: &bytes, aad: place });
-        plain.map(Zeroizing::new).map_err(|_| Error::DoesNotOpen)
+    pub fn open(&self, place: &[u8], sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
+        let iv: [u8; IV_BYTES] = STANDARD.decode(&sealed.iv).ok()?.try_into().ok()?;
+        let tag: [u8; TAG_BYTES] = STANDARD.decode(&sealed.auth_tag).ok()?.try_into().ok()?;
+        let mut bytes = Zeroizing::new(STANDARD.decode(&sealed.ciphertext).ok()?);
+        self.cipher().decrypt_inout_detached(&iv.into(), place, bytes.as_mut_slice().into(), &tag.into()).ok()?;
+        Some(bytes)
+    }
+
+    fn cipher(&self) -> Aes256Gcm {
+        Aes256Gcm::new((&*self.0).into())
     }
 
     /// HMAC-SHA256 over the parts, one after the other, as 64 lower-case hex digits.
@@ -173,9 +139,9 @@ pub fn place(parts: &[&str]) -> Vec<u8> {
 }
 
 /// Random bytes from the system (`getrandom(2)`).
-pub fn random<const N: usize>() -> Result<[u8; N], Error> {
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| Error::Random)?;
+    getrandom::fill(&mut bytes).map_err(|_| io::Error::other("the system's random source failed; try again"))?;
     Ok(bytes)
 }
 
@@ -194,23 +160,18 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Overwrites a buffer of ours that held a secret.
-pub fn wipe(buffer: &mut Vec<u8>) {
-    buffer.zeroize();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_sealed_value_opens_only_with_its_key_in_its_place() {
-        let (key, other) = (Key::random().unwrap(), Key::random().unwrap());
+        let [key, other] = [random().unwrap(), random().unwrap()].map(Key::new);
         let here = place(&["a", "bc"]);
         let sealed = key.seal(&here, b"token").unwrap();
         assert_eq!(key.open(&here, &sealed).unwrap().as_slice(), b"token");
-        assert_eq!(key.open(&place(&["ab", "c"]), &sealed), Err(Error::DoesNotOpen));
-        assert_eq!(other.open(&here, &sealed), Err(Error::DoesNotOpen));
+        assert_eq!(key.open(&place(&["ab", "c"]), &sealed), None);
+        assert_eq!(other.open(&here, &sealed), None);
     }
 
     #[test]

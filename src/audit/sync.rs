@@ -146,7 +146,7 @@ impl Writer<'_> {
         let mut file = file.map_err(io::Error::other)?;
         file.set_len(0)?;
         for _ in 0..RESERVE_BYTES / PIECE_BYTES as u64 {
-            let piece: [u8; PIECE_BYTES] = secret::random().map_err(io::Error::other)?;
+            let piece: [u8; PIECE_BYTES] = secret::random()?;
             file.write_all(&piece)?;
         }
         file.sync_all()

@@ -118,7 +118,7 @@ impl Answer {
 
     /// A member that is not empty, moved out without a copy.
     pub(crate) fn take(&mut self, name: &str) -> Option<Secret> {
-        self.members.remove(name).filter(|text| !text.is_empty())
+        self.members.remove(name).filter(|text| !text.expose().is_empty())
     }
 
     /// The error code: `error` (RFC 6749, 5.2), or `code` as OpenAI has it. Cleaned.

@@ -199,7 +199,7 @@ mod tests {
         let new = NewKey { name: "short".into(), provider: Some("corp".into()), expires_at: Some(100), once: true };
         let owner = Owner {
             user: "alex",
-            key: crate::secret::Key::random().unwrap(),
+            key: crate::secret::Key::new(secret::random().unwrap()),
             kid: "kid".into(),
             path: "local-keys.json".into(),
         };

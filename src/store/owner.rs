@@ -17,7 +17,7 @@ pub(super) struct Owner<'a> {
 impl Owner<'_> {
     /// Opens a text that the key `kid` sealed for `place`.
     pub(super) fn open(&self, kid: &str, place: &[u8], sealed: &Sealed) -> Result<Secret> {
-        let plain = self.key.open(place, sealed).ok();
+        let plain = self.key.open(place, sealed);
         let text = plain.as_ref().and_then(|plain| std::str::from_utf8(plain).ok());
         match text {
             Some(text) if kid == self.kid => Ok(Secret::new(text.to_owned())),

@@ -3,8 +3,9 @@
 
 use super::Result;
 use super::owner::Owner;
-use crate::secret::{self, Sealed, Secret, place};
+use crate::secret::{Sealed, Secret, place};
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// Version of the associated data.
 const VERSION: &str = "1";
@@ -124,6 +125,6 @@ impl<T> Record<T> {
 
 /// Associated data of a token: version, user, provider, field name, and `bound` in the JSON that stands in the file.
 fn token_place<T>(user: &str, record: &Record<T>, field: &str) -> Result<Vec<u8>> {
-    let bound = serde_json::to_string(&record.bound).map_err(|_| secret::Error::DoesNotOpen)?;
+    let bound = serde_json::to_string(&record.bound).map_err(io::Error::from)?;
     Ok(place(&[VERSION, user, &record.provider, field, &bound]))
 }
