@@ -36,6 +36,11 @@ const ID_BYTES: usize = 8;
 const CHECK_TEXT: &[u8] = b"infershield keys.json check";
 /// While one of these exists, a missing `keys.json` is a loss and not a first start.
 const PROTECTED: [&str; 4] = ["tokens.json", "local-keys.json", "exceptions.json", "audit"];
+/// What is wrong with a `keys.json` that is not what we wrote.
+const DAMAGED: &str = "is cut, damaged or of another version. It is left as it is: put back a copy of it";
+/// What is wrong when another master key was given than the one that `keys.json` was made with.
+const WRONG_MASTER: &str = "does not open with this master key: give the one that it was made with \
+    (after `infershield rekey`: the new one). If it is the right one, the file is damaged: put back a copy";
 
 /// Where the master key comes from.
 #[derive(Clone, Debug)]
@@ -50,61 +55,21 @@ pub enum MasterSource {
     Home,
 }
 
-/// Where the master key shall come from after [`Keys::rekey`].
-#[derive(Clone, Debug)]
-pub enum NewMaster {
-    /// This text; the caller sees to it that the next start is given it.
-    Given(Secret),
-    /// A fresh `master.key` in the home.
-    Home,
-}
-
 /// What can go wrong with keys. The text says what to do; it never holds a key.
 #[derive(Debug)]
 pub enum Error {
     /// A file could not be read or written.
     Home(home::Error),
-    /// The system gave no random bytes.
-    Random(io::Error),
-    /// The number of PBKDF2 rounds is outside [`ITERATIONS`].
-    Iterations(u32),
-    /// There is no master key to be had from here.
-    NoMaster(String),
-    /// The master key does not fit `keys.json`.
-    WrongMaster(PathBuf),
-    /// `keys.json` is not what we wrote; why. It is left as it is.
-    Damaged(PathBuf, &'static str),
-    /// `keys.json` is gone, but something that its keys protect is still there.
-    Missing(PathBuf, PathBuf),
+    /// There is no master key to be had, or it does not open `keys.json`, or that file is not what we wrote, or the system gave
+    /// no random bytes.
+    Unusable(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (least, most) = ITERATIONS.into_inner();
         match self {
             Self::Home(error) => error.fmt(f),
-            Self::Random(error) => error.fmt(f),
-            Self::Iterations(given) => {
-                write!(f, "{given} PBKDF2 rounds: set from {least} to {most}")
-            }
-            Self::NoMaster(source) => {
-                write!(f, "no master key from {source}: put it back there, or set INFERSHIELD_MASTER_KEY to it")
-            }
-            Self::WrongMaster(path) => write!(
-                f,
-                "the master key does not open {}: give the one that it was made with (after `infershield rekey`: the new one). \
-                 If it is the right one, the file is damaged: put back a copy",
-                path.display()
-            ),
-            Self::Damaged(path, why) => {
-                write!(f, "{} {why}. It is left as it is: put back a copy of it", path.display())
-            }
-            Self::Missing(path, needs) => write!(
-                f,
-                "{0} is missing, but {1} needs it: put back a copy of it. Without one, type `mv {1} {1}.lost` and log in again",
-                path.display(),
-                needs.display()
-            ),
+            Self::Unusable(text) => f.write_str(text),
         }
     }
 }
@@ -119,7 +84,7 @@ impl From<home::Error> for Error {
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
-        Self::Random(error)
+        Self::Unusable(error.to_string())
     }
 }
 
@@ -133,212 +98,174 @@ pub struct Keys {
     home: Home,
     master: MasterSource,
     iterations: u32,
-    opened: Mutex<Opened>,
+    opened: Mutex<Option<Opened>>,
 }
 
-/// What was opened so far.
-#[derive(Debug, Default)]
-struct Opened {
-    root: Option<Root>,
-    /// By label.
-    keys: BTreeMap<String, Named>,
-}
-
-/// A key with its id.
+/// A key and the name it goes by in files and logs.
 #[derive(Clone, Debug)]
-struct Named {
-    id: String,
-    key: Key,
+pub struct NamedKey {
+    /// 16 hex digits.
+    pub id: String,
+    /// The key itself.
+    pub key: Key,
+}
+
+/// All of `keys.json`, open.
+#[derive(Debug)]
+struct Opened {
+    kdf: Kdf,
+    /// Opens the file.
+    root: Key,
+    /// By label.
+    keys: BTreeMap<String, NamedKey>,
 }
 
 impl Keys {
     /// `iterations`, within [`ITERATIONS`], is what a new or rekeyed `keys.json` gets; an existing one states its own.
     pub fn open(home: Home, master: MasterSource, iterations: u32) -> Result<Self> {
         if !ITERATIONS.contains(&iterations) {
-            return Err(Error::Iterations(iterations));
+            let (least, most) = ITERATIONS.into_inner();
+            return Err(Error::Unusable(format!("{iterations} PBKDF2 rounds: set from {least} to {most}")));
         }
         Ok(Self { home, master, iterations, opened: Mutex::default() })
     }
 
-    /// Seals what belongs to one user.
-    pub fn user(&self, user: &str) -> Result<Key> {
-        Ok(self.named(&format!("user:{user}"))?.key)
-    }
-
-    /// Authenticates our state files.
-    pub fn file(&self) -> Result<Key> {
-        Ok(self.named("file")?.key)
-    }
-
-    /// Chains the audit log.
-    pub fn audit(&self) -> Result<Key> {
-        Ok(self.named("audit")?.key)
-    }
-
-    /// Seals the head of the audit log.
-    pub fn head(&self) -> Result<Key> {
-        Ok(self.named("head")?.key)
-    }
-
-    /// Makes the placeholders of redacted values.
-    pub fn placeholder(&self) -> Result<Key> {
-        Ok(self.named("placeholder")?.key)
-    }
-
-    /// Makes the fingerprints of findings.
-    pub fn fingerprint(&self) -> Result<Key> {
-        Ok(self.named("fingerprint")?.key)
-    }
-
-    /// The id, 16 hex digits, of the key with this label (`audit`, `user:alex@example.com`, …).
-    /// Like every key, it is made when it is asked for the first time.
-    pub fn kid(&self, label: &str) -> Result<String> {
-        Ok(self.named(label)?.id)
+    /// The key with this label, made when it is asked for the first time. There are `file` (authenticates our state files),
+    /// `audit` (chains the log), `head` (seals its head), `placeholder` (for redacted values), `fingerprint` (for findings),
+    /// and `user:ID` (seals what belongs to one user).
+    pub fn get(&self, label: &str) -> Result<NamedKey> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(named) = opened.as_ref().and_then(|opened| opened.keys.get(label)) {
+            return Ok(named.clone());
+        }
+        let lock = self.home.lock()?;
+        let mut current = self.load(&lock, opened.as_ref())?;
+        let named = match current.keys.get(label) {
+            Some(named) => named.clone(),
+            None => {
+                let id = secret::hex(&secret::random::<ID_BYTES>()?);
+                let named = NamedKey { id, key: Key::new(secret::random()?) };
+                current.keys.insert(label.to_owned(), named.clone());
+                current.write(&lock)?;
+                named
+            }
+        };
+        *opened = Some(current);
+        Ok(named)
     }
 
     /// Puts all keys under another master key, with a new salt and the rounds given to [`Keys::open`]. They stay what they are, so
     /// that everything sealed or signed before keeps its meaning. Killed at any point, the next start finishes or undoes it.
-    pub fn rekey(&self, new: &NewMaster) -> Result<()> {
+    ///
+    /// The caller sees to it that the next start is given the `given` master key; without one, `master.key` in the home gets a fresh one.
+    pub fn rekey(&self, given: Option<&Secret>) -> Result<()> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.home.lock()?;
-        self.load(&lock, &mut opened)?;
-        let master = match new {
-            NewMaster::Given(master) => trimmed(master.expose().as_bytes(), "the new value")?,
-            NewMaster::Home => make_master(&lock, NEW_MASTER_FILE)?,
+        let keys = self.load(&lock, opened.as_ref())?.keys;
+        let master = match given {
+            Some(master) => trimmed(master.expose().as_bytes(), "the new value")?,
+            None => make_master(&lock, NEW_MASTER_FILE)?,
         };
-        let root = Root::derive(&master, secret::random()?, self.iterations);
-        self.write(&lock, &root, &opened.keys)?;
-        opened.root = Some(root);
-        match (new, &self.master) {
-            (NewMaster::Home, _) => lock.rename(NEW_MASTER_FILE, MASTER_FILE)?,
-            (NewMaster::Given(_), MasterSource::Home) => lock.remove(MASTER_FILE)?,
-            (NewMaster::Given(_), _) => {}
+        let rekeyed = Opened::new(&master, self.iterations, keys)?;
+        rekeyed.write(&lock)?;
+        *opened = Some(rekeyed);
+        match (given, &self.master) {
+            (None, _) => lock.rename(NEW_MASTER_FILE, MASTER_FILE)?,
+            (Some(_), MasterSource::Home) => lock.remove(MASTER_FILE)?,
+            (Some(_), _) => {}
         }
         Ok(())
     }
 
-    /// The key with this label: opened before, or in the file, or made now.
-    fn named(&self, label: &str) -> Result<Named> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(named) = opened.keys.get(label) {
-            return Ok(named.clone());
-        }
-        let lock = self.home.lock()?;
-        let root = self.load(&lock, &mut opened)?;
-        if let Some(named) = opened.keys.get(label) {
-            return Ok(named.clone());
-        }
-        let named = Named { id: secret::hex(&secret::random::<ID_BYTES>()?), key: Key::new(secret::random()?) };
-        let mut keys = opened.keys.clone();
-        keys.insert(label.to_owned(), named.clone());
-        self.write(&lock, &root, &keys)?;
-        opened.keys = keys;
-        Ok(named)
-    }
-
-    /// Opens all of `keys.json`, which other processes may have changed; without one, prepares the root key of a new one.
-    fn load(&self, lock: &Lock<'_>, opened: &mut Opened) -> Result<Root> {
-        let file = self.read()?;
-        let root = match (&file, &opened.root) {
-            (Some(file), Some(root)) if root.kdf == file.kdf => root.clone(),
-            (Some(file), _) => self.fitting_root(lock, &file.kdf)?,
-            (None, _) => {
-                let master = match self.given_master()? {
-                    Some(master) => Some(master),
-                    None => self.master_in_home(MASTER_FILE)?,
-                };
-                let master = master.map_or_else(|| make_master(lock, MASTER_FILE), Ok)?;
-                Root::derive(&master, secret::random()?, self.iterations)
-            }
+    /// Opens all of `keys.json`, which other processes may have changed since `before`; without one, begins a new one.
+    fn load(&self, lock: &Lock<'_>, before: Option<&Opened>) -> Result<Opened> {
+        let Some(bytes) = self.home.read(KEYS_FILE, Privacy::Secret)? else {
+            return self.begin(lock);
+        };
+        let file = KeyFile::parse(&bytes).ok_or_else(|| self.unusable(DAMAGED))?;
+        let root = match before {
+            Some(before) if before.kdf == file.kdf => before.root.clone(),
+            _ => self.root(lock, &file.kdf)?,
         };
         let mut keys = BTreeMap::new();
-        for entry in file.into_iter().flat_map(|file| file.keys) {
-            let key = root.open(&entry).ok_or_else(|| self.damaged("holds a key that does not open"))?;
-            let named = Named { id: entry.id, key };
-            if keys.insert(entry.label, named).is_some() {
-                return Err(self.damaged("holds two keys of one name"));
-            }
+        for Entry { id, label, sealed } in file.keys {
+            let plain = root.open(&entry_place(&id, &label), &sealed).ok_or_else(|| self.unusable(DAMAGED))?;
+            let key = Key::from_slice(&plain).ok_or_else(|| self.unusable(DAMAGED))?;
+            keys.insert(label, NamedKey { id, key });
         }
-        *opened = Opened { root: Some(root.clone()), keys };
-        Ok(root)
+        Ok(Opened { kdf: file.kdf, root, keys })
     }
 
-    /// The root key that `keys.json` was made with. Where the master key lies in the home, finishes or undoes a rekey that was killed.
-    fn fitting_root(&self, lock: &Lock<'_>, kdf: &Kdf) -> Result<Root> {
-        let wrong = || Error::WrongMaster(self.home.path(KEYS_FILE));
-        if let Some(master) = self.given_master()? {
-            return Root::fitting(&master, kdf).ok_or_else(wrong);
+    /// The first start: no key yet, and a root key for those to come.
+    fn begin(&self, lock: &Lock<'_>) -> Result<Opened> {
+        for path in PROTECTED.map(|name| self.home.path(name)) {
+            if path.exists() {
+                let needs = path.display();
+                return Err(self.unusable(&format!(
+                    "is missing, but {needs} needs it: put back a copy of it. \
+                     Without one, type `mv {needs} {needs}.lost` and log in again"
+                )));
+            }
         }
-        let coming = self.master_in_home(NEW_MASTER_FILE)?;
-        let fitting = coming.as_ref().map(|master| Root::fitting(master, kdf));
-        if let Some(Some(root)) = fitting {
+        let master = match self.master(MASTER_FILE)? {
+            Some(master) => master,
+            None => make_master(lock, MASTER_FILE)?,
+        };
+        Opened::new(&master, self.iterations, BTreeMap::new())
+    }
+
+    /// The root key of `keys.json`. Finishes or undoes a rekey of `master.key` that was killed: of it and `master.key.new`, the one
+    /// that fits stays.
+    fn root(&self, lock: &Lock<'_>, kdf: &Kdf) -> Result<Key> {
+        if let MasterSource::Home = self.master
+            && let Some(root) = self.master(NEW_MASTER_FILE)?.and_then(|master| kdf.root(&master))
+        {
             lock.rename(NEW_MASTER_FILE, MASTER_FILE)?;
             return Ok(root);
         }
-        let master = self
-            .master_in_home(MASTER_FILE)?
-            .ok_or_else(|| Error::NoMaster(self.home.path(MASTER_FILE).display().to_string()))?;
-        let root = Root::fitting(&master, kdf).ok_or_else(wrong)?;
-        if coming.is_some() {
+        let master = self.master(MASTER_FILE)?.ok_or_else(|| no_master(self.home.path(MASTER_FILE).display()))?;
+        let root = kdf.root(&master).ok_or_else(|| self.unusable(WRONG_MASTER))?;
+        if self.home.path(NEW_MASTER_FILE).exists() {
             lock.remove(NEW_MASTER_FILE)?;
         }
         Ok(root)
     }
 
-    /// The master key, where it comes from outside the home.
-    fn given_master(&self) -> Result<Option<Secret>> {
+    /// The master key from where it comes; `None` when that is the file `name` in the home, and there is none.
+    fn master(&self, name: &str) -> Result<Option<Secret>> {
         let master = match &self.master {
-            MasterSource::Home => return Ok(None),
             MasterSource::Value(master) => trimmed(master.expose().as_bytes(), "INFERSHIELD_MASTER_KEY"),
-            MasterSource::File(path) => trimmed(&home::read_private(path)?, &path.display().to_string()),
+            MasterSource::File(path) => trimmed(&home::read_private(path)?, path.display()),
             MasterSource::Command(words) => trimmed(&output_of(words)?, "master_key_command"),
+            MasterSource::Home => {
+                let bytes = self.home.read(name, Privacy::Secret)?;
+                return bytes.map(|bytes| trimmed(&bytes, name)).transpose();
+            }
         };
         master.map(Some)
     }
 
-    fn master_in_home(&self, name: &str) -> Result<Option<Secret>> {
-        let bytes = self.home.read(name, Privacy::Secret)?;
-        bytes.map(|bytes| trimmed(&bytes, name)).transpose()
+    fn unusable(&self, why: &str) -> Error {
+        Error::Unusable(format!("{} {why}", self.home.path(KEYS_FILE).display()))
+    }
+}
+
+impl Opened {
+    /// These keys under a root key of their own, derived from this master key with a fresh salt.
+    fn new(master: &Secret, iterations: u32, keys: BTreeMap<String, NamedKey>) -> Result<Self> {
+        let salt = secret::random::<SALT_BYTES>()?;
+        let root = derive(master, &salt, iterations);
+        let (name, salt, check) = (KDF_NAME.to_owned(), STANDARD.encode(salt), root.mac(&[CHECK_TEXT]));
+        Ok(Self { kdf: Kdf { name, iterations, salt, check }, root, keys })
     }
 
-    fn read(&self) -> Result<Option<KeyFile>> {
-        let Some(bytes) = self.home.read(KEYS_FILE, Privacy::Secret)? else {
-            let mut needing = PROTECTED.iter().map(|name| self.home.path(name));
-            return match needing.find(|path| path.exists()) {
-                Some(path) => Err(Error::Missing(self.home.path(KEYS_FILE), path)),
-                None => Ok(None),
-            };
-        };
-        let file: KeyFile =
-            serde_json::from_slice(&bytes).map_err(|_| self.damaged("is cut, damaged or of another version"))?;
-        // We write it in one way only, so this finds unknown members and whatever else is not ours.
-        if self.bytes_of(&file)? != *bytes {
-            return Err(self.damaged("is not written as we write it"));
+    fn write(&self, lock: &Lock<'_>) -> Result<()> {
+        let mut file = KeyFile { version: VERSION, kdf: self.kdf.clone(), keys: Vec::new() };
+        for (label, NamedKey { id, key }) in &self.keys {
+            let sealed = self.root.seal(&entry_place(id, label), key.expose())?;
+            file.keys.push(Entry { id: id.clone(), label: label.clone(), sealed });
         }
-        if file.version != VERSION || file.kdf.name != KDF_NAME {
-            return Err(self.damaged("was made by another version of infershield"));
-        }
-        if !ITERATIONS.contains(&file.kdf.iterations) {
-            return Err(self.damaged("states an impossible number of rounds"));
-        }
-        Ok(Some(file))
-    }
-
-    fn write(&self, lock: &Lock<'_>, root: &Root, keys: &BTreeMap<String, Named>) -> Result<()> {
-        let mut file = KeyFile { version: VERSION, kdf: root.kdf.clone(), keys: Vec::new() };
-        for (label, named) in keys {
-            file.keys.push(root.seal(label, named)?);
-        }
-        Ok(lock.write(KEYS_FILE, &self.bytes_of(&file)?)?)
-    }
-
-    fn bytes_of(&self, file: &KeyFile) -> Result<Vec<u8>> {
-        let text = serde_json::to_string(file).map_err(|_| self.damaged("cannot be written"))?;
-        Ok((text + "\n").into_bytes())
-    }
-
-    fn damaged(&self, why: &'static str) -> Error {
-        Error::Damaged(self.home.path(KEYS_FILE), why)
+        Ok(lock.write(KEYS_FILE, file.text()?.as_bytes())?)
     }
 }
 
@@ -347,7 +274,22 @@ impl Keys {
 struct KeyFile {
     version: u32,
     kdf: Kdf,
+    /// In the order of their labels, each but once.
     keys: Vec<Entry>,
+}
+
+impl KeyFile {
+    /// `None` for another version, and for any bytes but those that we would write: so unknown members are found too.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let file: Self = serde_json::from_slice(bytes).ok()?;
+        let known = file.version == VERSION && file.kdf.name == KDF_NAME && ITERATIONS.contains(&file.kdf.iterations);
+        let in_order = file.keys.is_sorted_by(|one, next| one.label < next.label);
+        (known && in_order && file.text().ok()?.as_bytes() == bytes).then_some(file)
+    }
+
+    fn text(&self) -> io::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
 }
 
 /// How the root key is derived, and how to recognise it.
@@ -361,6 +303,22 @@ struct Kdf {
     check: String,
 }
 
+impl Kdf {
+    /// The root key; `None` when this is not its master key.
+    fn root(&self, master: &Secret) -> Option<Key> {
+        let salt = STANDARD.decode(&self.salt).ok()?;
+        let root = derive(master, &salt, self.iterations);
+        secret::same(root.mac(&[CHECK_TEXT]).as_bytes(), self.check.as_bytes()).then_some(root)
+    }
+}
+
+/// PBKDF2-HMAC-SHA256.
+fn derive(master: &Secret, salt: &[u8], iterations: u32) -> Key {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    pbkdf2::pbkdf2_hmac::<Sha256>(master.expose().as_bytes(), salt, iterations, &mut *bytes);
+    Key::new(*bytes)
+}
+
 /// A key sealed under the root key.
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -368,41 +326,6 @@ struct Entry {
     label: String,
     #[serde(flatten)]
     sealed: Sealed,
-}
-
-/// The key that opens `keys.json`, with the derivation it came from.
-#[derive(Clone, Debug)]
-struct Root {
-    kdf: Kdf,
-    key: Key,
-}
-
-impl Root {
-    fn derive(master: &Secret, salt: [u8; SALT_BYTES], iterations: u32) -> Self {
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        pbkdf2::pbkdf2_hmac::<Sha256>(master.expose().as_bytes(), &salt, iterations, &mut *bytes);
-        let key = Key::new(*bytes);
-        let kdf =
-            Kdf { name: KDF_NAME.to_owned(), iterations, salt: STANDARD.encode(salt), check: key.mac(&[CHECK_TEXT]) };
-        Self { kdf, key }
-    }
-
-    /// The root key of an existing `keys.json`; `None` when this is not its master key.
-    fn fitting(master: &Secret, kdf: &Kdf) -> Option<Self> {
-        let salt = STANDARD.decode(&kdf.salt).ok()?.try_into().ok()?;
-        let root = Self::derive(master, salt, kdf.iterations);
-        secret::same(root.kdf.check.as_bytes(), kdf.check.as_bytes()).then_some(root)
-    }
-
-    fn seal(&self, label: &str, named: &Named) -> Result<Entry> {
-        let place = entry_place(&named.id, label);
-        Ok(Entry { id: named.id.clone(), label: label.to_owned(), sealed: self.key.seal(&place, named.key.expose())? })
-    }
-
-    fn open(&self, entry: &Entry) -> Option<Key> {
-        let place = entry_place(&entry.id, &entry.label);
-        Key::from_slice(&self.key.open(&place, &entry.sealed)?)
-    }
 }
 
 /// Binds a sealed key to its id and label.
@@ -419,23 +342,28 @@ fn make_master(lock: &Lock<'_>, name: &str) -> Result<Secret> {
 }
 
 /// The text of a master key, without the newline that an editor or a command puts at its end.
-fn trimmed(bytes: &[u8], source: &str) -> Result<Secret> {
+fn trimmed(bytes: &[u8], source: impl fmt::Display) -> Result<Secret> {
     match std::str::from_utf8(bytes.strip_suffix(b"\n").unwrap_or(bytes)) {
         Ok(text) if !text.is_empty() => Ok(Secret::new(text.to_owned())),
-        _ => Err(Error::NoMaster(format!("{source} (it is empty or no text)"))),
+        _ => Err(no_master(format_args!("{source} (it is empty or no text)"))),
     }
+}
+
+fn no_master(source: impl fmt::Display) -> Error {
+    let text = format!("no master key from {source}: put it back there, or set INFERSHIELD_MASTER_KEY to it");
+    Error::Unusable(text)
 }
 
 /// What the user's command prints. It may talk to the user on standard error; it has no input, which belongs to our own commands.
 fn output_of(words: &[String]) -> Result<Zeroizing<Vec<u8>>> {
-    let failed = |why: String| Error::NoMaster(format!("master_key_command ({why})"));
-    let (program, arguments) = words.split_first().ok_or_else(|| failed("empty".into()))?;
+    let failed = |why: &dyn fmt::Display| no_master(format_args!("master_key_command ({why})"));
+    let (program, arguments) = words.split_first().ok_or_else(|| failed(&"empty"))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| failed(error.to_string()))?;
+    let output = command.output().map_err(|error| failed(&error))?;
     let printed = Zeroizing::new(output.stdout);
-    match output.status.success() {
-        true => Ok(printed),
-        false => Err(failed(output.status.to_string())),
+    if !output.status.success() {
+        return Err(failed(&output.status));
     }
+    Ok(printed)
 }

@@ -28,8 +28,8 @@ fn a_first_use_killed_at_any_step_is_made_good_by_the_next_one() {
     let test = TestHome::new();
     test.home();
     let deaths = test.die_at_every_step("use first", |copy| {
-        let audit = copy.keys().audit().unwrap();
-        assert_eq!(copy.keys().audit().unwrap().expose(), audit.expose());
+        let audit = copy.keys().get("audit").unwrap().key;
+        assert_eq!(copy.keys().get("audit").unwrap().key.expose(), audit.expose());
         let key = copy.store().create_key("alex", &new_key("default"), 1);
         let (shown, text) = key.unwrap();
         let found = copy.store().look_up(text.expose(), 2).unwrap();

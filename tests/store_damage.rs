@@ -105,10 +105,10 @@ fn every_flipped_byte_and_every_cut_of_the_keys_is_refused_and_left_as_it_is() {
     let whole = test.bytes("keys.json");
     // The derivation is done once: a key of an unknown name makes it read the file again.
     let keys = test.keys();
-    keys.file().unwrap();
+    keys.get("file").unwrap();
     let refused = |bytes: &[u8]| {
         test.put("keys.json", bytes);
-        let error = keys.user("unknown").expect_err(&String::from_utf8_lossy(bytes));
+        let error = keys.get("user:unknown").expect_err(&String::from_utf8_lossy(bytes));
         assert!(error.to_string().contains("keys.json"), "{error}");
         assert_eq!(test.bytes("keys.json"), bytes);
     };
@@ -125,7 +125,7 @@ fn every_flipped_byte_and_every_cut_of_the_keys_is_refused_and_left_as_it_is() {
     }
     refused(&[&whole[..], b"\n"].concat());
     test.put("keys.json", &whole);
-    keys.user("unknown").unwrap();
+    keys.get("user:unknown").unwrap();
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn unknown_members_and_versions_of_the_keys_are_refused() {
         let edited = whole.replace(from, to);
         assert_ne!(edited, whole);
         test.put("keys.json", edited.as_bytes());
-        let error = test.keys().file().unwrap_err().to_string();
+        let error = test.keys().get("file").unwrap_err().to_string();
         assert!(error.contains("keys.json") && error.contains("left as it is"));
         assert_eq!(test.bytes("keys.json"), edited.as_bytes());
     }
@@ -155,7 +155,7 @@ fn edit_with_right_mac(test: &TestHome, edit: impl Fn(&str) -> String) {
     let whole = String::from_utf8(test.bytes("tokens.json")).unwrap();
     let (body, _) = whole.rsplit_once(",\"mac\":").unwrap();
     let body = edit(body);
-    let mac = test.keys().file().unwrap().mac(&[body.as_bytes()]);
+    let mac = test.keys().get("file").unwrap().key.mac(&[body.as_bytes()]);
     let text = format!("{body},\"mac\":\"{mac}\"}}\n");
     test.put("tokens.json", text.as_bytes());
 }
@@ -309,7 +309,7 @@ fn lost_keys_are_not_made_anew_while_something_needs_them() {
                 fs::remove_file(test.0.join(other)).unwrap();
             }
         }
-        let error = test.keys().file().unwrap_err().to_string();
+        let error = test.keys().get("file").unwrap_err().to_string();
         assert!(error.contains("keys.json is missing") && error.contains(needs));
         assert!(!test.has("keys.json"));
     }
@@ -319,7 +319,7 @@ fn lost_keys_are_not_made_anew_while_something_needs_them() {
 fn a_lost_master_key_is_not_made_anew() {
     let test = filled();
     fs::remove_file(test.0.join("master.key")).unwrap();
-    let error = test.keys().file().unwrap_err().to_string();
+    let error = test.keys().get("file").unwrap_err().to_string();
     assert!(error.contains("no master key from") && error.contains("master.key"), "{error}");
     assert!(!test.has("master.key"));
 }
@@ -336,7 +336,7 @@ fn a_login_whose_key_was_replaced_says_so() {
         fs::set_permissions(early.0.join(file), Permissions::from_mode(0o600)).unwrap();
     }
     let keys: Keys = early.keys();
-    keys.user("cleo").unwrap();
+    keys.get("user:cleo").unwrap();
     let store = FileStore::new(early.home(), Arc::new(keys));
     store.save("cleo", &record("openai", "token-d")).unwrap();
     test.put("tokens.json", &early.bytes("tokens.json"));

@@ -1,7 +1,7 @@
 //! Homes, records and child processes for the tests of keys and store.
 
 use infershield::home::Home;
-use infershield::keys::{Keys, MasterSource, NewMaster};
+use infershield::keys::{Keys, MasterSource};
 use infershield::secret::Secret;
 use infershield::store::{Bound, Exception, FileStore, LocalKey, NewException, NewKey, Record, State, Store as _};
 use std::path::PathBuf;
@@ -185,17 +185,17 @@ fn work_in(test: &TestHome, work: &str) {
                 store.save("alex", &login).unwrap();
             }
         }
-        ("rekey", "home") => test.keys().rekey(&NewMaster::Home).unwrap(),
+        ("rekey", "home") => test.keys().rekey(None).unwrap(),
         ("rekey", "given") => {
-            let given = NewMaster::Given(Secret::new(GIVEN.into()));
-            test.keys().rekey(&given).unwrap();
+            let given = Secret::new(GIVEN.into());
+            test.keys().rekey(Some(&given)).unwrap();
         }
         ("rekey", "given to home") => {
             let keys = test.keys_with(MasterSource::Value(Secret::new(GIVEN.into())));
-            keys.rekey(&NewMaster::Home).unwrap();
+            keys.rekey(None).unwrap();
         }
         ("use", "first") => {
-            test.keys().audit().unwrap();
+            test.keys().get("audit").unwrap();
         }
         other => panic!("no such work: {other:?}"),
     }

@@ -6,7 +6,7 @@ use infershield::store::{Error, Store as _};
 #[test]
 fn two_processes_that_write_at_once_lose_nothing() {
     let test = TestHome::new();
-    test.keys().file().unwrap();
+    test.keys().get("file").unwrap();
     let children = ["left", "right"].map(|name| test.child(&format!("fifty {name}"), None));
     for mut child in children {
         assert!(child.wait().unwrap().success());

@@ -56,7 +56,8 @@ pub(super) fn keys(config: &Config, home: &Home) -> Result<Keys, Failure> {
 
 /// The keys of the log.
 pub(super) fn audit_keys(keys: &Keys) -> Result<AuditKeys, Failure> {
-    Ok(AuditKeys { audit: keys.audit()?, head: keys.head()?, kid: keys.kid("audit")? })
+    let audit = keys.get("audit")?;
+    Ok(AuditKeys { audit: audit.key, head: keys.get("head")?.key, kid: audit.id })
 }
 
 /// Where the master key comes from, the first that is set: variable, file, command, home.

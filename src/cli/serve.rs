@@ -49,7 +49,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
     let settings = context.config.settings.clone();
     let policy = policy(&context.config)?;
     // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
-    context.keys.fingerprint()?;
+    context.keys.get("fingerprint")?;
     let text = serde_json::to_string(&policy).unwrap_or_default();
     let hash = sha256_hex(text.as_bytes());
     let mode = if settings.mode == Mode::Monitor { "monitor" } else { "enforce" };

@@ -6,7 +6,7 @@ use super::{Args, Done, no, usage};
 use crate::audit::Event;
 use crate::config::without_user;
 use crate::flow::provider::table;
-use crate::keys::{MasterSource, NewMaster};
+use crate::keys::MasterSource;
 use crate::proxy::{Choices, choose};
 use serde_json::{Map, Value, json};
 
@@ -65,8 +65,8 @@ pub(super) fn rekey(args: &Args) -> Done {
             "the master key comes from outside the home: pipe the new one to `infershield rekey --with-key`, then set it there",
         ));
     }
-    let new = if given { NewMaster::Given(read_key("New master key: ")?) } else { NewMaster::Home };
-    context.keys.rekey(&new)?;
+    let new = if given { Some(read_key("New master key: ")?) } else { None };
+    context.keys.rekey(new.as_ref())?;
     context.record(&Event { user_id: Some(context.user.clone()), ..Event::new("key.rekey") })?;
     if given {
         note("set the new master key where infershield finds it before the next command");

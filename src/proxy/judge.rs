@@ -43,12 +43,12 @@ pub(super) fn scan<'a>(
     let judged: Vec<(Place, &[detect::Finding])> =
         found.iter().map(|(place, findings)| (*place, findings.as_slice())).collect();
     let verdict = detect::judge(&judged, &proxy.policy, proxy.settings.mode.into());
-    let fingerprint = proxy.keys.fingerprint().map_err(|error| proxy.store_failed(&error))?;
+    let fingerprint = proxy.keys.get("fingerprint").map_err(|error| proxy.store_failed(&error))?;
     let mut worst: Option<(Action, String)> = None;
     for ((segment, (_, findings)), actions) in extracted.segments.iter().zip(&found).zip(&verdict.actions) {
         for (finding, action) in findings.iter().zip(actions).filter(|(_, action)| **action > Action::Allow) {
             let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-            let reference = reference(&fingerprint, &caller.user, &finding.rule, matched);
+            let reference = reference(&fingerprint.key, &caller.user, &finding.rule, matched);
             if worst.as_ref().is_none_or(|(strongest, _)| action > strongest) {
                 let what = format!("rule {} in {}, ref {reference}", finding.rule, segment.location);
                 worst = Some((*action, what));

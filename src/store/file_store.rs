@@ -39,12 +39,8 @@ impl FileStore {
 
     /// The user with the user's own key, to work on this file.
     fn owner<'a>(&self, user: &'a str, file: &str) -> Result<Owner<'a>> {
-        Ok(Owner {
-            user,
-            key: self.keys.user(user)?,
-            kid: self.keys.kid(&format!("user:{user}"))?,
-            path: self.home.path(file),
-        })
+        let named = self.keys.get(&format!("user:{user}"))?;
+        Ok(Owner { user, key: named.key, kid: named.id, path: self.home.path(file) })
     }
 }
 

@@ -56,7 +56,7 @@ impl<E: Serialize + DeserializeOwned> SealedFile<E> {
             return Ok(Arc::clone(&seen.entries));
         }
         let entries = Arc::new(match self.bytes()? {
-            Some(bytes) => self.decode(&self.keys.file()?, &bytes)?,
+            Some(bytes) => self.decode(&self.keys.get("file")?.key, &bytes)?,
             None => Vec::new(),
         });
         *seen = stamp.map(|stamp| Seen { stamp, entries: Arc::clone(&entries) });
@@ -66,7 +66,7 @@ impl<E: Serialize + DeserializeOwned> SealedFile<E> {
     /// Reads, changes and writes as one step; nothing is written when `change` returns false, which is then the answer.
     /// `change` runs under the lock of the home, so it must not ask for keys.
     pub(super) fn change(&self, change: impl FnOnce(&mut Vec<E>) -> Result<bool>) -> Result<bool> {
-        let key = self.keys.file()?;
+        let key = self.keys.get("file")?.key;
         let lock = self.home.lock()?;
         let mut entries = match self.bytes()? {
             Some(bytes) => self.decode(&key, &bytes)?,
