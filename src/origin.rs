@@ -14,8 +14,8 @@ pub struct Origin {
 }
 
 /// A URL that passed [`Origin::parse`], as text.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
     text: String,
     origin: Origin,
@@ -102,6 +102,12 @@ impl TryFrom<String> for Endpoint {
     fn try_from(text: String) -> Result<Self, Error> {
         let origin = Origin::parse(&text)?;
         Ok(Self { text, origin })
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.text
     }
 }
 

@@ -20,7 +20,7 @@ const TAG_BYTES: usize = 16;
 
 /// A token, key or password as text. Wiped on drop; `Debug` shows nothing of it; there is no `Display`. Compared in a
 /// time that does not depend on where two differ.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -32,6 +32,11 @@ impl Secret {
     /// The text itself, for the one place that must send or seal it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// True when there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -6,10 +6,10 @@ use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens};
 use crate::home::Home;
 use crate::secret::{self, Secret};
 use crate::store::{self, Bound, Record, State, Store};
-use crate::upstream::{self, Endpoint, Origin, Upstream};
+use crate::upstream::{self, Endpoint, Upstream};
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,8 +24,8 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 const REFRESH_PAUSE: Duration = Duration::from_secs(15);
 /// So many 401s in a row to a token that was just refreshed make a login suspect.
 const STRIKES: u32 = 3;
-/// After so long a suspect login may be tried once.
-const SUSPECT_PAUSE: Duration = Duration::from_secs(600);
+/// So long after its last refresh, in seconds, a suspect login may be tried once, with tokens refreshed again.
+const SUSPECT_PAUSE_SECONDS: u64 = 600;
 
 /// Seconds since 1970, by the wall clock.
 pub fn now() -> u64 {
@@ -35,7 +35,6 @@ pub fn now() -> u64 {
 /// What is wrong with a login; the end of an [`Error::Unusable`].
 const DEAD: &str = "ended the login";
 const SUSPECT: &str = "keeps refusing this login";
-const EXPIRED: &str = "gave a token that has expired and cannot be refreshed";
 const MOVED: &str = "is configured with other hosts than those this login was made for";
 const REFUSED: &str = "refused the stored credential";
 
@@ -48,14 +47,10 @@ pub enum Error {
     Unusable(String, &'static str),
     /// The provider, and what is in the way just now; it heals by itself.
     Later(String, &'static str),
-    /// The provider's own way to log in failed.
+    /// The provider's own way to log in failed, or its client cannot be built (certificate files).
     Flow(flow::Error),
-    /// The records cannot be read or written.
-    Store(store::Error),
-    /// The provider's client cannot be built (certificate files).
-    Upstream(upstream::Error),
-    /// A header, a lock file or the log cannot be used; the text says which.
-    Local(String),
+    /// The records, a lock file or the log cannot be used; the text says which.
+    Storage(String),
 }
 
 impl fmt::Display for Error {
@@ -65,27 +60,32 @@ impl fmt::Display for Error {
             Self::Unusable(id, what) => write!(f, "provider {id} {what}; type `infershield auth login {id}`"),
             Self::Later(id, what) => write!(f, "provider {id}: {what}; ask again"),
             Self::Flow(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Upstream(error) => error.fmt(f),
-            Self::Local(what) => f.write_str(what),
+            Self::Storage(what) => f.write_str(what),
         }
     }
 }
 
 impl std::error::Error for Error {}
 
+/// Errors of the store and of what is below it, whose texts already say what to do.
+impl<E: Into<store::Error>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::Storage(error.into().to_string())
+    }
+}
+
 /// Results of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a request is sent with, and where it may go.
+/// What a request is sent with, and the only place that it may go to.
 #[derive(Debug)]
 pub struct Credential {
-    /// The token or key; `None` for a provider that takes none.
-    pub token: Option<Secret>,
+    /// The token or key; empty for a provider that takes none.
+    pub token: Secret,
     /// Stands for the client's `/v1`.
-    pub api_base: String,
-    /// The only places that the request may go to.
-    pub origins: Vec<Origin>,
+    pub api_base: Endpoint,
+    /// This is the one try that a suspect login gets.
+    is_suspect: bool,
 }
 
 /// What a logout asks of the provider.
@@ -115,8 +115,6 @@ pub struct Session {
 struct Life {
     /// 401s in a row to a token that was just refreshed.
     strikes: u32,
-    /// When a suspect login was noticed or last tried.
-    suspect_since: Option<Instant>,
     /// When a refresh last failed for a passing reason.
     failed_at: Option<Instant>,
     /// Tokens that the provider gave and the disk did not take: the old ones are worth nothing any more.
@@ -136,7 +134,8 @@ impl Session {
         let mut clients = HashMap::new();
         for provider in &providers {
             let settings = upstream::Settings { provider_ca_file: provider.ca_file.clone(), ..settings.clone() };
-            clients.insert(provider.id.clone(), Upstream::new(&settings).map_err(Error::Upstream)?);
+            let client = Upstream::new(&settings).map_err(|error| Error::Flow(flow::Error::Network(error)))?;
+            clients.insert(provider.id.clone(), client);
         }
         Ok(Self { home, store, audit, providers, clients, auto_revoke, lives: Mutex::default() })
     }
@@ -152,67 +151,51 @@ impl Session {
     }
 
     /// The providers that the user has a login for, usable or not.
-    pub fn logins(&self, user: &str) -> std::result::Result<Vec<String>, store::Error> {
+    pub fn logins(&self, user: &str) -> store::Result<Vec<String>> {
         Ok(self.store.records(user)?.into_iter().map(|record| record.provider).collect())
     }
 
-    /// A token that is good for five more minutes (or half its life), refreshed first when needed.
-    pub fn credential(&self, user: &str, provider: &Provider) -> Result<Credential> {
-        if provider.login == Login::None {
-            return Credential::new(provider, None);
+    /// A token that is good for five more minutes (or half its life), refreshed first when needed. After the provider answered
+    /// 401 to one, another than that: somebody else's newer one, or a refreshed one.
+    pub fn credential(&self, user: &str, provider: &Provider, refused: Option<&Credential>) -> Result<Credential> {
+        let mut record = match provider.login {
+            Login::None => new_record(provider, Secret::default()),
+            _ => self.usable_record(user, provider)?,
+        };
+        let refused = refused.map(|credential| &credential.token);
+        if is_due(&record) || refused == Some(&record.access_token) {
+            record = self.refresh(user, provider, &record.access_token)?;
         }
-        let record = self.record(user, &provider.id)?.ok_or_else(|| Error::NotLoggedIn(provider.id.clone()))?;
-        self.check(user, provider, &record)?;
-        if !due(&record) {
-            return Credential::new(provider, Some(record));
+        let id = provider.id.clone();
+        if refused == Some(&record.access_token) {
+            return Err(match record.refresh_token {
+                Some(_) => Error::Later(id, "the token is refused and cannot be refreshed now"),
+                None => Error::Unusable(id, REFUSED),
+            });
         }
-        let stale = record.access_token.clone();
-        Credential::new(provider, Some(self.refresh(user, provider, &stale)?))
+        let is_suspect = record.state == State::Suspect;
+        let api_base = record.bound.api_base.ok_or(Error::Unusable(id, MOVED))?;
+        Ok(Credential { token: record.access_token, api_base, is_suspect })
     }
 
-    /// Another token after the provider answered 401 to this one: somebody else's newer one, or a refreshed one.
-    pub fn refused(&self, user: &str, provider: &Provider, credential: &Credential) -> Result<Credential> {
-        let record = self.record(user, &provider.id)?.ok_or_else(|| Error::NotLoggedIn(provider.id.clone()))?;
-        match &credential.token {
-            Some(stale) if record.refresh_token.is_some() || record.access_token != *stale => {
-                let record = self.refresh(user, provider, stale)?;
-                if record.access_token == *stale {
-                    return Err(Error::Later(provider.id.clone(), "the token is refused and cannot be refreshed now"));
-                }
-                Credential::new(provider, Some(record))
-            }
-            _ => Err(Error::Unusable(provider.id.clone(), REFUSED)),
+    /// Takes note of the provider's last answer to a credential. The third 401 in a row, each to a token that was just
+    /// refreshed, makes the login suspect; when the provider takes the token, what was suspected is forgotten.
+    pub fn answered(&self, user: &str, provider: &Provider, credential: &Credential, status: u16) -> Result<()> {
+        if credential.token.is_empty() || (status >= 400 && status != 401) {
+            return Ok(());
         }
-    }
-
-    /// Counts a 401 to a token that was just refreshed; the third in a row makes the login suspect.
-    pub fn refused_again(&self, user: &str, provider: &Provider) -> Error {
         let strikes = self.with_life(user, &provider.id, |life| {
-            life.strikes = life.strikes.saturating_add(1);
+            life.strikes = if status == 401 { life.strikes.saturating_add(1) } else { 0 };
             life.strikes
         });
-        if strikes < STRIKES {
-            return Error::Unusable(provider.id.clone(), REFUSED);
-        }
-        self.with_life(user, &provider.id, |life| life.suspect_since = Some(Instant::now()));
-        match self.mark(user, &provider.id, State::Suspect, "auth.suspect") {
-            Ok(()) => Error::Unusable(provider.id.clone(), SUSPECT),
-            Err(error) => error,
-        }
-    }
-
-    /// Notes that the provider took a credential: what was suspected of it is forgotten.
-    pub fn accepted(&self, user: &str, provider: &Provider, status: u16) {
-        if status >= 400 {
-            return;
-        }
-        let was_suspect = self.with_life(user, &provider.id, |life| {
-            life.strikes = 0;
-            life.suspect_since.take().is_some()
-        });
-        if was_suspect {
+        if strikes == 0 && credential.is_suspect {
             // Should this fail, the login is tried again in ten minutes.
             let _ = self.store.update(user, &provider.id, &mut |record| record.state = State::Valid);
+        }
+        match strikes {
+            0 => Ok(()),
+            1..STRIKES => Err(Error::Unusable(provider.id.clone(), REFUSED)),
+            _ => Err(self.mark(user, provider, State::Suspect, "auth.suspect", SUSPECT)),
         }
     }
 
@@ -233,9 +216,8 @@ impl Session {
         record.account = tokens.account(http, endpoints.account.as_ref());
         record.scopes = if tokens.scopes.is_empty() { provider.scopes.clone() } else { tokens.scopes.clone() };
         record.bound.client_id.clone_from(&provider.client_id);
-        record.bound.token_endpoint = Some(endpoints.token.as_str().to_owned());
-        record.bound.revoke_endpoint =
-            endpoints.revoke.map(|endpoint| endpoint.as_str().to_owned()).or(record.bound.revoke_endpoint);
+        record.bound.token_endpoint = Some(endpoints.token);
+        record.bound.revoke_endpoint = endpoints.revoke.or(record.bound.revoke_endpoint);
         take(&mut record, tokens);
         self.save_login(user, record)
     }
@@ -247,9 +229,9 @@ impl Session {
 
     /// Forgets a login. True when the provider was asked to end it first, and confirmed that it has.
     pub fn logout(&self, user: &str, provider: &str, revoke: Revoke) -> Result<bool> {
-        let record = self.record(user, provider)?.ok_or_else(|| Error::NotLoggedIn(provider.to_owned()))?;
+        let record = self.record(user, provider)?;
         let revoked = self.revoke(&record, revoke);
-        self.store.remove(user, provider).map_err(Error::Store)?;
+        self.store.remove(user, provider)?;
         self.with_life(user, provider, |life| *life = Life::default());
         let action = if revoked { "auth.revoke" } else { "auth.logout" };
         self.note(user, provider, action, Outcome::Complete)?;
@@ -258,7 +240,7 @@ impl Session {
 
     /// Every login of the user, with its state as it is now: what the record says, or why it is not used all the same.
     pub fn status(&self, user: &str) -> Result<Vec<(&'static str, Record)>> {
-        let records = self.store.records(user).map_err(Error::Store)?;
+        let records = self.store.records(user)?;
         let state = |record: &Record| match record.state {
             State::Dead => "dead",
             State::Suspect => "suspect",
@@ -273,153 +255,130 @@ impl Session {
         self.providers.iter().find(|provider| provider.id == id)
     }
 
-    /// Whether the login may be used at all.
-    fn check(&self, user: &str, provider: &Provider, record: &Record) -> Result<()> {
-        let id = || provider.id.clone();
-        if is_moved(provider, record) {
-            return Err(Error::Unusable(id(), MOVED));
-        }
-        let may_try = || {
-            self.with_life(user, &provider.id, |life| {
-                let due = life.suspect_since.is_some_and(|since| since.elapsed() >= SUSPECT_PAUSE);
-                if due || life.suspect_since.is_none() {
-                    life.suspect_since = Some(Instant::now());
-                }
-                due
-            })
+    /// The record, if it may be used now.
+    fn usable_record(&self, user: &str, provider: &Provider) -> Result<Record> {
+        let record = self.record(user, &provider.id)?;
+        let age = now().saturating_sub(record.refreshed_at.unwrap_or(record.created_at));
+        let what = match record.state {
+            _ if is_moved(provider, &record) => MOVED,
+            State::Dead => DEAD,
+            State::Suspect if age < SUSPECT_PAUSE_SECONDS => SUSPECT,
+            _ => return Ok(record),
         };
-        match record.state {
-            State::Dead => Err(Error::Unusable(id(), DEAD)),
-            State::Suspect if !may_try() => Err(Error::Unusable(id(), SUSPECT)),
-            _ => Ok(()),
-        }
+        Err(Error::Unusable(provider.id.clone(), what))
     }
 
-    /// A record whose access token is another than `stale`. One refresh at a time, among all threads and
-    /// processes: the turn first, then the record is read again, and only then the provider is asked.
+    /// A record whose access token is another than `stale`, if there is one to be had. One refresh at a time, among all threads
+    /// and processes: the turn first, then the record is read again, and only then the provider is asked.
     fn refresh(&self, user: &str, provider: &Provider, stale: &Secret) -> Result<Record> {
         let _turn = self.turn(user, &provider.id)?;
-        let record = self.record(user, &provider.id)?.ok_or_else(|| Error::NotLoggedIn(provider.id.clone()))?;
-        if record.state == State::Dead {
-            return Err(Error::Unusable(provider.id.clone(), DEAD));
-        }
-        if record.access_token != *stale && !due(&record) {
+        let id = provider.id.clone();
+        let mut record = self.usable_record(user, provider)?;
+        if record.access_token != *stale && !is_due(&record) {
             return Ok(record);
         }
-        let usable = is_current(&record);
-        let endpoint = record.bound.token_endpoint.clone().and_then(|url| Endpoint::try_from(url).ok());
-        let (Some(token), Some(endpoint)) = (&record.refresh_token, &endpoint) else {
-            return if usable { Ok(record) } else { Err(Error::Unusable(provider.id.clone(), EXPIRED)) };
+        let usable = is_current(&record) && record.state == State::Valid;
+        let (Some(token), Some(endpoint)) = (&record.refresh_token, &record.bound.token_endpoint) else {
+            let what = "gave a token that has expired and cannot be refreshed";
+            return if usable { Ok(record) } else { Err(Error::Unusable(id, what)) };
         };
         let paused = |life: &mut Life| life.failed_at.is_some_and(|at| at.elapsed() < REFRESH_PAUSE);
-        if usable && self.with_life(user, &provider.id, paused) {
+        if usable && self.with_life(user, &id, paused) {
             return Ok(record);
         }
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         match flow::token::refresh(self.http(provider)?, endpoint, client_id, token) {
             Ok(tokens) => {
-                let mut record = record.clone();
                 take(&mut record, tokens);
                 record.refreshed_at = Some(now());
                 self.keep(user, &record);
-                self.note(user, &provider.id, "auth.refresh", Outcome::Complete)?;
+                self.note(user, &id, "auth.refresh", Outcome::Complete)?;
                 Ok(record)
             }
-            Err(flow::Error::LoginOver(_)) => {
-                self.mark(user, &provider.id, State::Dead, "auth.dead")?;
-                Err(Error::Unusable(provider.id.clone(), DEAD))
-            }
+            Err(flow::Error::LoginOver(_)) => Err(self.mark(user, provider, State::Dead, "auth.dead", DEAD)),
             Err(error) => {
-                self.with_life(user, &provider.id, |life| life.failed_at = Some(Instant::now()));
-                self.note(user, &provider.id, "auth.refresh", Outcome::Error)?;
-                match (usable, error.is_transient()) {
-                    (true, _) => Ok(record),
-                    (false, true) => {
-                        Err(Error::Later(provider.id.clone(), "the token has expired and cannot be refreshed just now"))
-                    }
-                    (false, false) => Err(Error::Flow(error)),
+                self.with_life(user, &id, |life| life.failed_at = Some(Instant::now()));
+                self.note(user, &id, "auth.refresh", Outcome::Error)?;
+                match error.is_transient() {
+                    _ if usable => Ok(record),
+                    true => Err(Error::Later(id, "the token has expired and cannot be refreshed just now")),
+                    false => Err(Error::Flow(error)),
                 }
             }
         }
     }
 
     /// Saves refreshed tokens, or keeps them in memory until the disk takes them: the old ones may be worth nothing any more.
-    fn keep(&self, user: &str, record: &Record) {
+    /// True when they are saved, or not wanted any more because the user has logged out or in anew.
+    fn keep(&self, user: &str, record: &Record) -> bool {
         let saved = self.store.update(user, &record.provider, &mut |stored| {
-            // The user may have logged in anew meanwhile.
             if stored.created_at == record.created_at {
                 *stored = record.clone();
             }
         });
-        self.with_life(user, &record.provider, |life| {
-            life.failed_at = None;
-            life.unsaved = saved.is_err().then(|| record.clone());
-        });
+        let unsaved = saved.is_err().then(|| record.clone());
+        self.with_life(user, &record.provider, |life| life.unsaved = unsaved);
+        saved.is_ok()
     }
 
     /// The record, newer tokens that could not be saved yet first.
-    fn record(&self, user: &str, provider: &str) -> Result<Option<Record>> {
-        let unsaved = || self.with_life(user, provider, |life| life.unsaved.clone());
-        if let Some(record) = unsaved() {
-            self.keep(user, &record);
+    fn record(&self, user: &str, provider: &str) -> Result<Record> {
+        let unsaved = self.with_life(user, provider, |life| life.unsaved.clone());
+        if let Some(record) = unsaved
+            && !self.keep(user, &record)
+        {
+            return Ok(record);
         }
-        match unsaved() {
-            Some(record) => Ok(Some(record)),
-            // Saved now, or the user has logged out or in anew: the store knows.
-            None => self.store.record(user, provider).map_err(Error::Store),
-        }
+        self.store.record(user, provider)?.ok_or_else(|| Error::NotLoggedIn(provider.to_owned()))
     }
 
     /// Waits for the turn to refresh. A lock on a handle of its own keeps out the threads of this process as well as others.
     fn turn(&self, user: &str, provider: &str) -> Result<File> {
         let began = Instant::now();
-        let failed = |error: &dyn fmt::Display| Error::Local(format!("the refresh lock cannot be used: {error}"));
-        let locks = Home::open(self.home.path("locks")).map_err(|error| failed(&error))?;
+        let locks = Home::open(self.home.path("locks"))?;
         let hash = secret::sha256_hex(&secret::place(&[user, provider]));
-        let file = locks.open_or_create(&format!("refresh-{hash}")).map_err(|error| failed(&error))?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if began.elapsed() < REFRESH_WAIT => thread::sleep(LOCK_POLL),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::Later(provider.to_owned(), "another refresh takes too long"));
-                }
-                Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        let file = locks.open_or_create(&format!("refresh-{hash}"))?;
+        while file.try_lock().is_err() {
+            if began.elapsed() >= REFRESH_WAIT {
+                return Err(Error::Later(provider.to_owned(), "another refresh takes too long"));
             }
+            thread::sleep(LOCK_POLL);
         }
+        Ok(file)
     }
 
     fn save_login(&self, user: &str, record: Record) -> Result<Record> {
-        self.store.save(user, &record).map_err(Error::Store)?;
+        self.store.save(user, &record)?;
         self.with_life(user, &record.provider, |life| *life = Life::default());
         self.note(user, &record.provider, "auth.login", Outcome::Complete)?;
         Ok(record)
     }
 
-    /// Keeps the login and marks it; with `auto_revoke` the provider is asked to end it too.
-    fn mark(&self, user: &str, provider: &str, state: State, action: &'static str) -> Result<()> {
+    /// Keeps the login and marks it; with `auto_revoke` the provider is asked to end it too. Returns what the user is told.
+    fn mark(&self, user: &str, provider: &Provider, state: State, action: &'static str, what: &'static str) -> Error {
         if self.auto_revoke
-            && let Some(record) = self.record(user, provider)?
+            && let Ok(record) = self.record(user, &provider.id)
         {
             self.revoke(&record, Revoke::Ordinary);
         }
-        self.store.update(user, provider, &mut |record| record.state = state).map_err(Error::Store)?;
-        self.note(user, provider, action, Outcome::Refused)
+        let marked = self.store.update(user, &provider.id, &mut |record| record.state = state);
+        let noted = marked.map_err(Error::from).and_then(|_| self.note(user, &provider.id, action, Outcome::Refused));
+        noted.err().unwrap_or_else(|| Error::Unusable(provider.id.clone(), what))
     }
 
     /// True when the provider confirmed it.
     fn revoke(&self, record: &Record, how: Revoke) -> bool {
-        let provider = self.provider(&record.provider);
-        let endpoint = record.bound.revoke_endpoint.clone().and_then(|url| Endpoint::try_from(url).ok());
-        let (Some(provider), Some(endpoint)) = (provider, endpoint) else { return false };
+        let (Some(provider), Some(endpoint)) = (self.provider(&record.provider), &record.bound.revoke_endpoint) else {
+            return false;
+        };
         let Ok(http) = self.http(provider) else { return false };
         let (access, refresh) = (&record.access_token, record.refresh_token.as_ref());
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         // Where the row has no ordinary call, the login is bound to the one for exposed tokens.
-        let done = match (how, provider.exposed_endpoint.as_ref() == Some(&endpoint)) {
+        let done = match (how, provider.exposed_endpoint.as_ref() == Some(endpoint)) {
             (Revoke::No, _) | (Revoke::Ordinary, true) => return false,
-            (_, true) => flow::token::revoke_exposed(http, &endpoint, access, refresh),
-            (_, false) => flow::token::revoke(http, &endpoint, client_id, access, refresh),
+            (_, true) => flow::token::revoke_exposed(http, endpoint, access, refresh),
+            (_, false) => flow::token::revoke(http, endpoint, client_id, access, refresh),
         };
         done.is_ok()
     }
@@ -429,7 +388,7 @@ impl Session {
         event.user_id = Some(user.to_owned());
         event.provider = Some(provider.to_owned());
         event.outcome = outcome;
-        self.audit.append(&event).map(drop).map_err(|error| Error::Local(error.to_string()))
+        self.audit.append(&event).map(drop).map_err(|error| Error::Storage(error.to_string()))
     }
 
     fn with_life<T>(&self, user: &str, provider: &str, act: impl FnOnce(&mut Life) -> T) -> T {
@@ -438,56 +397,42 @@ impl Session {
     }
 }
 
-impl Credential {
-    fn new(provider: &Provider, record: Option<Record>) -> Result<Self> {
-        let (token, api_base) = match record {
-            Some(record) => (Some(record.access_token), record.bound.api_base),
-            None => (None, provider.api_base.as_ref().map(Endpoint::as_str).unwrap_or_default().to_owned()),
-        };
-        let endpoint = Endpoint::try_from(api_base.clone()).map_err(Error::Upstream)?;
-        Ok(Self { token, api_base, origins: vec![endpoint.origin().clone()] })
-    }
-}
-
 /// A login made now, bound to where the row leads now.
 fn new_record(provider: &Provider, access_token: Secret) -> Record {
-    let api_base = provider.api_base.as_ref().map(Endpoint::as_str).unwrap_or_default().to_owned();
-    let revoke_endpoint = provider.exposed_endpoint.as_ref().map(|endpoint| endpoint.as_str().to_owned());
     Record {
         provider: provider.id.clone(),
-        account: None,
-        scopes: Vec::new(),
         access_token,
-        refresh_token: None,
-        expires_at: None,
         created_at: now(),
-        refreshed_at: None,
-        state: State::Valid,
-        bound: Bound { api_base, revoke_endpoint, ..Bound::default() },
+        bound: Bound {
+            api_base: provider.api_base.clone(),
+            revoke_endpoint: provider.exposed_endpoint.clone(),
+            ..Bound::default()
+        },
+        ..Record::default()
     }
 }
 
 /// Whether the row now leads elsewhere than where the login was bound to.
 fn is_moved(provider: &Provider, record: &Record) -> bool {
-    let origin = |url: Option<&str>| url.and_then(|url| Origin::parse(url).ok());
-    let base = provider.api_base.as_ref().map(|base| base.as_str());
-    let token = provider.token_endpoint.as_ref().map(|endpoint| endpoint.as_str());
-    let bound = record.bound.token_endpoint.as_deref();
-    // Without a token endpoint of its own the row leads to its issuer, which may only name hosts of the row.
-    let named = |host: Option<Origin>| host.is_some_and(|host| provider.hosts().contains(&host));
-    base != Some(record.bound.api_base.as_str())
-        || (bound.is_some() && (!named(origin(bound)) || token.is_some() && origin(token) != origin(bound)))
+    let is_token_moved = match (&record.bound.token_endpoint, &provider.token_endpoint) {
+        (None, _) => false,
+        (Some(bound), Some(row)) => row.origin() != bound.origin(),
+        // The row leads to its issuer, which may only name hosts of the row.
+        (Some(bound), None) => !provider.hosts().contains(bound.origin()),
+    };
+    is_token_moved || provider.api_base != record.bound.api_base
 }
 
 /// Whether the token should be refreshed: less than five minutes left, or half its life when it lives less than ten. One that
 /// cannot be refreshed is used to its end.
-fn due(record: &Record) -> bool {
-    let Some(expires_at) = record.expires_at.filter(|_| record.refresh_token.is_some()) else {
-        return !is_current(record);
-    };
+fn is_due(record: &Record) -> bool {
+    let Some(expires_at) = record.expires_at else { return false };
     let life = expires_at.saturating_sub(record.refreshed_at.unwrap_or(record.created_at));
+    let left = expires_at.saturating_sub(now());
     // Half of a life of a second or less is nothing, and nothing is never less than nothing.
-    !is_current(record) || expires_at.saturating_sub(now()) < MARGIN_SECONDS.min(life / 2)
+    left == 0
+        || record.state == State::Suspect
+        || (record.refresh_token.is_some() && left < MARGIN_SECONDS.min(life / 2))
 }
 
 /// Whether the access token has not expired, as far as we know.

@@ -1,6 +1,6 @@
 //! Whatever is done to our files: a clear error that names the file, and the file is left as it is.
 
-use crate::store_support::{NOW, TestHome, filled, new_exception, new_key, record};
+use crate::store_support::{NOW, TestHome, add_exception, filled, new_key, record};
 use infershield::home::Privacy;
 use infershield::keys::Keys;
 use infershield::secret::{Sealed, Secret};
@@ -41,7 +41,7 @@ fn use_exceptions(store: &FileStore) -> Result<(), String> {
 }
 
 fn write_exceptions(store: &FileStore) -> Result<(), String> {
-    text_of(store.add_exception("alex", &new_exception("newer"), NOW))
+    text_of(add_exception(store, "newer"))
 }
 
 const FILES: [(&str, Use, Use); 3] = [

@@ -3,7 +3,8 @@
 use infershield::home::Home;
 use infershield::keys::{Keys, MasterSource};
 use infershield::secret::Secret;
-use infershield::store::{Bound, Exception, FileStore, LocalKey, NewException, NewKey, Record, State, Store as _};
+use infershield::store::{Bound, Exception, FileStore, LocalKey, NewKey, Record, State, Store as _};
+use infershield::upstream::Endpoint;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -103,6 +104,10 @@ impl Drop for TestHome {
     }
 }
 
+pub fn endpoint(url: &str) -> Option<Endpoint> {
+    Some(Endpoint::try_from(url.to_owned()).unwrap())
+}
+
 pub fn record(provider: &str, token: &str) -> Record {
     Record {
         provider: provider.into(),
@@ -116,9 +121,9 @@ pub fn record(provider: &str, token: &str) -> Record {
         state: State::Valid,
         bound: Bound {
             client_id: Some("infershield".into()),
-            token_endpoint: Some("https://login.example/token".into()),
+            token_endpoint: endpoint("https://login.example/token"),
             revoke_endpoint: None,
-            api_base: "https://llm.example/v1".into(),
+            api_base: endpoint("https://llm.example/v1"),
             host: None,
             account_id: None,
         },
@@ -129,13 +134,9 @@ pub fn new_key(name: &str) -> NewKey {
     NewKey { name: name.into(), provider: None, expires_at: None, once: false }
 }
 
-pub fn new_exception(reference: &str) -> NewException {
-    NewException {
-        reference: reference.into(),
-        fingerprint: None,
-        reason: "a test key of ours".into(),
-        expires_at: None,
-    }
+/// Lets alex's findings of this reference pass.
+pub fn add_exception(store: &FileStore, reference: &str) -> infershield::store::Result<()> {
+    store.add_exception("alex", reference, "a test key of ours", None, NOW)
 }
 
 /// Something of each kind for two users, so that every file is there.
@@ -146,7 +147,7 @@ pub fn filled() -> TestHome {
     store.save("alex", &record("corp", "token-b")).unwrap();
     store.save("bo", &record("openai", "token-c")).unwrap();
     store.create_key("alex", &new_key("default"), NOW).unwrap();
-    store.add_exception("alex", &new_exception("ABCD2345"), NOW).unwrap();
+    add_exception(&store, "ABCD2345").unwrap();
     test
 }
 

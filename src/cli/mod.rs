@@ -119,11 +119,10 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     if let Some(error) = error.downcast_ref() {
         return match error {
             session::Error::Flow(error) => exit(error),
-            session::Error::Upstream(error) => exit(error),
             session::Error::NotLoggedIn(_) => Exit::No,
             session::Error::Later(..) => Exit::Unreachable,
             session::Error::Unusable(..) => Exit::Credential,
-            session::Error::Store(_) | session::Error::Local(_) => Exit::Storage,
+            session::Error::Storage(_) => Exit::Storage,
         };
     }
     if let Some(error) = error.downcast_ref() {
@@ -143,7 +142,7 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     }
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(config::Error::Setting(_)), _) => Exit::Usage,
-        (_, Some(store::Error::NameTaken(_) | store::Error::OnlyOnce(_))) => Exit::Usage,
+        (_, Some(store::Error::NoKey(_))) => Exit::Usage,
         _ => Exit::Storage,
     }
 }

@@ -7,7 +7,7 @@ use super::line::Line;
 use super::route::Route;
 use super::{Proxy, Stop};
 use crate::api::Refused;
-use crate::flow::{Login, Provider};
+use crate::flow::Provider;
 use crate::server::Head;
 use crate::session::Credential;
 use crate::upstream::{self, Response};
@@ -48,20 +48,14 @@ pub(super) fn send(
     head: &Head,
     line: &mut Line,
 ) -> Result<Response, Stop> {
-    let mut credential = proxy.session.credential(user, route.provider).map_err(Stop::from)?;
-    let response = attempt(proxy, route, &scanned, head, &credential, line)?;
-    let response = if response.status == 401 && route.provider.login != Login::None {
+    let mut credential = proxy.session.credential(user, route.provider, None)?;
+    let mut response = attempt(proxy, route, &scanned, head, &credential, line)?;
+    if response.status == 401 && !credential.token.is_empty() {
         drop(response);
-        credential = proxy.session.refused(user, route.provider, &credential).map_err(Stop::from)?;
-        let response = attempt(proxy, route, &scanned, head, &credential, line)?;
-        if response.status == 401 {
-            return Err(proxy.session.refused_again(user, route.provider).into());
-        }
-        response
-    } else {
-        response
-    };
-    proxy.session.accepted(user, route.provider, response.status);
+        credential = proxy.session.credential(user, route.provider, Some(&credential))?;
+        response = attempt(proxy, route, &scanned, head, &credential, line)?;
+    }
+    proxy.session.answered(user, route.provider, &credential, response.status)?;
     // 304 sends nobody anywhere: what the client has is still good.
     if (300..400).contains(&response.status) && response.status != 304 {
         let message = format!("provider `{}` answered with a redirect, which is never followed", route.provider.id);
@@ -88,7 +82,7 @@ fn attempt(
     line: &mut Line,
 ) -> Result<Response, Stop> {
     let query = head.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
-    let url = format!("{}{}{query}", credential.api_base.trim_end_matches('/'), route.family.path());
+    let url = format!("{}{}{query}", credential.api_base.as_str().trim_end_matches('/'), route.family.path());
     let build = || {
         let mut request = upstream::Request::new(scanned.body.bytes());
         *request.method_mut() = head.method.clone();
@@ -102,11 +96,12 @@ fn attempt(
         Ok::<_, Stop>(request)
     };
     let http = proxy.session.http(route.provider)?;
-    let sent = match http.send(&credential.origins, build()?) {
+    let allowed = std::slice::from_ref(credential.api_base.origin());
+    let sent = match http.send(allowed, build()?) {
         // A kept connection that the provider had closed: no byte of a reply was seen, so once more is safe enough.
         Err(upstream::Error::Stale(_)) => {
             line.event.count = 2;
-            http.send(&credential.origins, build()?)
+            http.send(allowed, build()?)
         }
         sent => sent,
     };
@@ -121,10 +116,10 @@ fn authorize(headers: &mut HeaderMap, provider: &Provider, credential: &Credenti
         let name = HeaderName::try_from(name).map_err(|_| unusable())?;
         headers.insert(name, HeaderValue::try_from(value).map_err(|_| unusable())?);
     }
-    if let Some(token) = &credential.token {
+    if !credential.token.is_empty() {
         let name = HeaderName::try_from(&provider.auth_header).map_err(|_| unusable())?;
         let scheme = if name == header::AUTHORIZATION { "Bearer " } else { "" };
-        let text = Zeroizing::new(format!("{scheme}{}", token.expose()));
+        let text = Zeroizing::new(format!("{scheme}{}", credential.token.expose()));
         let mut value = HeaderValue::from_str(&text).map_err(|_| unusable())?;
         value.set_sensitive(true);
         headers.insert(name, value);

@@ -1,147 +1,239 @@
-//! The store of one developer on one machine: three files in the home.
-//! Must never ask for a key while it holds the home's lock.
+//! The store of one developer on one machine: three files in the home, each a list of what belongs to whom.
+//! Must never ask for a key under the home's lock, write over a file that it cannot read, or believe one whose MAC is wrong.
 
-use super::exceptions::{Exception, NewException};
-use super::local_keys::{self, LocalKey, NewKey, StoredKey};
-use super::owner::Owner;
-use super::record::{Record, StoredRecord};
-use super::sealed_file::SealedFile;
-use super::{Error, Result, Store};
-use crate::home::Home;
-use crate::keys::Keys;
-use crate::secret::Secret;
-use std::sync::Arc;
+use super::local_keys::{self, LOCAL_KEYS_FILE, LocalKey, NewKey};
+use super::record::{Record, SealedRecord, TOKENS_FILE};
+use super::{Error, Exception, Result, Store};
+use crate::home::{Home, Privacy, Stamp};
+use crate::keys::{Keys, NamedKey};
+use crate::secret::{self, Key, Secret};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, Mutex, PoisonError};
 
-const TOKENS_FILE: &str = "tokens.json";
-const LOCAL_KEYS_FILE: &str = "local-keys.json";
-const EXCEPTIONS_FILE: &str = "exceptions.json";
+/// What stands between the list and its MAC.
+const MAC_MEMBER: &str = ",\"mac\":\"";
 
 /// `tokens.json`, `local-keys.json` and `exceptions.json`.
 pub struct FileStore {
-    home: Home,
     keys: Arc<Keys>,
-    tokens: SealedFile<StoredRecord>,
-    local_keys: SealedFile<StoredKey>,
-    exceptions: SealedFile<Exception>,
+    tokens: Table<SealedRecord>,
+    local_keys: Table<LocalKey>,
+    exceptions: Table<Exception>,
 }
 
 impl FileStore {
     /// Reads nothing yet: a file that is missing counts as empty.
     pub fn new(home: Home, keys: Arc<Keys>) -> Self {
         Self {
-            tokens: SealedFile::new(&home, &keys, TOKENS_FILE, "records"),
-            local_keys: SealedFile::new(&home, &keys, LOCAL_KEYS_FILE, "keys"),
-            exceptions: SealedFile::new(&home, &keys, EXCEPTIONS_FILE, "exceptions"),
-            home,
+            tokens: Table::new(&home, &keys, TOKENS_FILE, "records", |record| &record.user_id),
+            local_keys: Table::new(&home, &keys, LOCAL_KEYS_FILE, "keys", |key| &key.user_id),
+            exceptions: Table::new(&home, &keys, "exceptions.json", "exceptions", |exception| &exception.user_id),
             keys,
         }
     }
 
-    /// The user with the user's own key, to work on this file.
-    fn owner<'a>(&self, user: &'a str, file: &str) -> Result<Owner<'a>> {
-        let named = self.keys.get(&format!("user:{user}"))?;
-        Ok(Owner { user, key: named.key, kid: named.id, path: self.home.path(file) })
+    /// What seals the user's own.
+    fn key_of(&self, user: &str) -> Result<NamedKey> {
+        Ok(self.keys.get(&format!("user:{user}"))?)
     }
 }
 
 impl Store for FileStore {
     fn records(&self, user: &str) -> Result<Vec<Record>> {
-        let all = self.tokens.read()?;
-        let mut own = all.iter().filter(|stored| stored.of(user)).peekable();
-        if own.peek().is_none() {
-            return Ok(Vec::new());
-        }
-        let owner = self.owner(user, TOKENS_FILE)?;
-        own.map(|stored| stored.open(&owner)).collect()
+        let own = self.tokens.of(user)?;
+        // The key is asked for only where there is a record, for asking makes it.
+        own.iter().map(|sealed| sealed.open(&self.key_of(user)?.key)).collect()
     }
 
     fn save(&self, user: &str, record: &Record) -> Result<()> {
-        let stored = StoredRecord::seal(&self.owner(user, TOKENS_FILE)?, record)?;
-        let save = |all: &mut Vec<StoredRecord>| {
-            all.retain(|other| !other.is(user, &record.provider));
-            all.push(stored);
+        let sealed = SealedRecord::seal(user, &self.key_of(user)?, record)?;
+        let save = |own: &mut Vec<SealedRecord>| {
+            own.retain(|other| other.record.provider != record.provider);
+            own.push(sealed);
             Ok(true)
         };
-        self.tokens.change(save).map(drop)
+        self.tokens.change(user, save).map(drop)
     }
 
     fn update(&self, user: &str, provider: &str, change: &mut dyn FnMut(&mut Record)) -> Result<bool> {
-        let owner = self.owner(user, TOKENS_FILE)?;
-        self.tokens.change(|all| {
-            let Some(stored) = all.iter_mut().find(|stored| stored.is(user, provider)) else {
+        let named = self.key_of(user)?;
+        self.tokens.change(user, |own| {
+            let Some(sealed) = own.iter_mut().find(|sealed| sealed.record.provider == provider) else {
                 return Ok(false);
             };
-            let mut record = stored.open(&owner)?;
+            let mut record = sealed.open(&named.key)?;
             change(&mut record);
             // Whatever else was changed, it stays this login.
             provider.clone_into(&mut record.provider);
-            *stored = StoredRecord::seal(&owner, &record)?;
+            *sealed = SealedRecord::seal(user, &named, &record)?;
             Ok(true)
         })
     }
 
     fn remove(&self, user: &str, provider: &str) -> Result<bool> {
-        self.tokens.remove(|stored| stored.is(user, provider))
+        self.tokens.remove(user, |sealed| sealed.record.provider == provider)
     }
 
     fn create_key(&self, user: &str, new: &NewKey, now: u64) -> Result<(LocalKey, Secret)> {
-        let owner = self.owner(user, LOCAL_KEYS_FILE)?;
-        let (stored, text) = StoredKey::make(&owner, new, now)?;
-        let shown = stored.shown.clone();
-        self.local_keys.change(|all| {
-            let namesake = |other: &LocalKey| other.user_id == user && other.name == new.name;
-            all.retain(|other| !namesake(&other.shown) || other.shown.lives(now));
-            if all.iter().any(|other| namesake(&other.shown)) {
-                return Err(Error::NameTaken(new.name.clone()));
+        let (key, text) = LocalKey::make(user, &self.key_of(user)?.key, new, now)?;
+        self.local_keys.change(user, |own| {
+            own.retain(|other| other.name != new.name || other.lives(now));
+            if own.iter().any(|other| other.name == new.name) {
+                return Err(Error::NoKey(format!(
+                    "there is a local key {:?} already; take another name, or type `infershield key revoke ID`",
+                    new.name
+                )));
             }
-            all.push(stored);
+            own.push(key.clone());
             Ok(true)
         })?;
-        Ok((shown, text))
+        Ok((key, text))
     }
 
     fn keys(&self, user: &str) -> Result<Vec<LocalKey>> {
-        let all = self.local_keys.read()?;
-        let shown = all.iter().map(|stored| &stored.shown);
-        Ok(shown.filter(|key| key.user_id == user).cloned().collect())
+        self.local_keys.of(user)
     }
 
     fn print_key(&self, user: &str, name: &str) -> Result<Option<Secret>> {
-        let all = self.local_keys.read()?;
-        let named = |key: &LocalKey| key.user_id == user && key.name == name;
-        let Some(stored) = all.iter().find(|stored| named(&stored.shown)) else {
-            return Ok(None);
-        };
-        stored.open(&self.owner(user, LOCAL_KEYS_FILE)?).map(Some)
+        let own = self.local_keys.of(user)?;
+        let named = own.iter().find(|key| key.name == name);
+        named.map(|key| key.open(&self.key_of(user)?.key)).transpose()
     }
 
     fn revoke_key(&self, user: &str, id: &str) -> Result<bool> {
-        let fits = |key: &LocalKey| key.user_id == user && key.id == id;
-        self.local_keys.remove(|stored| fits(&stored.shown))
+        self.local_keys.remove(user, |key| key.id == id)
     }
 
     fn look_up(&self, presented: &str, now: u64) -> Result<Option<LocalKey>> {
-        let all = self.local_keys.read()?;
-        Ok(local_keys::find(&all, presented, now).cloned())
+        Ok(local_keys::find(&self.local_keys.all()?, presented, now).cloned())
     }
 
-    fn add_exception(&self, user: &str, new: &NewException, now: u64) -> Result<Exception> {
-        let exception = Exception::make(user, new, now)?;
-        self.exceptions.change(|all| {
-            all.push(exception.clone());
+    fn add_exception(
+        &self,
+        user: &str,
+        reference: &str,
+        reason: &str,
+        expires_at: Option<u64>,
+        now: u64,
+    ) -> Result<()> {
+        let (user_id, reference, reason) = (user.to_owned(), reference.to_owned(), reason.to_owned());
+        let exception = Exception { user_id, reference, reason, created_at: now, expires_at };
+        let add = |own: &mut Vec<Exception>| {
+            own.retain(|other| other.reference != exception.reference);
+            own.push(exception);
             Ok(true)
-        })?;
-        Ok(exception)
+        };
+        self.exceptions.change(user, add).map(drop)
     }
 
     fn exceptions(&self, user: &str) -> Result<Vec<Exception>> {
-        let all = self.exceptions.read()?;
-        let own = all.iter().filter(|exception| exception.user_id == user);
-        Ok(own.cloned().collect())
+        self.exceptions.of(user)
     }
 
-    fn remove_exception(&self, user: &str, id: &str) -> Result<bool> {
-        let fits = |exception: &Exception| exception.user_id == user && exception.id == id;
-        self.exceptions.remove(fits)
+    fn remove_exception(&self, user: &str, reference: &str) -> Result<bool> {
+        self.exceptions.remove(user, |exception| exception.reference == reference)
     }
+}
+
+/// One file: `{"version":1,"LIST":[…],"mac":"…"}` and a newline. Its rows are only handed out user by user, but for [`Table::all`].
+struct Table<Row> {
+    home: Home,
+    keys: Arc<Keys>,
+    file: &'static str,
+    /// Everything before the list.
+    start: String,
+    user_of: fn(&Row) -> &str,
+    /// What was read last.
+    seen: Mutex<(Option<Stamp>, Arc<Vec<Row>>)>,
+}
+
+impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
+    /// `list` is the name of the member that holds the rows.
+    fn new(home: &Home, keys: &Arc<Keys>, file: &'static str, list: &str, user_of: fn(&Row) -> &str) -> Self {
+        Self {
+            home: home.clone(),
+            keys: Arc::clone(keys),
+            file,
+            start: format!("{{\"version\":1,\"{list}\":"),
+            user_of,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The rows of all users as they stand in the file now; none when there is no file.
+    fn all(&self) -> Result<Arc<Vec<Row>>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken before the reading: a change in between makes the next call read again.
+        let stamp = self.home.stamp(self.file);
+        if stamp.is_none() || stamp != seen.0 {
+            *seen = (stamp, Arc::new(self.load(&self.keys.get("file")?.key)?));
+        }
+        Ok(Arc::clone(&seen.1))
+    }
+
+    /// The rows of the user.
+    fn of(&self, user: &str) -> Result<Vec<Row>> {
+        let all = self.all()?;
+        Ok(all.iter().filter(|row| (self.user_of)(row) == user).cloned().collect())
+    }
+
+    /// Reads, changes and writes the user's rows as one step; nothing is written when `change` returns false, which is then
+    /// the answer. It runs under the lock of the home, so it must not ask for keys.
+    fn change(&self, user: &str, change: impl FnOnce(&mut Vec<Row>) -> Result<bool>) -> Result<bool> {
+        let key = self.keys.get("file")?.key;
+        let lock = self.home.lock()?;
+        let all = self.load(&key)?.into_iter();
+        let (mut own, mut rows): (Vec<Row>, Vec<Row>) = all.partition(|row| (self.user_of)(row) == user);
+        let changed = change(&mut own)?;
+        if changed {
+            rows.append(&mut own);
+            let body = format!("{}{}", self.start, self.json(&rows)?);
+            lock.write(self.file, with_mac(&body, &key).as_bytes())?;
+        }
+        Ok(changed)
+    }
+
+    /// Removes the rows of the user that fit; false when there were none.
+    fn remove(&self, user: &str, fits: impl Fn(&Row) -> bool) -> Result<bool> {
+        self.change(user, |own| {
+            let before = own.len();
+            own.retain(|row| !fits(row));
+            Ok(own.len() < before)
+        })
+    }
+
+    fn load(&self, key: &Key) -> Result<Vec<Row>> {
+        let Some(bytes) = self.home.read(self.file, Privacy::Secret)? else {
+            return Ok(Vec::new());
+        };
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let (body, _) = text.rsplit_once(MAC_MEMBER).unwrap_or_default();
+        if !secret::same(with_mac(body, key).as_bytes(), &bytes) {
+            return Err(self.damaged("is cut, damaged or was edited"));
+        }
+        let list = body.strip_prefix(&self.start).unwrap_or_default();
+        // We write it in one way only, so this finds members that only another version knows.
+        match serde_json::from_str(list) {
+            Ok(rows) if self.json(&rows)? == list => Ok(rows),
+            _ => Err(self.damaged("holds what this version does not know")),
+        }
+    }
+
+    fn json(&self, rows: &Vec<Row>) -> Result<String> {
+        serde_json::to_string(rows).map_err(|_| self.damaged("cannot be written"))
+    }
+
+    fn damaged(&self, why: &str) -> Error {
+        let path = self.home.path(self.file);
+        Error::Storage(format!(
+            "{0} {why}. It is left as it is. Put back a copy of it, or type `mv {0} {0}.damaged` to go on without it",
+            path.display()
+        ))
+    }
+}
+
+/// The whole file.
+fn with_mac(body: &str, key: &Key) -> String {
+    format!("{body}{MAC_MEMBER}{}\"}}\n", key.mac(&[body.as_bytes()]))
 }

@@ -1,13 +1,14 @@
 //! Local keys: what tools present to us instead of a provider's token.
 //! Must never keep a key unsealed, nor compare one in variable time.
 
-use super::owner::Owner;
 use super::{Error, Result};
-use crate::secret::{self, Sealed, Secret, place};
+use crate::secret::{self, Key, Sealed, Secret, place};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+/// Where they stand.
+pub(super) const LOCAL_KEYS_FILE: &str = "local-keys.json";
 /// What every local key begins with.
 const PREFIX: &str = "isk_";
 /// Random bytes in a key.
@@ -23,7 +24,7 @@ const ID_BYTES: usize = 8;
 /// Digits of base62 by value.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A local key as it may be shown: everything but the key itself. Times are seconds since 1970, UTC.
+/// A local key, as it stands in `local-keys.json`; the key itself is in it only as hash and sealed. Times are seconds since 1970, UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalKey {
     /// 16 hex digits, for `key revoke` and the audit log.
@@ -38,6 +39,10 @@ pub struct LocalKey {
     pub created_at: u64,
     /// When it ends; `None`: never.
     pub expires_at: Option<u64>,
+    /// Of the whole key, in hex. The key holds 256 random bits, so no slow hash is needed.
+    sha256: String,
+    /// The key itself, under the user's own key; `None` when it was made with `once`.
+    copy: Option<Sealed>,
 }
 
 /// What a new local key shall be.
@@ -53,79 +58,63 @@ pub struct NewKey {
     pub once: bool,
 }
 
-/// A key of `local-keys.json`.
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredKey {
-    #[serde(flatten)]
-    pub(super) shown: LocalKey,
-    /// Of the whole key, in hex. The key holds 256 random bits, so no slow hash is needed.
-    sha256: String,
-    /// Id of the user's key that the copy is sealed with.
-    kid: String,
-    /// The key itself; `None` when it was made with `once`.
-    copy: Option<Sealed>,
-}
-
-impl StoredKey {
+impl LocalKey {
     /// A new random key, its copy sealed under the user's own key.
-    pub(super) fn make(owner: &Owner<'_>, new: &NewKey, now: u64) -> Result<(Self, Secret)> {
-        let shown = LocalKey {
+    pub(super) fn make(user: &str, key: &Key, new: &NewKey, now: u64) -> Result<(Self, Secret)> {
+        let text = new_text()?;
+        let bytes = text.expose().as_bytes();
+        let mut made = Self {
             id: secret::hex(&secret::random::<ID_BYTES>()?),
-            user_id: owner.user.to_owned(),
+            user_id: user.to_owned(),
             provider: new.provider.clone(),
             name: new.name.clone(),
             created_at: now,
             expires_at: new.expires_at,
+            sha256: secret::sha256_hex(bytes),
+            copy: None,
         };
-        let text = new_text()?;
-        let bytes = text.expose().as_bytes();
-        let copy = match new.once {
-            true => None,
-            false => Some(owner.key.seal(&copy_place(&shown), bytes)?),
-        };
-        let stored = Self { shown, sha256: secret::sha256_hex(bytes), kid: owner.kid.clone(), copy };
-        Ok((stored, text))
+        if !new.once {
+            made.copy = Some(key.seal(&made.copy_place(), bytes)?);
+        }
+        Ok((made, text))
     }
 
     /// The key itself, from the copy.
-    pub(super) fn open(&self, owner: &Owner<'_>) -> Result<Secret> {
+    pub(super) fn open(&self, key: &Key) -> Result<Secret> {
         match &self.copy {
-            Some(copy) => owner.open(&self.kid, &copy_place(&self.shown), copy),
-            None => Err(Error::OnlyOnce(self.shown.name.clone())),
+            Some(copy) => super::open(key, &self.copy_place(), copy, LOCAL_KEYS_FILE),
+            None => Err(Error::NoKey(format!(
+                "the local key {:?} was shown once and not kept; type `infershield key create` for another one",
+                self.name
+            ))),
         }
     }
-}
 
-impl LocalKey {
     /// True until the key ends.
     pub fn lives(&self, now: u64) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
+
+    /// Associated data of the copy: version, user, what it is, the key's id.
+    fn copy_place(&self) -> Vec<u8> {
+        place(&["1", &self.user_id, "local key", &self.id])
+    }
 }
 
 /// The living key that this text is. Looks at all keys, so that the time does not tell where it stands.
-pub(super) fn find<'a>(keys: &'a [StoredKey], presented: &str, now: u64) -> Option<&'a LocalKey> {
+pub(super) fn find<'a>(keys: &'a [LocalKey], presented: &str, now: u64) -> Option<&'a LocalKey> {
     let hash = secret::sha256_hex(presented.as_bytes());
     let mut found = None;
     for key in keys {
         if secret::same(hash.as_bytes(), key.sha256.as_bytes()) {
-            found = Some(&key.shown);
+            found = Some(key);
         }
     }
     found.filter(|key| key.lives(now))
 }
 
-/// True for a text that has the form of a local key, its check included; it need not be one that exists.
-///
-/// The form: `isk_`, 43 digits of base62 (`0-9A-Za-z`, most significant first, filled up with `0`) that hold 32 random bytes,
-/// and 6 more of a check: the first 8 bytes of the SHA-256 of everything before, as a big-endian number, modulo 62^6.
-pub fn well_formed(text: &str) -> bool {
-    let digits = text.strip_prefix(PREFIX).unwrap_or_default();
-    digits.len() == RANDOM_DIGITS + CHECK_DIGITS
-        && digits.bytes().all(|digit| ALPHABET.contains(&digit))
-        && text.split_at_checked(PREFIX.len() + RANDOM_DIGITS).is_some_and(|(body, check)| check == check_of(body))
-}
-
+/// A new key: `isk_`, 43 digits of base62 (`0-9A-Za-z`, most significant first, filled up with `0`) that hold 32 random bytes,
+/// and 6 more of a check, so that scanners can recognise one.
 fn new_text() -> Result<Secret> {
     let mut bytes = Zeroizing::new(secret::random::<RANDOM_BYTES>()?);
     let digits = Zeroizing::new(base62(&mut *bytes, RANDOM_DIGITS));
@@ -133,6 +122,7 @@ fn new_text() -> Result<Secret> {
     Ok(Secret::new(format!("{}{}", *body, check_of(&body))))
 }
 
+/// The first 8 bytes of the SHA-256 of everything before, as a big-endian number, modulo 62^6.
 fn check_of(body: &str) -> String {
     let mut hash = Sha256::digest(body.as_bytes());
     let (first, _) = hash.split_at_mut(CHECK_BYTES);
@@ -156,14 +146,17 @@ fn base62(number: &mut [u8], digits: usize) -> String {
     out
 }
 
-/// Associated data of a copy: version, user, what it is, the key's id.
-fn copy_place(key: &LocalKey) -> Vec<u8> {
-    place(&["1", &key.user_id, "local key", &key.id])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// True for a text that has the form of a local key, its check included; it need not be one that exists.
+    fn well_formed(text: &str) -> bool {
+        let digits = text.strip_prefix("isk_").unwrap_or_default();
+        digits.len() == 49
+            && digits.bytes().all(|digit| digit.is_ascii_alphanumeric())
+            && check_of(&text[..47]) == text[47..]
+    }
 
     #[test]
     fn a_new_key_has_the_form_that_scanners_know() {
@@ -197,16 +190,11 @@ mod tests {
     #[test]
     fn an_expired_key_is_not_found_and_a_living_one_is() {
         let new = NewKey { name: "short".into(), provider: Some("corp".into()), expires_at: Some(100), once: true };
-        let owner = Owner {
-            user: "alex",
-            key: crate::secret::Key::new(secret::random().unwrap()),
-            kid: "kid".into(),
-            path: "local-keys.json".into(),
-        };
-        let (stored, text) = StoredKey::make(&owner, &new, 50).unwrap();
-        assert_eq!(stored.copy, None);
-        assert!(matches!(stored.open(&owner), Err(Error::OnlyOnce(_))));
-        let all = [stored];
+        let key = Key::new(secret::random().unwrap());
+        let (made, text) = LocalKey::make("alex", &key, &new, 50).unwrap();
+        assert_eq!(made.copy, None);
+        assert!(matches!(made.open(&key), Err(Error::NoKey(_))));
+        let all = [made];
         let found = find(&all, text.expose(), 99).unwrap();
         assert_eq!((found.user_id.as_str(), found.provider.as_deref()), ("alex", Some("corp")));
         assert!(find(&all, text.expose(), 100).is_none());

@@ -1,62 +1,32 @@
 //! Token records, local keys and exceptions: what is kept of each user, behind one seam for every backend.
 //! Must never know the network, and never give one user what belongs to another.
 
-mod exceptions;
 mod file_store;
 mod local_keys;
-mod owner;
 mod record;
-mod sealed_file;
 
-pub use exceptions::{Exception, NewException};
 pub use file_store::FileStore;
-pub use local_keys::{LocalKey, NewKey, well_formed};
+pub use local_keys::{LocalKey, NewKey};
 pub use record::{Bound, Record, State};
 
 use crate::keys;
-use crate::secret::Secret;
+use crate::secret::{Key, Sealed, Secret};
+use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::PathBuf;
 
-/// What can go wrong with the store. The text names the file and what to do; it never holds a secret.
+/// What can go wrong. Every text says what to do next.
 #[derive(Debug)]
 pub enum Error {
-    /// The keys could not be had, or a file could not be read or written.
-    Keys(keys::Error),
-    /// The file is not what we wrote: cut, flipped, edited, or of another version. It is left as it is.
-    Damaged(PathBuf, &'static str),
-    /// Something sealed in this file does not open: the user's key in `keys.json` is another one now.
-    Sealed(PathBuf),
-    /// This user already has a local key of this name.
-    NameTaken(String),
-    /// This local key was made with `--once`, so there is no copy to print.
-    OnlyOnce(String),
+    /// A file, a key, or a value that is sealed in a file cannot be used; the text names it. What cannot be read is left as it is.
+    Storage(String),
+    /// The local key that was asked for cannot be had: its name is taken, or no copy of it was kept.
+    NoKey(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Keys(error) => error.fmt(f),
-            Self::Damaged(path, why) => write!(
-                f,
-                "{0} {why}. It is left as it is. Put back a copy of it, or type `mv {0} {0}.damaged` to go on without it",
-                path.display()
-            ),
-            Self::Sealed(path) => write!(
-                f,
-                "a value of this user in {} does not open, for keys.json has another key now. \
-                 Put back a copy of keys.json, or log in and make local keys anew",
-                path.display()
-            ),
-            Self::NameTaken(name) => write!(
-                f,
-                "there is a local key {name:?} already; take another name, or type `infershield key revoke ID`"
-            ),
-            Self::OnlyOnce(name) => write!(
-                f,
-                "the local key {name:?} was shown once and not kept; type `infershield key create` for another one"
-            ),
-        }
+        let (Self::Storage(text) | Self::NoKey(text)) = self;
+        f.write_str(text)
     }
 }
 
@@ -65,12 +35,36 @@ impl std::error::Error for Error {}
 /// Errors of the layers below, whose texts already say what to do.
 impl<E: Into<keys::Error>> From<E> for Error {
     fn from(error: E) -> Self {
-        Self::Keys(error.into())
+        Self::Storage(error.into().to_string())
     }
 }
 
 /// Results of this module.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A finding that a person decided to let pass; a user has at most one for each reference. It never holds the matched text.
+/// Times are seconds since 1970, UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// Whose requests it applies to.
+    pub user_id: String,
+    /// The short reference that the refusal and the audit line carried: the beginning of the finding's keyed fingerprint.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Why, in the person's words.
+    pub reason: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// When it ends; `None`: never.
+    pub expires_at: Option<u64>,
+}
+
+impl Exception {
+    /// True when it lets this finding of its user pass.
+    pub fn covers(&self, reference: &str, now: u64) -> bool {
+        self.reference == reference && self.expires_at.is_none_or(|end| now < end)
+    }
+}
 
 /// Everything that is kept of a user. Each call takes one, but [`Store::look_up`], which is where a request's user comes from.
 /// Calls see what other processes wrote before. `now` is in seconds since 1970.
@@ -110,12 +104,25 @@ pub trait Store: Send + Sync {
     /// Whose key a client presented; `None` when it is unknown, revoked or expired.
     fn look_up(&self, presented: &str, now: u64) -> Result<Option<LocalKey>>;
 
-    /// Lets a finding pass from now on.
-    fn add_exception(&self, user: &str, new: &NewException, now: u64) -> Result<Exception>;
+    /// Lets a finding pass from now on, in place of what was decided on this reference before.
+    fn add_exception(&self, user: &str, reference: &str, reason: &str, expires_at: Option<u64>, now: u64)
+    -> Result<()>;
 
     /// All exceptions of the user, expired ones too; [`Exception::covers`] tells what they let pass.
     fn exceptions(&self, user: &str) -> Result<Vec<Exception>>;
 
-    /// Ends an exception; false when the user has none with this id.
-    fn remove_exception(&self, user: &str, id: &str) -> Result<bool>;
+    /// Ends an exception; false when the user has none for this reference.
+    fn remove_exception(&self, user: &str, reference: &str) -> Result<bool>;
+}
+
+/// Opens a text of the user's that stands sealed in this file.
+fn open(key: &Key, place: &[u8], sealed: &Sealed, file: &str) -> Result<Secret> {
+    let plain = key.open(place, sealed);
+    let text = plain.as_ref().and_then(|plain| std::str::from_utf8(plain).ok());
+    text.map(|text| Secret::new(text.to_owned())).ok_or_else(|| {
+        Error::Storage(format!(
+            "a value of this user in {file} does not open, for keys.json has another key now. \
+             Put back a copy of keys.json, or log in and make local keys anew"
+        ))
+    })
 }

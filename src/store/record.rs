@@ -2,19 +2,23 @@
 //! Must never open a token in another record, field or binding than it was sealed for.
 
 use super::Result;
-use super::owner::Owner;
-use crate::secret::{Sealed, Secret, place};
+use crate::keys::NamedKey;
+use crate::origin::Endpoint;
+use crate::secret::{Key, Sealed, Secret, place};
 use serde::{Deserialize, Serialize};
 use std::io;
 
+/// Where the sealed records stand.
+pub(super) const TOKENS_FILE: &str = "tokens.json";
 /// Version of the associated data.
 const VERSION: &str = "1";
 
 /// Whether a login can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// As far as we know.
+    #[default]
     Valid,
     /// The provider refused to refresh it: only a new login helps.
     Dead,
@@ -28,21 +32,20 @@ pub struct Bound {
     /// OAuth client id that the tokens were issued to.
     pub client_id: Option<String>,
     /// Where the refresh token is sent.
-    pub token_endpoint: Option<String>,
+    pub token_endpoint: Option<Endpoint>,
     /// Where tokens are sent to be revoked (RFC 7009), or reported as exposed where the row has only that.
-    pub revoke_endpoint: Option<String>,
+    pub revoke_endpoint: Option<Endpoint>,
     /// Where the access token is sent with each request.
-    pub api_base: String,
+    pub api_base: Option<Endpoint>,
     /// The provider's own host, where one was chosen at login (`--host`).
     pub host: Option<String>,
     /// The account that the provider's headers must name.
     pub account_id: Option<String>,
 }
 
-/// One login of one user at one provider. Times are seconds since 1970, UTC.
-/// `Token` is [`Secret`] in the program and [`Sealed`] in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record<Token = Secret> {
+/// One login of one user at one provider. Times are seconds since 1970, UTC. Its JSON is without the tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
     /// Provider id; a user has at most one record for each.
     pub provider: String,
     /// What the provider calls the account, for people to read.
@@ -50,9 +53,11 @@ pub struct Record<Token = Secret> {
     /// Scopes that were granted.
     pub scopes: Vec<String>,
     /// Access token or API key.
-    pub access_token: Token,
+    #[serde(skip)]
+    pub access_token: Secret,
     /// Refresh token, where there is one.
-    pub refresh_token: Option<Token>,
+    #[serde(skip)]
+    pub refresh_token: Option<Secret>,
     /// When the access token ends; `None`: not known, or never.
     pub expires_at: Option<u64>,
     /// When the user logged in.
@@ -65,66 +70,48 @@ pub struct Record<Token = Secret> {
     pub bound: Bound,
 }
 
-/// A record of `tokens.json`.
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredRecord {
-    user_id: String,
+/// A record of `tokens.json`: its tokens stand beside it, sealed.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct SealedRecord {
+    pub(super) user_id: String,
     /// Id of the user's key that the tokens are sealed with.
-    kid: String,
+    pub(super) kid: String,
+    access_token: Sealed,
+    refresh_token: Option<Sealed>,
     #[serde(flatten)]
-    sealed: Record<Sealed>,
+    pub(super) record: Record,
 }
 
-impl StoredRecord {
+impl SealedRecord {
     /// Seals the tokens under the user's key, each with a fresh IV.
-    pub(super) fn seal(owner: &Owner<'_>, record: &Record) -> Result<Self> {
-        let sealed = record.with_tokens(|field, token: &Secret| {
-            let place = token_place(owner.user, record, field)?;
-            Ok(owner.key.seal(&place, token.expose().as_bytes())?)
-        })?;
-        Ok(Self { user_id: owner.user.to_owned(), kid: owner.kid.clone(), sealed })
-    }
-
-    /// The record with its tokens open, unless they were sealed by another key or for another place.
-    pub(super) fn open(&self, owner: &Owner<'_>) -> Result<Record> {
-        self.sealed.with_tokens(|field, sealed| {
-            let place = token_place(&self.user_id, &self.sealed, field)?;
-            owner.open(&self.kid, &place, sealed)
+    pub(super) fn seal(user: &str, named: &NamedKey, record: &Record) -> Result<Self> {
+        let seal = |field, token: &Secret| -> Result<Sealed> {
+            Ok(named.key.seal(&token_place(user, record, field)?, token.expose().as_bytes())?)
+        };
+        Ok(Self {
+            user_id: user.to_owned(),
+            kid: named.id.clone(),
+            access_token: seal("access_token", &record.access_token)?,
+            refresh_token: record.refresh_token.as_ref().map(|token| seal("refresh_token", token)).transpose()?,
+            record: record.clone(),
         })
     }
 
-    /// True for the user's login at this provider.
-    pub(super) fn is(&self, user: &str, provider: &str) -> bool {
-        self.of(user) && self.sealed.provider == provider
-    }
-
-    /// True for a login of the user.
-    pub(super) fn of(&self, user: &str) -> bool {
-        self.user_id == user
-    }
-}
-
-impl<T> Record<T> {
-    /// The same record with each token turned into something else; `turn` is given the field's name too.
-    fn with_tokens<U>(&self, turn: impl Fn(&str, &T) -> Result<U>) -> Result<Record<U>> {
-        let refresh_token = self.refresh_token.as_ref();
+    /// The record with its tokens open, unless they were sealed by another key or for another place.
+    pub(super) fn open(&self, key: &Key) -> Result<Record> {
+        let open = |field, sealed: &Sealed| {
+            super::open(key, &token_place(&self.user_id, &self.record, field)?, sealed, TOKENS_FILE)
+        };
         Ok(Record {
-            provider: self.provider.clone(),
-            account: self.account.clone(),
-            scopes: self.scopes.clone(),
-            access_token: turn("access_token", &self.access_token)?,
-            refresh_token: refresh_token.map(|token| turn("refresh_token", token)).transpose()?,
-            expires_at: self.expires_at,
-            created_at: self.created_at,
-            refreshed_at: self.refreshed_at,
-            state: self.state,
-            bound: self.bound.clone(),
+            access_token: open("access_token", &self.access_token)?,
+            refresh_token: self.refresh_token.as_ref().map(|sealed| open("refresh_token", sealed)).transpose()?,
+            ..self.record.clone()
         })
     }
 }
 
 /// Associated data of a token: version, user, provider, field name, and `bound` in the JSON that stands in the file.
-fn token_place<T>(user: &str, record: &Record<T>, field: &str) -> Result<Vec<u8>> {
+fn token_place(user: &str, record: &Record, field: &str) -> Result<Vec<u8>> {
     let bound = serde_json::to_string(&record.bound).map_err(io::Error::from)?;
     Ok(place(&[VERSION, user, &record.provider, field, &bound]))
 }
