@@ -8,11 +8,10 @@ use crate::secret::{self, Secret};
 use crate::store::{self, Bound, Record, State, Store};
 use crate::upstream::{self, Endpoint, Upstream};
 use std::collections::HashMap;
-use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{fmt, thread};
 
 /// A token is refreshed when it has less than this left, in seconds; a request may take minutes.
 const MARGIN_SECONDS: u64 = 300;
@@ -104,9 +103,10 @@ pub struct Session {
     home: Home,
     store: Arc<dyn Store>,
     audit: Arc<Audit>,
-    providers: Vec<Provider>,
+    /// The provider table.
+    pub providers: Vec<Provider>,
     clients: HashMap<String, Upstream>,
-    auto_revoke: bool,
+    auto_revoke: Revoke,
     lives: Mutex<HashMap<(String, String), Life>>,
 }
 
@@ -122,14 +122,15 @@ struct Life {
 }
 
 impl Session {
-    /// One client for each provider, by its certificate files; no connection is opened.
+    /// One client for each provider, by its certificate files; no connection is opened. `auto_revoke` is for logins that turn out
+    /// dead or suspect.
     pub fn new(
         home: Home,
         store: Arc<dyn Store>,
         audit: Arc<Audit>,
         providers: Vec<Provider>,
         settings: &upstream::Settings,
-        auto_revoke: bool,
+        auto_revoke: Revoke,
     ) -> Result<Self> {
         let mut clients = HashMap::new();
         for provider in &providers {
@@ -138,11 +139,6 @@ impl Session {
             clients.insert(provider.id.clone(), client);
         }
         Ok(Self { home, store, audit, providers, clients, auto_revoke, lives: Mutex::default() })
-    }
-
-    /// The provider table.
-    pub fn providers(&self) -> &[Provider] {
-        &self.providers
     }
 
     /// The client that trusts what this provider's row says.
@@ -159,11 +155,11 @@ impl Session {
     /// 401 to one, another than that: somebody else's newer one, or a refreshed one.
     pub fn credential(&self, user: &str, provider: &Provider, refused: Option<&Credential>) -> Result<Credential> {
         let mut record = match provider.login {
-            Login::None => new_record(provider, Secret::default()),
+            Login::None => new_record(provider),
             _ => self.usable_record(user, provider)?,
         };
         let refused = refused.map(|credential| &credential.token);
-        if is_due(&record) || refused == Some(&record.access_token) {
+        if is_due(&record) || record.state == State::Suspect || refused == Some(&record.access_token) {
             record = self.refresh(user, provider, &record.access_token)?;
         }
         let id = provider.id.clone();
@@ -181,21 +177,23 @@ impl Session {
     /// Takes note of the provider's last answer to a credential. The third 401 in a row, each to a token that was just
     /// refreshed, makes the login suspect; when the provider takes the token, what was suspected is forgotten.
     pub fn answered(&self, user: &str, provider: &Provider, credential: &Credential, status: u16) -> Result<()> {
-        if credential.token.is_empty() || (status >= 400 && status != 401) {
+        if status < 400 {
+            self.with_life(user, &provider.id, |life| life.strikes = 0);
+            if credential.is_suspect {
+                // Should this fail, the login is tried again in ten minutes.
+                let _ = self.store.update(user, &provider.id, &mut |record| record.state = State::Valid);
+            }
+        }
+        if status != 401 || credential.token.is_empty() {
             return Ok(());
         }
         let strikes = self.with_life(user, &provider.id, |life| {
-            life.strikes = if status == 401 { life.strikes.saturating_add(1) } else { 0 };
+            life.strikes = life.strikes.saturating_add(1);
             life.strikes
         });
-        if strikes == 0 && credential.is_suspect {
-            // Should this fail, the login is tried again in ten minutes.
-            let _ = self.store.update(user, &provider.id, &mut |record| record.state = State::Valid);
-        }
         match strikes {
-            0 => Ok(()),
-            1..STRIKES => Err(Error::Unusable(provider.id.clone(), REFUSED)),
-            _ => Err(self.mark(user, provider, State::Suspect, "auth.suspect", SUSPECT)),
+            ..STRIKES => Err(Error::Unusable(provider.id.clone(), REFUSED)),
+            _ => self.mark(user, provider, State::Suspect),
         }
     }
 
@@ -212,7 +210,7 @@ impl Session {
         let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(Error::Flow)?;
         show(&code);
         let tokens = flow::device::poll(http, &code, &SystemClock, progress).map_err(Error::Flow)?;
-        let mut record = new_record(provider, tokens.access.clone());
+        let mut record = new_record(provider);
         record.account = tokens.account(http, endpoints.account.as_ref());
         record.scopes = if tokens.scopes.is_empty() { provider.scopes.clone() } else { tokens.scopes.clone() };
         record.bound.client_id.clone_from(&provider.client_id);
@@ -224,13 +222,13 @@ impl Session {
 
     /// Stores an API key; contacts nobody.
     pub fn login_key(&self, user: &str, provider: &Provider, key: Secret) -> Result<Record> {
-        self.save_login(user, new_record(provider, key))
+        self.save_login(user, Record { access_token: key, ..new_record(provider) })
     }
 
     /// Forgets a login. True when the provider was asked to end it first, and confirmed that it has.
     pub fn logout(&self, user: &str, provider: &str, revoke: Revoke) -> Result<bool> {
         let record = self.record(user, provider)?;
-        let revoked = self.revoke(&record, revoke);
+        let revoked = self.revoke(&record, revoke).is_some();
         self.store.remove(user, provider)?;
         self.with_life(user, provider, |life| *life = Life::default());
         let action = if revoked { "auth.revoke" } else { "auth.logout" };
@@ -245,7 +243,7 @@ impl Session {
             State::Dead => "dead",
             State::Suspect => "suspect",
             State::Valid if self.provider(&record.provider).is_none_or(|row| is_moved(row, record)) => "suspect",
-            State::Valid if record.refresh_token.is_none() && !is_current(record) => "expired",
+            State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
             State::Valid => "valid",
         };
         Ok(records.into_iter().map(|record| (state(&record), record)).collect())
@@ -277,7 +275,7 @@ impl Session {
         if record.access_token != *stale && !is_due(&record) {
             return Ok(record);
         }
-        let usable = is_current(&record) && record.state == State::Valid;
+        let usable = record.state == State::Valid && record.expires_at.is_none_or(|at| at > now());
         let (Some(token), Some(endpoint)) = (&record.refresh_token, &record.bound.token_endpoint) else {
             let what = "gave a token that has expired and cannot be refreshed";
             return if usable { Ok(record) } else { Err(Error::Unusable(id, what)) };
@@ -295,7 +293,7 @@ impl Session {
                 self.note(user, &id, "auth.refresh", Outcome::Complete)?;
                 Ok(record)
             }
-            Err(flow::Error::LoginOver(_)) => Err(self.mark(user, provider, State::Dead, "auth.dead", DEAD)),
+            Err(flow::Error::LoginOver(_)) => self.mark(user, provider, State::Dead),
             Err(error) => {
                 self.with_life(user, &id, |life| life.failed_at = Some(Instant::now()));
                 self.note(user, &id, "auth.refresh", Outcome::Error)?;
@@ -354,40 +352,36 @@ impl Session {
         Ok(record)
     }
 
-    /// Keeps the login and marks it; with `auto_revoke` the provider is asked to end it too. Returns what the user is told.
-    fn mark(&self, user: &str, provider: &Provider, state: State, action: &'static str, what: &'static str) -> Error {
-        if self.auto_revoke
-            && let Ok(record) = self.record(user, &provider.id)
-        {
-            self.revoke(&record, Revoke::Ordinary);
+    /// Keeps the login and marks it; the provider may be asked to end it too. Fails with what the user is told.
+    fn mark<T>(&self, user: &str, provider: &Provider, state: State) -> Result<T> {
+        let (action, what) = if state == State::Dead { ("auth.dead", DEAD) } else { ("auth.suspect", SUSPECT) };
+        if let Ok(record) = self.record(user, &provider.id) {
+            self.revoke(&record, self.auto_revoke);
         }
-        let marked = self.store.update(user, &provider.id, &mut |record| record.state = state);
-        let noted = marked.map_err(Error::from).and_then(|_| self.note(user, &provider.id, action, Outcome::Refused));
-        noted.err().unwrap_or_else(|| Error::Unusable(provider.id.clone(), what))
+        self.store.update(user, &provider.id, &mut |record| record.state = state)?;
+        self.note(user, &provider.id, action, Outcome::Refused)?;
+        Err(Error::Unusable(provider.id.clone(), what))
     }
 
-    /// True when the provider confirmed it.
-    fn revoke(&self, record: &Record, how: Revoke) -> bool {
-        let (Some(provider), Some(endpoint)) = (self.provider(&record.provider), &record.bound.revoke_endpoint) else {
-            return false;
-        };
-        let Ok(http) = self.http(provider) else { return false };
+    /// `Some` when the provider confirmed it.
+    fn revoke(&self, record: &Record, how: Revoke) -> Option<()> {
+        let provider = self.provider(&record.provider)?;
+        let endpoint = record.bound.revoke_endpoint.as_ref()?;
+        let http = self.http(provider).ok()?;
         let (access, refresh) = (&record.access_token, record.refresh_token.as_ref());
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         // Where the row has no ordinary call, the login is bound to the one for exposed tokens.
         let done = match (how, provider.exposed_endpoint.as_ref() == Some(endpoint)) {
-            (Revoke::No, _) | (Revoke::Ordinary, true) => return false,
+            (Revoke::No, _) | (Revoke::Ordinary, true) => return None,
             (_, true) => flow::token::revoke_exposed(http, endpoint, access, refresh),
             (_, false) => flow::token::revoke(http, endpoint, client_id, access, refresh),
         };
-        done.is_ok()
+        done.ok()
     }
 
     fn note(&self, user: &str, provider: &str, action: &'static str, outcome: Outcome) -> Result<()> {
-        let mut event = Event::new(action);
-        event.user_id = Some(user.to_owned());
-        event.provider = Some(provider.to_owned());
-        event.outcome = outcome;
+        let (user_id, provider) = (Some(user.to_owned()), Some(provider.to_owned()));
+        let event = Event { user_id, provider, outcome, ..Event::new(action) };
         self.audit.append(&event).map(drop).map_err(|error| Error::Storage(error.to_string()))
     }
 
@@ -397,17 +391,14 @@ impl Session {
     }
 }
 
-/// A login made now, bound to where the row leads now.
-fn new_record(provider: &Provider, access_token: Secret) -> Record {
+/// A login made now, bound to where the row leads now; still without a token.
+fn new_record(provider: &Provider) -> Record {
+    let api_base = provider.api_base.clone();
+    let revoke_endpoint = provider.exposed_endpoint.clone();
     Record {
         provider: provider.id.clone(),
-        access_token,
         created_at: now(),
-        bound: Bound {
-            api_base: provider.api_base.clone(),
-            revoke_endpoint: provider.exposed_endpoint.clone(),
-            ..Bound::default()
-        },
+        bound: Bound { api_base, revoke_endpoint, ..Bound::default() },
         ..Record::default()
     }
 }
@@ -430,21 +421,12 @@ fn is_due(record: &Record) -> bool {
     let life = expires_at.saturating_sub(record.refreshed_at.unwrap_or(record.created_at));
     let left = expires_at.saturating_sub(now());
     // Half of a life of a second or less is nothing, and nothing is never less than nothing.
-    left == 0
-        || record.state == State::Suspect
-        || (record.refresh_token.is_some() && left < MARGIN_SECONDS.min(life / 2))
-}
-
-/// Whether the access token has not expired, as far as we know.
-fn is_current(record: &Record) -> bool {
-    record.expires_at.is_none_or(|at| at > now())
+    left == 0 || (record.refresh_token.is_some() && left < MARGIN_SECONDS.min(life / 2))
 }
 
 /// Puts new tokens into a record; what the provider left out stays (RFC 6749 section 6).
 fn take(record: &mut Record, tokens: Tokens) {
     record.access_token = tokens.access;
-    if tokens.refresh.is_some() {
-        record.refresh_token = tokens.refresh;
-    }
+    record.refresh_token = tokens.refresh.or(record.refresh_token.take());
     record.expires_at = tokens.expires_in.map(|seconds| now().saturating_add(seconds));
 }

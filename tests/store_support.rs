@@ -136,7 +136,14 @@ pub fn new_key(name: &str) -> NewKey {
 
 /// Lets alex's findings of this reference pass.
 pub fn add_exception(store: &FileStore, reference: &str) -> infershield::store::Result<()> {
-    store.add_exception("alex", reference, "a test key of ours", None, NOW)
+    let exception = Exception {
+        user_id: "alex".into(),
+        reference: reference.into(),
+        reason: "a test key of ours".into(),
+        created_at: NOW,
+        expires_at: None,
+    };
+    store.add_exception("alex", &exception)
 }
 
 /// Something of each kind for two users, so that every file is there.

@@ -231,6 +231,40 @@ fn only_401s_in_a_row_make_a_login_suspect() {
     assert_eq!(desk.practice.count("revocations"), 0, "nor revoked, unless that was asked for");
 }
 
+/// Three requests in a row whose token is refused, and refused again when it is fresh.
+fn make_suspect(desk: &Fixture) {
+    desk.practice.fail(MODELS, &json!({"kind": "status", "status": 401, "times": 6}));
+    for _ in 0..3 {
+        assert_login_needed(&ask(desk));
+    }
+    assert_eq!(record(desk).state, State::Suspect);
+}
+
+#[test]
+fn a_suspect_login_gets_one_try_every_ten_minutes_with_fresh_tokens() {
+    let desk = Fixture::start("suspect-try");
+    make_suspect(&desk);
+    let asked = || (refreshes(&desk), desk.practice.requests(MODELS).len());
+    let before = asked();
+    desk.age_login(600 - CLEAR);
+    assert_login_needed(&ask(&desk));
+    assert_eq!(asked(), before, "not yet");
+
+    desk.age_login(2 * CLEAR);
+    desk.practice.fail(MODELS, &json!({"kind": "status", "status": 401}));
+    for _ in 0..3 {
+        assert_login_needed(&ask(&desk));
+    }
+    assert_eq!(asked(), (before.0 + 1, before.1 + 1), "one try, and not a second one after its 401");
+    assert_eq!(record(&desk).state, State::Suspect);
+
+    desk.age_login(600 + CLEAR);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(record(&desk).state, State::Valid, "what was suspected is forgotten");
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(asked(), (before.0 + 2, before.1 + 3));
+}
+
 #[test]
 fn with_auto_revoke_a_dead_login_is_revoked_at_the_provider() {
     let mut plan = Fixture::plan("auto-revoke");

@@ -8,7 +8,7 @@ use crate::flow::provider::{Provider, table};
 use crate::home::Home;
 use crate::keys::{Keys, MasterSource};
 use crate::secret::Secret;
-use crate::session::Session;
+use crate::session::{Revoke, Session};
 use crate::store::{FileStore, Store};
 use crate::upstream;
 use serde_json::Value;
@@ -108,7 +108,8 @@ impl Context {
         };
         let (home, store) = (self.home.clone(), Arc::clone(&self.store));
         let audit = Arc::clone(&self.audit);
-        Ok(Session::new(home, store, audit, self.providers.clone(), &upstream, settings.auto_revoke)?)
+        let auto_revoke = if settings.auto_revoke { Revoke::Ordinary } else { Revoke::No };
+        Ok(Session::new(home, store, audit, self.providers.clone(), &upstream, auto_revoke)?)
     }
 
     /// Writes a line about something that a command did, durably.

@@ -90,7 +90,7 @@ impl Proxy {
     /// What the choice of a provider depends on.
     fn choices<'a>(&'a self, key_provider: Option<&'a str>, logins: &'a [String]) -> Choices<'a> {
         Choices {
-            providers: self.session.providers(),
+            providers: &self.session.providers,
             key_provider,
             default_provider: self.settings.default_provider.as_deref(),
             logins,

@@ -7,8 +7,7 @@ use super::{Error, Exception, Result, Store};
 use crate::home::{Home, Privacy, Stamp};
 use crate::keys::{Keys, NamedKey};
 use crate::secret::{self, Key, Secret};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What stands between the list and its MAC.
@@ -48,12 +47,7 @@ impl Store for FileStore {
 
     fn save(&self, user: &str, record: &Record) -> Result<()> {
         let sealed = SealedRecord::seal(user, &self.key_of(user)?, record)?;
-        let save = |own: &mut Vec<SealedRecord>| {
-            own.retain(|other| other.record.provider != record.provider);
-            own.push(sealed);
-            Ok(true)
-        };
-        self.tokens.change(user, save).map(drop)
+        self.tokens.replace(user, |other| other.record.provider == record.provider, Some(sealed)).map(drop)
     }
 
     fn update(&self, user: &str, provider: &str, change: &mut dyn FnMut(&mut Record)) -> Result<bool> {
@@ -72,7 +66,7 @@ impl Store for FileStore {
     }
 
     fn remove(&self, user: &str, provider: &str) -> Result<bool> {
-        self.tokens.remove(user, |sealed| sealed.record.provider == provider)
+        self.tokens.replace(user, |sealed| sealed.record.provider == provider, None)
     }
 
     fn create_key(&self, user: &str, new: &NewKey, now: u64) -> Result<(LocalKey, Secret)> {
@@ -102,29 +96,16 @@ impl Store for FileStore {
     }
 
     fn revoke_key(&self, user: &str, id: &str) -> Result<bool> {
-        self.local_keys.remove(user, |key| key.id == id)
+        self.local_keys.replace(user, |key| key.id == id, None)
     }
 
     fn look_up(&self, presented: &str, now: u64) -> Result<Option<LocalKey>> {
         Ok(local_keys::find(&self.local_keys.all()?, presented, now).cloned())
     }
 
-    fn add_exception(
-        &self,
-        user: &str,
-        reference: &str,
-        reason: &str,
-        expires_at: Option<u64>,
-        now: u64,
-    ) -> Result<()> {
-        let (user_id, reference, reason) = (user.to_owned(), reference.to_owned(), reason.to_owned());
-        let exception = Exception { user_id, reference, reason, created_at: now, expires_at };
-        let add = |own: &mut Vec<Exception>| {
-            own.retain(|other| other.reference != exception.reference);
-            own.push(exception);
-            Ok(true)
-        };
-        self.exceptions.change(user, add).map(drop)
+    fn add_exception(&self, user: &str, exception: &Exception) -> Result<()> {
+        let own = Exception { user_id: user.to_owned(), ..exception.clone() };
+        self.exceptions.replace(user, |other| other.reference == exception.reference, Some(own)).map(drop)
     }
 
     fn exceptions(&self, user: &str) -> Result<Vec<Exception>> {
@@ -132,7 +113,7 @@ impl Store for FileStore {
     }
 
     fn remove_exception(&self, user: &str, reference: &str) -> Result<bool> {
-        self.exceptions.remove(user, |exception| exception.reference == reference)
+        self.exceptions.replace(user, |exception| exception.reference == reference, None)
     }
 }
 
@@ -188,18 +169,21 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
         let changed = change(&mut own)?;
         if changed {
             rows.append(&mut own);
-            let body = format!("{}{}", self.start, self.json(&rows)?);
+            let list = serde_json::to_string(&rows).map_err(|_| self.damaged("cannot be written"))?;
+            let body = format!("{}{list}", self.start);
             lock.write(self.file, with_mac(&body, &key).as_bytes())?;
         }
         Ok(changed)
     }
 
-    /// Removes the rows of the user that fit; false when there were none.
-    fn remove(&self, user: &str, fits: impl Fn(&Row) -> bool) -> Result<bool> {
+    /// Takes out the user's rows that fit and puts in a new one, if there is one; false when that changes nothing.
+    fn replace(&self, user: &str, fits: impl Fn(&Row) -> bool, new: Option<Row>) -> Result<bool> {
         self.change(user, |own| {
             let before = own.len();
             own.retain(|row| !fits(row));
-            Ok(own.len() < before)
+            let changed = new.is_some() || own.len() < before;
+            own.extend(new);
+            Ok(changed)
         })
     }
 
@@ -215,13 +199,9 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
         let list = body.strip_prefix(&self.start).unwrap_or_default();
         // We write it in one way only, so this finds members that only another version knows.
         match serde_json::from_str(list) {
-            Ok(rows) if self.json(&rows)? == list => Ok(rows),
+            Ok(rows) if serde_json::to_string(&rows).is_ok_and(|written| written == list) => Ok(rows),
             _ => Err(self.damaged("holds what this version does not know")),
         }
-    }
-
-    fn json(&self, rows: &Vec<Row>) -> Result<String> {
-        serde_json::to_string(rows).map_err(|_| self.damaged("cannot be written"))
     }
 
     fn damaged(&self, why: &str) -> Error {

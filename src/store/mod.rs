@@ -104,9 +104,8 @@ pub trait Store: Send + Sync {
     /// Whose key a client presented; `None` when it is unknown, revoked or expired.
     fn look_up(&self, presented: &str, now: u64) -> Result<Option<LocalKey>>;
 
-    /// Lets a finding pass from now on, in place of what was decided on this reference before.
-    fn add_exception(&self, user: &str, reference: &str, reason: &str, expires_at: Option<u64>, now: u64)
-    -> Result<()>;
+    /// Lets a finding of the user's pass from now on, in place of what was decided on its reference before.
+    fn add_exception(&self, user: &str, exception: &Exception) -> Result<()>;
 
     /// All exceptions of the user, expired ones too; [`Exception::covers`] tells what they let pass.
     fn exceptions(&self, user: &str) -> Result<Vec<Exception>>;
@@ -117,9 +116,8 @@ pub trait Store: Send + Sync {
 
 /// Opens a text of the user's that stands sealed in this file.
 fn open(key: &Key, place: &[u8], sealed: &Sealed, file: &str) -> Result<Secret> {
-    let plain = key.open(place, sealed);
-    let text = plain.as_ref().and_then(|plain| std::str::from_utf8(plain).ok());
-    text.map(|text| Secret::new(text.to_owned())).ok_or_else(|| {
+    let text = key.open(place, sealed).and_then(|plain| String::from_utf8(plain.to_vec()).ok());
+    text.map(Secret::new).ok_or_else(|| {
         Error::Storage(format!(
             "a value of this user in {file} does not open, for keys.json has another key now. \
              Put back a copy of keys.json, or log in and make local keys anew"
