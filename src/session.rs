@@ -87,7 +87,7 @@ pub struct Credential {
     is_suspect: bool,
 }
 
-/// What a logout asks of the provider.
+/// What the provider is asked when a login ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoke {
     /// Nothing.

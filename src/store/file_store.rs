@@ -25,9 +25,9 @@ impl FileStore {
     /// Reads nothing yet: a file that is missing counts as empty.
     pub fn new(home: Home, keys: Arc<Keys>) -> Self {
         Self {
-            tokens: Table::new(&home, &keys, TOKENS_FILE, "records", |record| &record.user_id),
-            local_keys: Table::new(&home, &keys, LOCAL_KEYS_FILE, "keys", |key| &key.user_id),
-            exceptions: Table::new(&home, &keys, "exceptions.json", "exceptions", |exception| &exception.user_id),
+            tokens: Table::new(&home, &keys, TOKENS_FILE, "records", |row| &row.user_id),
+            local_keys: Table::new(&home, &keys, LOCAL_KEYS_FILE, "keys", |row| &row.user_id),
+            exceptions: Table::new(&home, &keys, "exceptions.json", "exceptions", |row| &row.user_id),
             keys,
         }
     }
@@ -42,12 +42,12 @@ impl Store for FileStore {
     fn records(&self, user: &str) -> Result<Vec<Record>> {
         let own = self.tokens.of(user)?;
         // The key is asked for only where there is a record, for asking makes it.
-        own.iter().map(|sealed| sealed.open(&self.key_of(user)?.key)).collect()
+        own.iter().map(|row| row.open(&self.key_of(user)?.key)).collect()
     }
 
     fn save(&self, user: &str, record: &Record) -> Result<()> {
         let sealed = SealedRecord::seal(user, &self.key_of(user)?, record)?;
-        self.tokens.replace(user, |other| other.record.provider == record.provider, Some(sealed)).map(drop)
+        self.tokens.replace(user, |row| row.record.provider == record.provider, Some(sealed)).map(drop)
     }
 
     fn update(&self, user: &str, provider: &str, change: &mut dyn FnMut(&mut Record)) -> Result<bool> {
@@ -66,7 +66,7 @@ impl Store for FileStore {
     }
 
     fn remove(&self, user: &str, provider: &str) -> Result<bool> {
-        self.tokens.replace(user, |sealed| sealed.record.provider == provider, None)
+        self.tokens.replace(user, |row| row.record.provider == provider, None)
     }
 
     fn create_key(&self, user: &str, new: &NewKey, now: u64) -> Result<(LocalKey, Secret)> {
@@ -96,7 +96,7 @@ impl Store for FileStore {
     }
 
     fn revoke_key(&self, user: &str, id: &str) -> Result<bool> {
-        self.local_keys.replace(user, |key| key.id == id, None)
+        self.local_keys.replace(user, |row| row.id == id, None)
     }
 
     fn look_up(&self, presented: &str, now: u64) -> Result<Option<LocalKey>> {
@@ -105,7 +105,7 @@ impl Store for FileStore {
 
     fn add_exception(&self, user: &str, exception: &Exception) -> Result<()> {
         let own = Exception { user_id: user.to_owned(), ..exception.clone() };
-        self.exceptions.replace(user, |other| other.reference == exception.reference, Some(own)).map(drop)
+        self.exceptions.replace(user, |row| row.reference == exception.reference, Some(own)).map(drop)
     }
 
     fn exceptions(&self, user: &str) -> Result<Vec<Exception>> {
@@ -113,7 +113,7 @@ impl Store for FileStore {
     }
 
     fn remove_exception(&self, user: &str, reference: &str) -> Result<bool> {
-        self.exceptions.replace(user, |exception| exception.reference == reference, None)
+        self.exceptions.replace(user, |row| row.reference == reference, None)
     }
 }
 
