@@ -26,41 +26,41 @@ impl Origin {
     pub fn parse(url: &str) -> Result<Self, Error> {
         let odd = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'#' | b'\\');
         if url.bytes().any(odd) {
-            return Err(Error::Url("it holds a blank, a `#` or a backslash"));
+            return Err(refused("it holds a blank, a `#` or a backslash"));
         }
-        Self::of(&url.parse().map_err(|_| Error::Url("it is malformed"))?)
+        Self::of(&url.parse().map_err(|_| refused("it is malformed"))?)
     }
 
     /// The same for a URL that is already in parts.
     pub fn of(url: &http::Uri) -> Result<Self, Error> {
         let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
-            return Err(Error::Url("it does not begin with https://"));
+            return Err(refused("it does not begin with https://"));
         };
         if authority.as_str().contains('@') {
-            return Err(Error::Url("it holds a user name"));
+            return Err(refused("it holds a user name"));
         }
         let host = authority.host().to_ascii_lowercase();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let label = |label: &str| !label.is_empty() && label.bytes().all(plain);
         let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if !v6.map_or_else(|| host.split('.').all(label), |v6| v6.parse::<Ipv6Addr>().is_ok()) {
-            return Err(Error::Url("its host is neither a name nor an address"));
+            return Err(refused("its host is neither a name nor an address"));
         }
         let usual = match scheme {
             "https" => 443,
             "http" => 80,
-            _ => return Err(Error::Url("its scheme is neither https nor http")),
+            _ => return Err(refused("its scheme is neither https nor http")),
         };
         let port = match authority.port_u16() {
             Some(port) if port != usual => format!(":{port}"),
             None if authority.as_str().len() != host.len() => {
-                return Err(Error::Url("its port is not a number up to 65535"));
+                return Err(refused("its port is not a number up to 65535"));
             }
             _ => String::new(),
         };
         let origin = Self { text: format!("{scheme}://{host}{port}"), host };
         if scheme == "http" && !origin.is_loopback() {
-            return Err(Error::Url("plain http is for this machine only, write https://"));
+            return Err(refused("plain http is for this machine only, write https://"));
         }
         Ok(origin)
     }
@@ -75,6 +75,10 @@ impl Origin {
         let address = self.host.trim_matches(['[', ']']).parse::<IpAddr>();
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
+}
+
+fn refused(why: &str) -> Error {
+    Error::Unusable(format!("not a URL that may be called: {why}"))
 }
 
 impl fmt::Display for Origin {

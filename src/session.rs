@@ -2,11 +2,12 @@
 //! Must never send a token anywhere but to the hosts it was bound to, refresh twice at once, or forget a login by itself.
 
 use crate::audit::{Audit, Event, Outcome};
+use crate::config::Settings;
 use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens};
 use crate::home::Home;
 use crate::secret::{self, Secret};
 use crate::store::{self, Bound, Record, State, Store};
-use crate::upstream::{self, Endpoint, Upstream};
+use crate::upstream::{Endpoint, Upstream};
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,13 +130,13 @@ impl Session {
         store: Arc<dyn Store>,
         audit: Arc<Audit>,
         providers: Vec<Provider>,
-        settings: &upstream::Settings,
+        settings: &Settings,
         auto_revoke: Revoke,
     ) -> Result<Self> {
         let mut clients = HashMap::new();
         for provider in &providers {
-            let settings = upstream::Settings { provider_ca_file: provider.ca_file.clone(), ..settings.clone() };
-            let client = Upstream::new(&settings).map_err(|error| Error::Flow(flow::Error::Network(error)))?;
+            let client = Upstream::new(settings, provider.ca_file.as_deref());
+            let client = client.map_err(|error| Error::Flow(flow::Error::Network(error)))?;
             clients.insert(provider.id.clone(), client);
         }
         Ok(Self { home, store, audit, providers, clients, auto_revoke, lives: Mutex::default() })

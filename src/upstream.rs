@@ -3,8 +3,9 @@
 
 pub use crate::origin::{Endpoint, Origin};
 
+use crate::config::{Roots, Settings};
 use std::cell::{Cell, RefCell};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io, io::Read as _};
 use ureq::config::Config;
@@ -46,42 +47,17 @@ const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// How to get out of the house. The default: no proxy, Mozilla's roots.
-#[derive(Clone, Default)]
-pub struct Settings {
-    /// `HTTPS_PROXY`: http:// or https:// URL of a CONNECT proxy, with or without user and password.
-    pub https_proxy: Option<String>,
-    /// `NO_PROXY`: comma-separated hosts that are called directly, with their subdomains; `*` for all.
-    pub no_proxy: Option<String>,
-    /// The global `ca_file`: PEM certificates that are trusted beside the roots.
-    pub ca_file: Option<PathBuf>,
-    /// A provider's own `ca_file`: these PEM certificates are trusted and nothing else.
-    pub provider_ca_file: Option<PathBuf>,
-    /// The roots are the system's PEM bundle instead of Mozilla's list.
-    pub system_roots: bool,
-    /// `SSL_CERT_FILE`: PEM file that replaces the roots.
-    pub ssl_cert_file: Option<PathBuf>,
-}
-
 /// What can go wrong on the way to a provider. No text holds a path, a query, a header or a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// A setting cannot be used; the text names it.
-    Settings(String),
-    /// Not a URL we would ever call.
-    Url(&'static str),
-    /// The origin is not among those allowed for this call.
-    NotAllowed(Origin),
-    /// Host and reason: no such name, refused, no answer in time, or the line broke.
-    Unreachable(String, String),
-    /// Host and reason: no TLS, or its certificate is not trusted.
-    Tls(String, String),
+    /// A setting, a URL or a host that may not be used: nothing was sent.
+    Unusable(String),
+    /// The host cannot be reached or trusted, or does not speak HTTP as we accept it.
+    Failed(String),
     /// Our own client went away; the provider's connection is closed.
     ClientLeft,
     /// A kept connection was dead when we used it again; no byte of a reply was seen. The call may be sent once more.
     Stale(String),
-    /// Host and reason: what came is not HTTP as we accept it, or too large.
-    Protocol(String, String),
 }
 
 /// Results of this module.
@@ -138,19 +114,21 @@ impl Drop for Watching {
 }
 
 impl Upstream {
-    /// Reads the certificate files that the settings name; opens no connection.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    /// Reads the certificate files that the settings name; opens no connection. `ca_file` is a provider's own: its
+    /// certificates are trusted and nothing else.
+    pub fn new(settings: &Settings, ca_file: Option<&Path>) -> Result<Self> {
         let bundle = SYSTEM_BUNDLES.into_iter().map(Path::new).find(|path| path.is_file());
-        let roots = match (&settings.provider_ca_file, &settings.ssl_cert_file) {
-            (Some(path), _) | (None, Some(path)) => certificates(path)?,
-            _ if !settings.system_roots => RootCerts::WebPki,
-            _ => certificates(bundle.unwrap_or(Path::new("SSL_CERT_FILE is not set")))?,
+        let roots = match ca_file.or(settings.ssl_cert_file.as_deref()) {
+            Some(path) => certificates(path)?,
+            None if settings.roots == Roots::BuiltIn => RootCerts::WebPki,
+            None => certificates(bundle.unwrap_or(Path::new("SSL_CERT_FILE is not set")))?,
         };
-        let extra = settings.ca_file.as_deref().filter(|_| settings.provider_ca_file.is_none());
+        let extra = settings.ca_file.as_deref().filter(|_| ca_file.is_none());
         let extra = extra.map(certificates).transpose()?;
         let agent = |proxy: Option<Proxy>| {
-            let second = extra.clone().map(|extra| (chain(), config(proxy.clone(), extra)));
-            let dial = Dial { first: chain(), second };
+            let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+            let second = extra.clone().map(|extra| config(proxy.clone(), extra));
+            let dial = Dial { chain: chain.chain(RustlsConnector::default()), second };
             Agent::with_parts(config(proxy, roots.clone()), dial, DefaultResolver::default())
         };
         let no_proxy = settings.no_proxy.clone().unwrap_or_default().to_ascii_lowercase();
@@ -162,7 +140,7 @@ impl Upstream {
     pub fn send(&self, allowed: &[Origin], request: Request<'_>) -> Result<Response> {
         let origin = Origin::of(request.uri())?;
         if !allowed.contains(&origin) {
-            return Err(Error::NotAllowed(origin));
+            return Err(Error::Unusable(format!("{origin} is not allowed; type `infershield hosts`")));
         }
         FRESH.set(false);
         let begun = Instant::now();
@@ -187,7 +165,7 @@ impl Upstream {
         let mut bytes = Zeroizing::new(Vec::new());
         match body.take(CALL_MAX_BYTES + 1).read_to_end(&mut bytes) {
             Ok(length) if length as u64 <= CALL_MAX_BYTES => Ok((status, bytes)),
-            Ok(_) => Err(Error::Protocol(host, "more than 1 MiB".into())),
+            Ok(_) => Err(Error::bad_reply(&host, "more than 1 MiB")),
             Err(error) => Err(Error::of_body(&host, error)),
         }
     }
@@ -205,7 +183,7 @@ impl Upstream {
 }
 
 fn certificates(path: &Path) -> Result<RootCerts> {
-    let wrong = |why: &dyn fmt::Display| Error::Settings(format!("{}: {why}", path.display()));
+    let wrong = |why: &dyn fmt::Display| wrong_setting(format_args!("{}: {why}", path.display()));
     let pem = fs::read(path).map_err(|error| wrong(&error))?;
     let mut found = Vec::new();
     for item in parse_pem(&pem) {
@@ -222,9 +200,13 @@ fn proxy(settings: &Settings) -> Result<Option<Proxy>> {
     let usable = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
     match Proxy::new(url).ok().filter(usable) {
         // The text may hold a password: none of it is repeated.
-        None => Err(Error::Settings("HTTPS_PROXY is not an http:// or https:// URL".into())),
+        None => Err(wrong_setting(format_args!("HTTPS_PROXY is not an http:// or https:// URL"))),
         proxy => Ok(proxy),
     }
+}
+
+fn wrong_setting(what: fmt::Arguments<'_>) -> Error {
+    Error::Unusable(format!("{what}; type `infershield config show`"))
 }
 
 fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
@@ -232,7 +214,6 @@ fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
-        .max_redirects_will_error(false)
         .proxy(proxy)
         .user_agent("")
         .accept("")
@@ -251,10 +232,6 @@ fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
         .build()
 }
 
-fn chain() -> impl Connector {
-    ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(RustlsConnector::default())
-}
-
 /// What the traits of ureq return.
 type Tried<T> = std::result::Result<T, ureq::Error>;
 
@@ -262,8 +239,8 @@ type Tried<T> = std::result::Result<T, ureq::Error>;
 /// A handshake that failed carried nothing of a request, so this trusts the union and no more.
 #[derive(Debug)]
 struct Dial<C> {
-    first: C,
-    second: Option<(C, Config)>,
+    chain: C,
+    second: Option<Config>,
 }
 
 impl<C: Connector> Connector for Dial<C> {
@@ -271,17 +248,19 @@ impl<C: Connector> Connector for Dial<C> {
 
     fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Tried<Option<Self::Out>> {
         FRESH.set(true);
-        let connected = match (self.first.connect(to, None), &self.second) {
-            (Err(error), Some((second, config))) if is_tls(&error) => {
+        let connected = match (self.chain.connect(to, None), &self.second) {
+            (Err(error), Some(config)) if is_tls(&error) => {
                 let again = ConnectionDetails {
                     config,
+                    // Else the connector would go by the roots that it met first.
+                    request_level: true,
                     addrs: to.addrs.clone(),
                     current_time: to.current_time.clone(),
                     run_connector: to.run_connector.clone(),
                     register_shutdown: to.register_shutdown.clone(),
                     ..*to
                 };
-                second.connect(&again, None)?
+                self.chain.connect(&again, None)?
             }
             (result, _) => result?,
         };
@@ -346,9 +325,8 @@ impl Error {
 
     fn of(host: &str, error: ureq::Error, stale: bool) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        let host = host.to_owned();
         if is_tls(&error) {
-            return Self::Tls(host, error.to_string());
+            return Self::Failed(format!("no trust in {host}: {error}; is `ca_file` right?"));
         }
         let why = match error {
             // Nothing else of ours is ever wrapped.
@@ -356,30 +334,29 @@ impl Error {
                 return Self::ClientLeft;
             }
             ureq::Error::Io(error) => match error.kind() {
-                UnexpectedEof | ConnectionReset | BrokenPipe if stale => return Self::Stale(host),
+                UnexpectedEof | ConnectionReset | BrokenPipe if stale => return Self::Stale(host.to_owned()),
                 _ => error.to_string(),
             },
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "no such host".into(),
             ureq::Error::ConnectProxyFailed(_) => "the proxy refused".into(),
             // Texts of other errors may hold the URL.
-            _ => return Self::Protocol(host, "it breaks the rules of HTTP".into()),
+            _ => return Self::bad_reply(host, "it breaks the rules of HTTP"),
         };
-        Self::Unreachable(host, why)
+        Self::Failed(format!("cannot reach {host}: {why}; type `infershield doctor --online`"))
+    }
+
+    fn bad_reply(host: &str, why: &str) -> Self {
+        Self::Failed(format!("bad reply from {host}: {why}; try again"))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Settings(why) => write!(f, "{why}; type `infershield config show`"),
-            Self::Url(why) => write!(f, "not a URL that may be called: {why}"),
-            Self::NotAllowed(to) => write!(f, "{to} is not allowed; type `infershield hosts`"),
-            Self::Unreachable(host, why) => write!(f, "cannot reach {host}: {why}; type `infershield doctor --online`"),
-            Self::Tls(host, why) => write!(f, "no trust in {host}: {why}; is `ca_file` right?"),
+            Self::Unusable(what) | Self::Failed(what) => f.write_str(what),
             Self::ClientLeft => f.write_str("the client left before the reply"),
             Self::Stale(host) => write!(f, "{host} had closed a kept connection; try again"),
-            Self::Protocol(host, why) => write!(f, "bad reply from {host}: {why}; try again"),
         }
     }
 }
@@ -395,7 +372,7 @@ mod tests {
         let is_direct = |no_proxy: &str, url: &str| {
             let https_proxy = Some("http://proxy.example:3128".to_owned());
             let settings = Settings { https_proxy, no_proxy: Some(no_proxy.to_owned()), ..Settings::default() };
-            let up = Upstream::new(&settings).unwrap();
+            let up = Upstream::new(&settings, None).unwrap();
             std::ptr::eq(up.agent(&Origin::parse(url).unwrap()), &raw const up.direct)
         };
         for (no_proxy, url) in [

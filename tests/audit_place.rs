@@ -1,6 +1,6 @@
 //! A log in a home of its own, for the tests of the audit log.
 
-use infershield::audit::{Anchor, Audit, AuditKeys, Event, Verdict, verify};
+use infershield::audit::{Anchor, Audit, AuditKeys, Error, Event, Verified, verify};
 use infershield::home::Home;
 use infershield::secret::{Key, hex, random};
 use std::fs;
@@ -54,20 +54,24 @@ impl Place {
         month
     }
 
-    pub fn verify(&self) -> Verdict {
+    pub fn verify(&self) -> Result<Verified, Error> {
         self.expect(None)
     }
 
-    pub fn expect(&self, anchor: Option<&Anchor>) -> Verdict {
-        verify(&self.home(), &keys(), anchor).unwrap()
+    pub fn expect(&self, anchor: Option<&Anchor>) -> Result<Verified, Error> {
+        verify(&self.home(), &keys(), anchor)
     }
 
-    pub fn verify_at(dir: &Path) -> Verdict {
-        verify(&Home::open(dir.to_owned()).unwrap(), &keys(), None).unwrap()
+    pub fn verify_at(dir: &Path) -> Result<Verified, Error> {
+        verify(&Home::open(dir.to_owned()).unwrap(), &keys(), None)
     }
 
     pub fn is_broken(&self) -> bool {
-        matches!(self.verify(), Verdict::Broken { .. })
+        match self.verify() {
+            Ok(_) => false,
+            Err(Error::Broken { .. }) => true,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -86,6 +90,6 @@ pub fn event(number: usize) -> Event {
     event
 }
 
-pub fn clean(lines: u64) -> Verdict {
-    Verdict::Verified { lines, notes: Vec::new(), warning: None }
+pub fn clean(lines: u64) -> Result<Verified, Error> {
+    Ok(Verified { lines, notes: Vec::new(), warning: None })
 }

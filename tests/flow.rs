@@ -1,14 +1,15 @@
 //! Logins, refreshes and revocations against a scripted provider on a real socket.
 
 use crate::flow_support::{FakeClock, Responder, raw, recorded};
+use infershield::config::Settings;
 use infershield::flow::{self, DeviceCode, Error, Provider, Tokens, device, discover, token};
 use infershield::secret::Secret;
-use infershield::upstream::{Endpoint, Settings, Upstream};
+use infershield::upstream::{Endpoint, Upstream};
 use serde_json::json;
 use std::time::Duration;
 
 fn upstream() -> Upstream {
-    Upstream::new(&Settings::default()).unwrap()
+    Upstream::new(&Settings::default(), None).unwrap()
 }
 
 /// A provider at `base`, with `issuer` or with explicit endpoints.

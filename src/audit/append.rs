@@ -9,19 +9,15 @@
 use super::chain::{Head, Point};
 use super::event::Event;
 use super::sync::Refusals;
-use super::tail::{self, BOOT_ID, HEAD, place};
+use super::verify::{self, BOOT_ID, HEAD, place};
 use super::{DIR, Error, Result, calendar, failed};
-use crate::home::{self, Home, step};
+use crate::home::{Home, step};
 use crate::secret::Key;
-use std::fs::File;
-use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Name of the file whose lock serialises the writers of all processes.
-pub(super) const LOCK: &str = "lock";
 
 /// The keys of the log.
 #[derive(Clone, Debug)]
@@ -38,7 +34,7 @@ pub struct AuditKeys {
 pub struct Audit {
     pub(super) home: Home,
     keys: AuditKeys,
-    /// Serialises the threads; the lock on the file serialises processes.
+    /// Serialises the threads; the lock on the head serialises processes.
     threads: Mutex<()>,
     /// True after the disk failed a sync.
     pub(super) failed: AtomicBool,
@@ -49,143 +45,137 @@ impl Audit {
     /// Opens the log of this home, beginning one when there is none, and settles what a killed writer or a power cut left.
     pub fn open(home: &Home, keys: AuditKeys) -> Result<Self> {
         Home::open(home.path(DIR))?;
-        let (threads, failed, refusals) = Default::default();
-        let log = Self { home: home.clone(), keys, threads, failed, refusals };
-        let writer = log.writer()?;
-        if !home.path(&place(HEAD)).exists() && tail::months(home)?.is_empty() {
+        let lock = home.lock()?;
+        if !home.path(&place(HEAD)).exists() && verify::months(home)?.is_empty() {
             let start = Point::start(&calendar::month_file(now()));
             let head = Head { at: start.clone(), synced: start, boot: BOOT_ID.clone() };
-            home.lock()?.write(&place(HEAD), &head.bytes(&log.keys.head))?;
+            lock.write(&place(HEAD), &head.bytes(&keys.head))?;
         }
-        writer.keep_reserve();
-        writer.with_reserve(|| writer.settled())?;
-        drop(writer);
+        drop(lock);
+        let (threads, failed, refusals) = Default::default();
+        let log = Self { home: home.clone(), keys, threads, failed, refusals };
+        log.writer()?.keep_reserve();
         Ok(log)
     }
 
     /// Writes one line and gives its number. When this returns, no kill of the process can lose the line.
     /// Any error means that nothing was written, and that the request must not be answered.
     pub fn append(&self, event: &Event) -> Result<u64> {
-        self.healthy()?;
-        let writer = self.writer()?;
-        let head = writer.with_reserve(|| writer.put(writer.settled()?, event))?;
-        Ok(head.at.seq)
+        if self.failed.load(Ordering::SeqCst) {
+            let what = "the disk failed to keep it: type `dmesg`, then start infershield again";
+            return Err(Error::Failed(what.to_owned()));
+        }
+        let mut writer = self.writer()?;
+        writer.put(event)?;
+        Ok(writer.head.at.seq)
     }
 
-    /// The error after the disk failed a sync: from then on nothing may be forwarded, and [`Audit::append`] refuses.
-    pub fn healthy(&self) -> Result<()> {
-        if self.failed.load(Ordering::SeqCst) { Err(Error::SyncFailed) } else { Ok(()) }
-    }
-
-    /// Waits for the right to write.
+    /// Waits for the right to write, and settles what stands after the head.
     pub(super) fn writer(&self) -> Result<Writer<'_>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = self.home.open_or_create(&place(LOCK))?;
-        lock.lock().map_err(failed("lock", LOCK))?;
-        Ok(Writer { log: self, _lock: lock, _threads: threads })
+        let (file, head) = verify::lock_head(&self.home, &self.keys.head, true)?;
+        let now = now();
+        let month = calendar::month_file(now);
+        let mut writer = Writer { log: self, now, month, head, file, _threads: threads };
+        writer.settle()?;
+        Ok(writer)
     }
 }
 
-/// The right to write, over threads and processes. Given back on drop: closing the file unlocks it.
+/// The right to write, over threads and processes. Given back on drop: closing the head unlocks it.
 pub(super) struct Writer<'a> {
     pub(super) log: &'a Audit,
-    _lock: File,
+    now: u64,
+    /// The file for lines of this moment.
+    month: String,
+    /// As it stands on disk.
+    pub(super) head: Head,
+    file: File,
     _threads: MutexGuard<'a, ()>,
 }
 
 impl Writer<'_> {
-    /// The head as it stands on disk.
-    pub(super) fn head(&self) -> Result<Head> {
-        tail::read_head(&self.log.home, &self.log.keys.head)
-    }
-
     /// Overwrites the head with one positioned write of constant length.
-    pub(super) fn write_head(&self, head: &Head) -> Result<File> {
-        let file = self.log.home.open_or_create(&place(HEAD))?;
+    pub(super) fn write_head(&mut self, head: Head) -> Result<()> {
         let bytes = head.bytes(&self.log.keys.head);
-        file.write_all_at(&bytes, 0).map_err(failed("write", HEAD))?;
-        Ok(file)
+        self.file.write_all_at(&bytes, 0).map_err(failed("write", HEAD))?;
+        self.head = head;
+        Ok(())
     }
 
-    /// The head, after what a killed writer or a power cut left behind it was put in order.
-    fn settled(&self) -> Result<Head> {
-        let (head, home) = (self.head()?, &self.log.home);
-        let found = tail::settle(home, &self.log.keys.audit, &head, &mut |_| {})?;
-        if let Some(name) = &found.cut {
+    /// Puts in order what a killed writer or a power cut left after the head.
+    fn settle(&mut self) -> Result<()> {
+        let (home, at) = (&self.log.home, &self.head.at);
+        let there = fs::symlink_metadata(home.path(&place(&at.file))).map_or(0, |meta| meta.len());
+        // Nearly always the file of this month ends where the head says.
+        if self.head.boot == *BOOT_ID && at.file == self.month && at.len == there {
+            return Ok(());
+        }
+        let (end, cut) = verify::settle(home, &self.log.keys.audit, &self.head)?;
+        if let Some(name) = &cut {
             let file = home.open_or_create(&place(name))?;
-            file.set_len(found.end.in_file(name).len).map_err(failed("cut", name))?;
+            file.set_len(end.in_file(name).len).map_err(failed("cut", name))?;
             step();
         }
-        let settled = Head { at: found.end, boot: BOOT_ID.clone(), synced: head.synced.clone() };
-        if found.recovered {
+        let recovered = verify::is_recovered(&self.head, &end);
+        let settled = Head { at: end, boot: BOOT_ID.clone(), synced: self.head.synced.clone() };
+        if recovered {
             // The head goes to the disk with this line, not before: else a kill here would hide the loss.
-            return self.put(settled, &Event::new("audit.recovered"));
+            self.head = settled;
+            return self.put(&Event::new("audit.recovered"));
         }
-        if settled != head {
-            self.write_head(&settled)?;
-            step();
-        }
-        Ok(settled)
+        self.write_head(settled)?;
+        step();
+        Ok(())
     }
 
-    /// Writes one line after a settled head, and moves the head on.
-    fn put(&self, mut head: Head, event: &Event) -> Result<Head> {
-        let now = now();
+    /// Writes one line after the head and moves the head on; with the reserve's room when the disk is full.
+    fn put(&mut self, event: &Event) -> Result<()> {
+        let done = self.try_put(event);
+        if done != Err(Error::NoSpace) {
+            return done;
+        }
+        self.give_reserve_up();
+        self.try_put(event)
+    }
+
+    fn try_put(&mut self, event: &Event) -> Result<()> {
+        let mut head = self.head.clone();
         // Never back to an older file when the clock is set back.
-        let name = calendar::month_file(now).max(head.at.file.clone());
+        let name = self.month.clone().max(head.at.file.clone());
         if name != head.at.file {
             if head.at.len > 0 {
-                self.log.sync_month(&head.at)?;
+                self.log.sync_file(&head.at.file)?;
             }
             head.synced = head.at.clone();
             head.at = head.at.in_file(&name);
         }
         let len = head.at.len;
-        let made = head.at.line(&self.log.keys, now, event);
-        let (line, next) = made.map_err(failed("make a line for", &name))?;
+        let (line, next) = head.at.line(&self.log.keys, self.now, event)?;
         head.at = next;
-        step();
         let month = self.log.home.open_or_create(&place(&name))?;
         step();
         let written = month.write_all_at(line.as_bytes(), len).map_err(failed("write", &name));
         step();
-        let written = written.and_then(|()| self.write_head(&head));
+        let written = written.and_then(|()| self.write_head(head));
         step();
         if written.is_err() {
             // If this fails too, the next writer settles what stands there.
             let _ = month.set_len(len);
         }
-        written.map(|_| head)
+        written
     }
-
-    /// Does it again with the reserve's room when the disk is full.
-    fn with_reserve(&self, act: impl Fn() -> Result<Head>) -> Result<Head> {
-        let done = act();
-        if !done.as_ref().is_err_and(is_full) {
-            return done;
-        }
-        self.give_reserve_up();
-        act().map_err(|error| if is_full(&error) { Error::NoSpace } else { error })
-    }
-}
-
-/// True when the disk, or this user's part of it, is full.
-fn is_full(error: &Error) -> bool {
-    let (Error::Io(_, error) | Error::Home(home::Error::Io(_, error))) = error else {
-        return false;
-    };
-    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Error, Verdict, verify};
+    use crate::audit::verify::months;
+    use crate::audit::{Verified, verify};
     use std::fs;
     use std::path::PathBuf;
     use std::sync::Arc;
@@ -264,8 +254,8 @@ mod tests {
             self.write_head(&head);
         }
 
-        fn verify(&self) -> Verdict {
-            verify(&self.home, &self.keys, None).unwrap()
+        fn verify(&self) -> Result<Verified> {
+            verify(&self.home, &self.keys, None)
         }
 
         fn actions(&self) -> Vec<String> {
@@ -280,16 +270,16 @@ mod tests {
         }
     }
 
-    fn clean(lines: u64) -> Verdict {
-        Verdict::Verified { lines, notes: Vec::new(), warning: None }
+    fn clean(lines: u64) -> Result<Verified> {
+        Ok(Verified { lines, notes: Vec::new(), warning: None })
     }
 
-    fn has_warning(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Verified { warning: Some(_), .. })
+    fn has_warning(verified: &Result<Verified>) -> bool {
+        matches!(verified, Ok(Verified { warning: Some(_), .. }))
     }
 
-    fn has_note(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Verified { notes, warning: None, .. } if notes.len() == 1)
+    fn has_note(verified: &Result<Verified>) -> bool {
+        matches!(verified, Ok(Verified { notes, warning: None, .. }) if notes.len() == 1)
     }
 
     #[test]
@@ -338,7 +328,7 @@ mod tests {
         stage.write_head(&second);
         assert!(has_note(&stage.verify()));
         stage.write_head(&first);
-        assert!(matches!(stage.verify(), Verdict::Broken { line: 4, .. }));
+        assert!(matches!(stage.verify(), Err(Error::Broken { line: 4, .. })));
         assert!(matches!(log.append(&Event::new("test")), Err(Error::Broken { .. })));
         assert_eq!(stage.actions().len(), 3);
         stage.write_head(&second);
@@ -388,7 +378,7 @@ mod tests {
         let file = stage.path(&head.at.file);
         let kept = fs::read(&file).unwrap();
         fs::write(&file, [&kept[..], b"changed\"}\n"].concat()).unwrap();
-        assert!(matches!(stage.verify(), Verdict::Broken { line: 2, .. }));
+        assert!(matches!(stage.verify(), Err(Error::Broken { line: 2, .. })));
         assert!(matches!(stage.open(), Err(Error::Broken { .. })));
         fs::write(&file, [&kept[..], &[0; 64], b"\"}\n"].concat()).unwrap();
         assert!(has_warning(&stage.verify()));
@@ -403,7 +393,7 @@ mod tests {
         let head = stage.power_cut(1, 0);
         let file = File::options().write(true).open(stage.path(&head.at.file)).unwrap();
         file.set_len(head.synced.len - 1).unwrap();
-        assert!(matches!(stage.verify(), Verdict::Broken { .. }));
+        assert!(matches!(stage.verify(), Err(Error::Broken { .. })));
         assert!(stage.open().is_err());
     }
 
@@ -413,16 +403,16 @@ mod tests {
         stage.append(2);
         stage.age();
         stage.append(2);
-        assert_eq!(tail::months(&stage.home).unwrap().len(), 2);
+        assert_eq!(months(&stage.home).unwrap().len(), 2);
         assert_eq!(stage.verify(), clean(4));
         let newer = stage.path(&stage.head().at.file);
         for month in [stage.path("2020-01.jsonl"), newer] {
             let (whole, away) = (fs::read(&month).unwrap(), stage.path("away"));
             fs::rename(&month, &away).unwrap();
-            assert!(matches!(stage.verify(), Verdict::Broken { .. }));
+            assert!(matches!(stage.verify(), Err(Error::Broken { .. })));
             fs::rename(&away, &month).unwrap();
             fs::write(&month, b"").unwrap();
-            assert!(matches!(stage.verify(), Verdict::Broken { .. }));
+            assert!(matches!(stage.verify(), Err(Error::Broken { .. })));
             fs::write(&month, &whole).unwrap();
             assert_eq!(stage.verify(), clean(4));
         }
@@ -457,7 +447,7 @@ mod tests {
         head.at.file = "9999-12.jsonl".to_owned();
         stage.write_head(&head);
         stage.append(1);
-        assert_eq!(tail::months(&stage.home).unwrap(), ["9999-12.jsonl"]);
+        assert_eq!(months(&stage.home).unwrap(), ["9999-12.jsonl"]);
         assert_eq!(stage.verify(), clean(2));
     }
 

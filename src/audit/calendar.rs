@@ -6,24 +6,24 @@ const DAY: u64 = 86_400;
 /// The last second that has a four-digit year: 9999-12-31T23:59:59Z. Later ones are taken for it.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The UTC day of a moment in seconds since 1970, as `2026-11-24`: whole years are taken off, then whole months.
+/// The UTC day of a moment in seconds since 1970, as `2026-11-24`: month after month is taken off.
 pub(super) fn day(timestamp: u64) -> String {
     let mut days = timestamp.min(LAST_SECOND) / DAY;
-    let mut year = 1970;
-    while days >= days_of_year(year) {
-        days -= days_of_year(year);
-        year += 1;
-    }
-    let february = days_of_year(year) - 337;
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
+    let (mut year, mut month) = (1970, 1);
+    while days >= days_of_month(year, month) {
+        days -= days_of_month(year, month);
+        (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
     }
     format!("{year:04}-{month:02}-{:02}", days + 1)
+}
+
+fn days_of_month(year: u64, month: u64) -> u64 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 => 28 + u64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 /// The moment as `2026-11-24 04:07:32` (UTC).
@@ -65,11 +65,6 @@ pub fn parse_since(text: &str, now: u64) -> Option<String> {
 fn is_like(form: &str, text: &str) -> bool {
     let fits = |(form, byte): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
     form.len() == text.len() && form.bytes().zip(text.bytes()).all(fits)
-}
-
-fn days_of_year(year: u64) -> u64 {
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    365 + u64::from(leap)
 }
 
 #[cfg(test)]

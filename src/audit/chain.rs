@@ -1,15 +1,16 @@
 //! The chain: what a line and the head look like as bytes, and what ties a line to the one before it.
 //! Must never touch a file, so that every rule of the chain can be read and tested alone.
 
-use super::Error;
 use super::append::AuditKeys;
 use super::event::{Event, Line};
+use super::{Error, Result};
 use crate::secret::{Key, same};
 use serde::Deserialize;
-use std::io;
 
 /// Longest line in bytes, newline included: 200 findings with deep locations take less than half of it.
 pub(super) const MAX_LINE: usize = 128 << 10;
+/// More than the head has, in bytes: the whole of a longer one is never read, so its seal cannot be right.
+pub(super) const MAX_HEAD: usize = 512;
 /// Hex digits of a mac or seal.
 const MAC_DIGITS: usize = 64;
 /// What stands between the bytes under the mac and the mac.
@@ -58,15 +59,16 @@ impl Point {
     }
 
     /// The line that says `event` after this point (newline included), and the point after it.
-    pub(super) fn line(&self, keys: &AuditKeys, timestamp: u64, event: &Event) -> io::Result<(String, Self)> {
+    pub(super) fn line(&self, keys: &AuditKeys, timestamp: u64, event: &Event) -> Result<(String, Self)> {
         let (event, kid, prev) = (event.trimmed(), keys.kid.clone(), self.mac.clone());
-        let mut line = serde_json::to_string(&Line { seq: self.next_seq(), timestamp, event, kid, prev })?;
+        let line = serde_json::to_string(&Line { seq: self.next_seq(), timestamp, event, kid, prev });
+        let mut line = line.map_err(|error| Error::Failed(error.to_string()))?;
         // The mac is the last member, so it stands inside the closing brace.
         line.pop();
         let mac = keys.audit.mac(&[self.mac.as_bytes(), line.as_bytes()]);
         line.push_str(&format!("{MAC_MEMBER}{mac}{END}"));
         if line.len() > MAX_LINE {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(Error::Failed(format!("a line may not be longer than {MAX_LINE} bytes")));
         }
         let next = self.after(&line, &mac);
         Ok((line, next))

@@ -1,10 +1,10 @@
 //! Finds lines in the log. Shows what stands there: whether it is true is for `verify` to say.
 //! Must never write, and never stop at a line that cannot be read.
 
+use super::Result;
 use super::calendar::moment;
 use super::event::{Finding, Line};
-use super::tail;
-use super::{DIR, Result};
+use super::verify;
 use crate::home::Home;
 
 /// Which lines are wanted; the default wants all.
@@ -22,55 +22,38 @@ pub struct Filter {
     pub reference: Option<String>,
 }
 
-/// How a search went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Lines that were wanted and handed over.
-    pub shown: u64,
-    /// Lines that are not lines of the log: advise `infershield audit verify` when there are any.
-    pub unreadable: u64,
-}
-
 /// Hands every wanted line, the oldest first, to `each`: parsed, and as it stands in the file (no newline).
 /// An error of `each` ends the search and is handed on. A home without a log has no lines.
-pub fn query(home: &Home, filter: &Filter, each: &mut dyn FnMut(&Line, &str) -> Result<()>) -> Result<Summary> {
-    let mut summary = Summary::default();
-    if !home.path(DIR).is_dir() {
-        return Ok(summary);
-    }
+/// Gives how many are not lines of the log: advise `infershield audit verify` when there are any.
+pub fn query(home: &Home, filter: &Filter, each: &mut dyn FnMut(&Line, &str) -> Result<()>) -> Result<u64> {
+    let mut unreadable = 0;
     // No line stands in a file of an earlier month than its own.
     let month = filter.since.as_deref().and_then(|since| since.get(..7)).unwrap_or_default();
-    tail::lines(home, month, 0, &mut |_, text| {
-        if tail::is_fragment(text) {
+    verify::lines(home, month, 0, &mut |_, text| {
+        if verify::is_fragment(text) {
             // A line that is being written, or that a killed writer left.
             return Ok(true);
         }
         let text = String::from_utf8_lossy(text.trim_ascii_end());
         match serde_json::from_str(&text) {
-            Ok(line) if filter.wants(&line) => {
-                summary.shown += 1;
-                each(&line, &text)?;
-            }
+            Ok(line) if filter.wants(&line) => each(&line, &text)?,
             Ok(_) => {}
-            Err(_) => summary.unreadable += 1,
+            Err(_) => unreadable += 1,
         }
         Ok(true)
     })?;
-    Ok(summary)
+    Ok(unreadable)
 }
 
 impl Filter {
     fn wants(&self, line: &Line) -> bool {
         let event = &line.event;
-        let since = self.since.as_deref().unwrap_or_default();
-        moment(line.timestamp).as_str() >= since
+        let has_finding = |wanted: &String| event.findings.iter().any(|finding| finding.reference == *wanted);
+        self.since.as_deref().unwrap_or_default() <= moment(line.timestamp).as_str()
             && (self.user.is_none() || self.user == event.user_id)
             && (!self.blocked || event.blocked)
             && (self.request_id.is_none() || self.request_id == event.request_id)
-            && self
-                .reference
-                .as_ref()
-                .is_none_or(|wanted| event.findings.iter().any(|finding| finding.reference == *wanted))
+            && self.reference.as_ref().is_none_or(has_finding)
     }
 }
 

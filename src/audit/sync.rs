@@ -2,15 +2,12 @@
 //! Must never report as synced what the disk did not confirm, and never go on after the disk failed.
 
 use super::append::{Audit, Writer};
-use super::chain::Point;
 use super::event::Event;
-use super::tail::{self, NOT_NEXT, place};
-use super::verify::Anchor;
+use super::verify::{self, Anchor, HEAD, place};
 use super::{DIR, Result, failed};
 use crate::home::step;
-use crate::secret;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -22,8 +19,8 @@ const SYNC_EVERY: Duration = Duration::from_millis(200);
 const RESERVE: &str = "reserve";
 /// Its size: the lines of some two thousand requests.
 const RESERVE_BYTES: u64 = 1 << 20;
-/// The reserve is written in pieces of this many random bytes: a disk that compresses would keep no room for zeros.
-const PIECE_BYTES: usize = 4096;
+/// What fills it: a disk that compresses would keep no room for zeros.
+const RANDOM: &str = "/dev/urandom";
 /// Refusals before authentication get at most one line in this time, so that a stranger cannot fill the disk.
 const REFUSAL_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,63 +36,55 @@ impl Audit {
     pub fn start_sync(self: &Arc<Self>) -> Result<()> {
         let log = Arc::clone(self);
         let thread = thread::Builder::new().name("audit sync".to_owned());
-        let started = thread.spawn(move || log.keep_synced());
+        let started = thread.spawn(move || {
+            loop {
+                thread::sleep(SYNC_EVERY);
+                // A failure of the disk is remembered; any other meets the next append too, and that one is told.
+                let _ = log.sync();
+                let _ = log.write_refusals();
+                let _ = log.writer().map(|writer| writer.keep_reserve());
+            }
+        });
         started.map(drop).map_err(failed("start", "the sync thread"))
-    }
-
-    fn keep_synced(&self) {
-        loop {
-            thread::sleep(SYNC_EVERY);
-            // A failure of the disk is remembered; any other meets the next append too, and that one is told.
-            let _ = self.sync();
-            let _ = self.write_refusals();
-            let _ = self.writer().map(|writer| writer.keep_reserve());
-        }
     }
 
     /// Brings all lines to the disk. Commands call it before they exit. After a failure of the disk the log takes no more lines.
     pub fn sync(&self) -> Result<()> {
         // What is captured here is synced without the lock, so that nobody waits for the disk.
-        let head = self.writer()?.head()?;
-        if head.at == head.synced {
+        let captured = self.writer()?.head;
+        if captured.at == captured.synced {
             return Ok(());
         }
-        self.sync_month(&head.at)?;
+        self.sync_file(&captured.at.file)?;
         step();
-        let head_file = {
-            let writer = self.writer()?;
-            let mut now = writer.head()?;
-            if now.synced.seq < head.at.seq {
-                now.synced = head.at;
-            }
-            writer.write_head(&now)?
-        };
+        let mut writer = self.writer()?;
+        let mut head = writer.head.clone();
+        if head.synced.seq < captured.at.seq {
+            head.synced = captured.at;
+        }
+        writer.write_head(head)?;
+        drop(writer);
         step();
-        self.judge_sync(head_file.sync_data())
+        self.sync_file(HEAD)
     }
 
-    /// Brings the month file in which a point lies, and its name in the folder, to the disk.
-    pub(super) fn sync_month(&self, at: &Point) -> Result<()> {
-        let month = tail::open(&self.home, &at.file)?;
-        let month = month.ok_or_else(|| at.broken(&at.file, NOT_NEXT))?;
+    /// Brings a file of the log, and the names in the folder, to the disk.
+    pub(super) fn sync_file(&self, name: &str) -> Result<()> {
+        let file = verify::open(&self.home, name, false)?;
         let folder = File::open(self.home.path(DIR)).map_err(failed("open", DIR))?;
-        self.judge_sync(month.sync_data())?;
-        self.judge_sync(folder.sync_all())
-    }
-
-    fn judge_sync(&self, synced: io::Result<()>) -> Result<()> {
+        let synced = file.sync_data().and_then(|()| folder.sync_all());
         if synced.is_err() {
             // What the disk refused once, the system may forget: trying again would prove nothing.
             self.failed.store(true, Ordering::SeqCst);
         }
-        synced.map_err(failed("sync", DIR))
+        synced.map_err(failed("sync", name))
     }
 
     /// The newest line, once it is on the disk, for somebody to keep elsewhere.
     pub fn anchor(&self) -> Result<Anchor> {
         self.sync()?;
-        let Point { seq, mac, .. } = self.writer()?.head()?.synced;
-        Ok(Anchor { seq, mac })
+        let synced = self.writer()?.head.synced;
+        Ok(Anchor { seq: synced.seq, mac: synced.mac })
     }
 
     /// Counts a refusal before authentication, and writes a line for it unless there was one within the last second;
@@ -141,14 +130,10 @@ impl Writer<'_> {
         let _ = fs::remove_file(self.log.home.path(&place(RESERVE)));
     }
 
-    fn make_reserve(&self) -> io::Result<()> {
-        let file = self.log.home.open_or_create(&place(RESERVE));
-        let mut file = file.map_err(io::Error::other)?;
-        file.set_len(0)?;
-        for _ in 0..RESERVE_BYTES / PIECE_BYTES as u64 {
-            let piece: [u8; PIECE_BYTES] = secret::random()?;
-            file.write_all(&piece)?;
-        }
-        file.sync_all()
+    fn make_reserve(&self) -> Result<()> {
+        let mut file = self.log.home.open_or_create(&place(RESERVE))?;
+        let random = File::open(RANDOM).map_err(failed("open", RANDOM))?;
+        let made = file.set_len(0).and_then(|()| io::copy(&mut random.take(RESERVE_BYTES), &mut file));
+        made.and_then(|_| file.sync_all()).map_err(failed("write", RESERVE))
     }
 }

@@ -3,7 +3,7 @@
 use super::context::{self, Context};
 use super::terminal::{answer, note, written};
 use super::{Args, Done, Exit, Failure, no, usage};
-use crate::audit::{self, Anchor, Filter, Format, Verdict};
+use crate::audit::{self, Anchor, Filter, export as shapes};
 use crate::home::Home;
 use crate::session::now;
 use serde_json::json;
@@ -14,29 +14,34 @@ use std::os::unix::fs::OpenOptionsExt as _;
 /// Mode of an exported file: the log says who does what.
 const EXPORT_MODE: u32 = 0o600;
 
+/// Writes the wanted lines in one shape; gives how many cannot be read.
+type Export = fn(&Home, &Filter, &mut dyn Write) -> audit::Result<u64>;
+
 pub(super) fn show(args: &Args) -> Done {
-    export_as(if args.has("json") { Format::Jsonl } else { Format::Text }, args)
+    export_as(if args.has("json") { shapes::jsonl } else { shapes::text }, args)
 }
 
 pub(super) fn verify(args: &Args) -> Done {
     let config = context::load(args)?;
-    let expect = args.value("expect").map(str::parse::<Anchor>).transpose().map_err(usage)?;
+    let wrong = || usage("an anchor is SEQ:MAC as `infershield audit head` prints it");
+    let expect = args.value("expect").map(|text| Anchor::parse(text).ok_or_else(wrong)).transpose()?;
     // Not the context: verifying writes nothing, and opening the log may.
     let home = Home::open(config.dir.clone())?;
     let keys = context::audit_keys(&context::keys(&config, &home)?)?;
-    match audit::verify(&home, &keys, expect.as_ref())? {
-        Verdict::Verified { lines, notes, warning } => {
-            let json = json!({"ok": true, "lines": lines, "notes": notes, "warning": warning});
-            answer(args, json, format_args!("✓ {lines} lines, unbroken"))?;
-            notes.iter().for_each(|text| note(format_args!("note: {text}")));
-            warning.iter().for_each(|text| note(format_args!("warning: {text}")));
+    match audit::verify(&home, &keys, expect.as_ref()) {
+        Ok(log) => {
+            let json = json!({"ok": true, "lines": log.lines, "notes": log.notes, "warning": log.warning});
+            answer(args, json, format_args!("✓ {} lines, unbroken", log.lines))?;
+            log.notes.iter().for_each(|text| note(format_args!("note: {text}")));
+            log.warning.iter().for_each(|text| note(format_args!("warning: {text}")));
             Ok(())
         }
-        Verdict::Broken { file, line, what } => {
+        Err(audit::Error::Broken { file, line, what }) => {
             let json = json!({"ok": false, "file": file, "line": line, "what": what});
             answer(args, json, format_args!("✗ audit/{file}: line {line} {what}"))?;
             Err(no(""))
         }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -47,14 +52,14 @@ pub(super) fn head(args: &Args) -> Done {
 
 pub(super) fn export(args: &Args) -> Done {
     match args.value("format") {
-        Some("jsonl") => export_as(Format::Jsonl, args),
-        Some("csv") => export_as(Format::Csv, args),
-        Some("html") => export_as(Format::Html, args),
+        Some("jsonl") => export_as(shapes::jsonl, args),
+        Some("csv") => export_as(shapes::csv, args),
+        Some("html") => export_as(shapes::html, args),
         _ => Err(usage("--format takes jsonl, csv or html")),
     }
 }
 
-fn export_as(format: Format, args: &Args) -> Done {
+fn export_as(export: Export, args: &Args) -> Done {
     let home = Home::open(context::load(args)?.dir)?;
     let filter = filter(args)?;
     let out: Box<dyn Write> = match args.value("o") {
@@ -66,16 +71,16 @@ fn export_as(format: Format, args: &Args) -> Done {
         }
     };
     let mut out = BufWriter::new(out);
-    let found = match audit::export(&home, &filter, format, &mut out) {
-        Err(audit::Error::Io(_, error)) if error.kind() == io::ErrorKind::BrokenPipe => return written(Err(error)),
-        done => done?,
+    let unreadable = match export(&home, &filter, &mut out) {
+        Err(audit::Error::Export(kind)) => return written(Err(kind.into())),
+        found => found?,
     };
     written(out.flush())?;
-    if found.unreadable > 0 {
-        note(format_args!("{} lines cannot be read; type `infershield audit verify`", found.unreadable));
+    if unreadable > 0 {
+        note(format_args!("{unreadable} lines cannot be read; type `infershield audit verify`"));
     }
     if let Some(name) = args.value("o") {
-        note(format_args!("{} lines written to {name}", found.shown));
+        note(format_args!("written to {name}"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{Args, Done, Failure, unknown, usage};
 use crate::audit::{Audit, AuditKeys, Event};
-use crate::config::{self, Config, Roots};
+use crate::config::{self, Config};
 use crate::detect::Policy;
 use crate::flow::provider::{Provider, table};
 use crate::home::Home;
@@ -10,7 +10,6 @@ use crate::keys::{Keys, MasterSource};
 use crate::secret::Secret;
 use crate::session::{Revoke, Session};
 use crate::store::{FileStore, Store};
-use crate::upstream;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -98,18 +97,10 @@ impl Context {
     /// Tokens and the way to the providers.
     pub(super) fn session(&self) -> Result<Session, Failure> {
         let settings = &self.config.settings;
-        let upstream = upstream::Settings {
-            https_proxy: settings.https_proxy.clone(),
-            no_proxy: settings.no_proxy.clone(),
-            ca_file: settings.ca_file.clone(),
-            provider_ca_file: None,
-            system_roots: settings.roots == Roots::System,
-            ssl_cert_file: settings.ssl_cert_file.clone(),
-        };
         let (home, store) = (self.home.clone(), Arc::clone(&self.store));
         let audit = Arc::clone(&self.audit);
         let auto_revoke = if settings.auto_revoke { Revoke::Ordinary } else { Revoke::No };
-        Ok(Session::new(home, store, audit, self.providers.clone(), &upstream, auto_revoke)?)
+        Ok(Session::new(home, store, audit, self.providers.clone(), settings, auto_revoke)?)
     }
 
     /// Writes a line about something that a command did, durably.

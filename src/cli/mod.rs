@@ -136,7 +136,7 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     }
     if let Some(error) = error.downcast_ref() {
         return match error {
-            upstream::Error::Settings(_) | upstream::Error::Url(_) => Exit::Usage,
+            upstream::Error::Unusable(_) => Exit::Usage,
             _ => Exit::Unreachable,
         };
     }
