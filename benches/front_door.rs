@@ -8,9 +8,9 @@
 )]
 
 use http::HeaderMap;
-use infershield::server::{Exchange, Handler, Limits, Server};
+use infershield::server::{self, Exchange, Handler, Limits, Refusal};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -205,7 +205,7 @@ impl Handler for Routes {
         // A client that is gone is the client's affair.
         let _ = match path.as_str() {
             "/refuse" => exchange.respond(403, &none, b"no"),
-            "/read" => match exchange.read_body(1 << 20) {
+            "/read" => match exchange.read_body() {
                 Ok(body) => exchange.respond(200, &none, &body),
                 Err(refusal) => exchange.respond(refusal.status, &none, b"no"),
             },
@@ -217,6 +217,10 @@ impl Handler for Routes {
             _ => exchange.respond(200, &none, b"ok"),
         };
     }
+
+    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
+        let _ = exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes());
+    }
 }
 
 fn serve_ours() -> ExitCode {
@@ -224,11 +228,12 @@ fn serve_ours() -> ExitCode {
         head_time: PATIENCE / 2,
         body_read_time: PATIENCE / 2,
         linger_time: PATIENCE / 4,
+        body_bytes: 1 << 20,
         ..Limits::default()
     };
-    let server = Server::bind("127.0.0.1:0", limits).unwrap();
-    println!("{}", server.addr().unwrap());
-    server.run(&Arc::new(Routes))
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    server::run(&listener, limits, &Arc::new(Routes))
 }
 
 /// A thread for each request, as its own documentation suggests for slow handlers.

@@ -25,17 +25,15 @@ mod text;
 
 use delivery::{Answer, Content, deliver};
 use http::header::{HeaderMap, HeaderValue};
-use infershield::server::{Exchange, Handler, Head, Limits, Server};
+use infershield::server::{self, Exchange, Handler, Head, Limits, Refusal};
 use lexopt::ValueExt as _;
 use models::{Api, Said};
 use oauth::{ACCOUNT, Dialect, Fields};
 use room::{Room, State};
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
+use std::net::TcpListener;
 use std::sync::Arc;
-
-/// Largest request, in bytes: what the product forwards at most.
-const BODY_BYTES: u64 = 32 << 20;
 
 /// The provider: one per process.
 struct Practice {
@@ -63,17 +61,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let server = Server::bind(&listen, Limits::default())?;
-    let origin = format!("http://{}", server.addr()?);
+    let listener = TcpListener::bind(&listen)?;
+    let origin = format!("http://{}", listener.local_addr()?);
     writeln!(io::stdout(), "practice listening on {origin}")?;
     let practice = Practice { origin, keys, room: Room::new(state) };
-    server.run(&Arc::new(practice))
+    server::run(&listener, Limits::default(), &Arc::new(practice))
 }
 
 impl Handler for Practice {
     fn handle(&self, exchange: &mut Exchange) {
         let head = exchange.head().clone();
-        let Ok(body) = exchange.read_body(BODY_BYTES) else {
+        let Ok(body) = exchange.read_body() else {
             return self.room.count("broken request");
         };
         if let Some(order) = head.path.strip_prefix("/_practice/") {
@@ -98,6 +96,11 @@ impl Handler for Practice {
         self.room.change(|state| state.requests[number]["outcome"] = json!(outcome));
         self.room.count(outcome);
         self.room.count(&format!("{outcome} {}", head.path));
+    }
+
+    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
+        // Whoever sent it sees at its own end whether the reply arrives.
+        let _ = exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes());
     }
 }
 

@@ -8,10 +8,10 @@ use crate::config::Mode;
 use crate::detect::Scanner;
 use crate::proxy::{Proxy, server_limits};
 use crate::secret::sha256_hex;
-use crate::server::Server;
+use crate::server;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 
 /// Characters of the policy's hash that stand in the audit log.
@@ -32,8 +32,8 @@ pub(super) fn serve(args: &Args) -> Done {
     }
     let proxy = Arc::new(proxy(&context, args)?);
     let limits = server_limits(&context.config.settings.limits);
-    let server = Server::bind(address, limits).map_err(|error| cannot_listen(address, &error))?;
-    let listening = server.addr().map_err(|error| cannot_listen(address, &error))?;
+    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
+    let listening = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
     if context.store.keys(&context.user)?.is_empty() {
         key::named(&context, "default")?;
         note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
@@ -42,7 +42,7 @@ pub(super) fn serve(args: &Args) -> Done {
     context.record(&Event { user_id, policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;
     print(format_args!("infershield listening on http://{listening}"))?;
-    server.run(&proxy)
+    server::run(&listener, limits, &proxy)
 }
 
 fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {

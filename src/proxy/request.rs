@@ -8,9 +8,7 @@ use crate::audit::Outcome;
 use crate::server::{Exchange, Head};
 use crate::upstream;
 use http::Method;
-use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 /// The one path without a key.
 const HEALTH: &str = "/health";
@@ -74,10 +72,8 @@ fn read<'a>(proxy: &'a Proxy, exchange: &mut Exchange, head: &Head) -> Result<Bo
         return Err(Stop::new(Refused::ENCODING, message));
     }
     let cap = proxy.settings.limits.max_body_bytes;
-    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let unknown = if head.headers.contains_key(TRANSFER_ENCODING) { cap } else { 0 };
-    let mut body = Body::reserve(proxy, announced.unwrap_or(unknown).min(cap))?;
-    body.bytes = exchange.read_body(cap).map_err(|refusal| Stop::from_server(&refusal))?;
+    let mut body = Body::reserve(proxy, head.body.unwrap_or(cap))?;
+    body.bytes = exchange.read_body().map_err(|refusal| Stop::from_server(&refusal))?;
     Ok(body)
 }
 

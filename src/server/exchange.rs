@@ -3,9 +3,8 @@
 //! connection open whose next byte is not the beginning of a request.
 
 use super::Refusal;
-use super::body::{self, Body};
 use super::connection::Connection;
-use super::head::Head;
+use super::request::{self, Head};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use std::io;
@@ -28,48 +27,30 @@ pub struct Exchange {
     pub(super) keep_alive: bool,
 }
 
-/// What tells the client where the body of a reply ends (RFC 9112 section 6.3).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    /// There is no body, whatever is written.
-    Bodiless,
-    /// So many bytes are still to come.
-    Known(u64),
-    /// Chunks (RFC 9112 section 7.1).
-    Chunked,
-    /// The end of the connection.
-    Close,
-}
-
 impl Exchange {
     /// The request without its body.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// Reads the whole body, at most `max_bytes` and at most [`super::Limits::body_bytes`]; asks the client for it when it waits to be
-    /// asked (`Expect: 100-continue`). Empty when there is none and when it was read before. After an error, and when the body was not
-    /// read, the connection closes with the reply.
-    pub fn read_body(&mut self, max_bytes: u64) -> Result<Vec<u8>, Refusal> {
-        let max_bytes = max_bytes.min(self.connection.limits.body_bytes);
-        if matches!(self.head.body, Body::Known(bytes) if bytes > max_bytes) {
-            return Err(Refusal::BODY_TOO_LARGE);
-        }
+    /// Reads the whole body; asks the client for it when it waits to be asked (`Expect: 100-continue`). Empty when there is none and
+    /// when it was read before. After an error, and when the body was not read, the connection closes with the reply.
+    pub fn read_body(&mut self) -> Result<Vec<u8>, Refusal> {
         // An HTTP/1.0 client cannot read a 100 (RFC 9110 section 10.1.1).
         let asks = self.head.version == Version::HTTP_11 && self.head.headers.contains_key(header::EXPECT);
-        if asks && self.head.body != Body::Known(0) {
+        if asks && self.head.body != Some(0) {
             self.connection.write(CONTINUE).map_err(|_| Refusal::CLIENT_LEFT)?;
         }
-        let whole = body::read(self.head.body, &mut self.connection, max_bytes)?;
-        self.head.body = Body::Known(0);
+        let whole = request::read_body(self.head.body, &mut self.connection)?;
+        self.head.body = Some(0);
         Ok(whole)
     }
 
     /// Sends a whole reply. A `connection: close` among `headers` closes the connection after it; other headers of framing are ours and
     /// are left out. Fails when the client does not read, when `status` is not 200 to 999, and when there was a reply before.
     pub fn respond(&mut self, status: u16, headers: &HeaderMap, body: &[u8]) -> io::Result<()> {
-        let (mut bytes, framing) = self.open(status, headers, Some(body.len() as u64))?;
-        if framing != Framing::Bodiless {
+        let (mut bytes, bodiless) = self.open(status, headers, Some(body.len() as u64))?;
+        if !bodiless {
             bytes.extend(body);
         }
         self.connection.write(&bytes)?;
@@ -81,13 +62,13 @@ impl Exchange {
     /// HTTP/1.0 client, which knows none, up to the end of the connection: it cannot tell a broken reply from a whole one. Headers and
     /// errors as with [`Exchange::respond`].
     pub fn start(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) -> io::Result<Writer<'_>> {
-        let (bytes, framing) = self.open(status, headers, length)?;
+        let (bytes, bodiless) = self.open(status, headers, length)?;
         self.connection.write(&bytes)?;
-        Ok(Writer { exchange: self, framing })
+        Ok(Writer { exchange: self, left: length, bodiless })
     }
 
-    /// The head of the one reply, and how its body is framed.
-    fn open(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) -> io::Result<(Vec<u8>, Framing)> {
+    /// The head of the one reply, and whether it is all of it, whatever is written (RFC 9112 section 6.3).
+    fn open(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) -> io::Result<(Vec<u8>, bool)> {
         if self.replied {
             return Err(io::Error::other("there was a reply before"));
         }
@@ -95,29 +76,25 @@ impl Exchange {
         let status = status.ok_or_else(|| io::Error::other("not the status of a reply"))?;
         self.replied = true;
         // The rest of a body that nobody read would be taken for the next request.
-        let clear = self.head.version == Version::HTTP_11 && self.head.body == Body::Known(0);
+        let clear = self.head.version == Version::HTTP_11 && self.head.body == Some(0);
         self.keep_alive = clear && !asks_to_close(&self.head.headers) && !asks_to_close(headers);
-        let framing = match length {
-            _ if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => Framing::Bodiless,
-            Some(bytes) => Framing::Known(bytes),
-            None if self.head.version == Version::HTTP_11 => Framing::Chunked,
-            None => Framing::Close,
-        };
         let reason = status.canonical_reason().unwrap_or_default();
         let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
         for (name, value) in headers.iter().filter(|(name, _)| !FRAMING.contains(name)) {
             bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
-        match framing {
-            Framing::Known(length) => bytes.extend(format!("content-length: {length}\r\n").bytes()),
-            Framing::Chunked => bytes.extend(b"transfer-encoding: chunked\r\n"),
-            Framing::Bodiless | Framing::Close => {}
+        let unframed = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        match length {
+            _ if unframed => {}
+            Some(length) => bytes.extend(format!("content-length: {length}\r\n").bytes()),
+            None if self.head.version == Version::HTTP_11 => bytes.extend(b"transfer-encoding: chunked\r\n"),
+            None => {}
         }
         if !self.keep_alive {
             bytes.extend(b"connection: close\r\n");
         }
         bytes.extend(b"\r\n");
-        Ok((bytes, if self.head.method == Method::HEAD { Framing::Bodiless } else { framing }))
+        Ok((bytes, unframed || self.head.method == Method::HEAD))
     }
 
     /// Tells, whenever it is called on this thread, whether the client has left: no thread, no byte taken. A client that closes
@@ -136,47 +113,46 @@ impl Exchange {
 
 /// Whether a `connection` header holds the word `close`.
 fn asks_to_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter();
-    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
+    let mut values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.any(|value| value.to_ascii_lowercase().split(',').any(|word| word.trim() == "close"))
 }
 
 /// The body of a reply that was started. Dropped before [`Writer::finish`] it cuts the connection, so that the client sees a broken
 /// reply and not a short one.
 pub struct Writer<'a> {
     exchange: &'a mut Exchange,
-    framing: Framing,
+    /// Bytes that are still to come; `None` when they go in chunks, or up to the end of the connection.
+    left: Option<u64>,
+    bodiless: bool,
 }
 
 impl Writer<'_> {
     /// Sends these bytes at once, as one chunk where the reply is chunked; nothing for an empty slice. Fails when the client does not take
     /// them within [`super::Limits::write_time`], and when they are more than the announced length.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let connection = &self.exchange.connection;
-        match &mut self.framing {
-            Framing::Bodiless => Ok(()),
-            // An empty chunk would end the reply.
-            Framing::Chunked if bytes.is_empty() => Ok(()),
-            Framing::Chunked => {
-                let size = format!("{:x}\r\n", bytes.len());
-                // In one write: more would cost a packet each.
-                connection.write(&[size.as_bytes(), bytes, b"\r\n"].concat())
-            }
-            Framing::Close => connection.write(bytes),
-            Framing::Known(left) => {
-                let rest = left.checked_sub(bytes.len() as u64);
-                *left = rest.ok_or_else(|| io::Error::other("more bytes than announced"))?;
-                connection.write(bytes)
-            }
+        // An empty chunk would end the reply.
+        if self.bodiless || bytes.is_empty() {
+            return Ok(());
         }
+        let Exchange { head, connection, .. } = &*self.exchange;
+        if let Some(left) = &mut self.left {
+            let rest = left.checked_sub(bytes.len() as u64);
+            *left = rest.ok_or_else(|| io::Error::other("more bytes than announced"))?;
+        } else if head.version == Version::HTTP_11 {
+            let size = format!("{:x}\r\n", bytes.len());
+            // In one write: more would cost a packet each.
+            return connection.write(&[size.as_bytes(), bytes, b"\r\n"].concat());
+        }
+        connection.write(bytes)
     }
 
     /// Ends the reply. Fails when fewer bytes were written than announced; the connection is cut then.
     pub fn finish(self) -> io::Result<()> {
-        match self.framing {
-            Framing::Known(1..) => return Err(io::Error::other("fewer bytes than announced")),
-            Framing::Chunked => self.exchange.connection.write(b"0\r\n\r\n")?,
-            Framing::Known(0) | Framing::Bodiless | Framing::Close => {}
+        match self.left {
+            _ if self.bodiless => {}
+            Some(1..) => return Err(io::Error::other("fewer bytes than announced")),
+            None if self.exchange.head.version == Version::HTTP_11 => self.exchange.connection.write(b"0\r\n\r\n")?,
+            Some(0) | None => {}
         }
         self.exchange.done = true;
         Ok(())

@@ -1,18 +1,16 @@
 //! The front door: accepts connections, reads strict HTTP/1.1 requests (RFC 9112) and writes replies, under limits and deadlines.
 //! Must never know a provider or a policy, trust a length or a name that a client sends, or stop accepting.
 
-mod body;
 mod connection;
 mod exchange;
-mod head;
+mod request;
 
 pub use exchange::{Exchange, Writer};
-pub use head::Head;
+pub use request::Head;
 
 use connection::Connection;
-use http::header::{self, HeaderMap, HeaderValue};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -23,13 +21,13 @@ const MAX_CONNECTIONS: usize = 2_048;
 const MIN_CONNECTIONS: usize = 8;
 /// Connections above the cap that are being told so; any more are closed without a word.
 const MAX_TURNED_AWAY: usize = 16;
-/// Pause after a failed accept: out of descriptors, trying again at once would only burn the processor.
+/// Pause after a connection that could not be accepted: out of descriptors or threads, trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Stack of a connection's thread, in bytes: regex and serde run on it; only touched pages cost memory.
 const STACK_BYTES: usize = 1 << 20;
 
 /// What one request and one connection may cost. The default is what the product uses; tests take shorter times.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections served at once; one more gets a 503.
     pub connections: usize,
@@ -37,13 +35,13 @@ pub struct Limits {
     pub head_time: Duration,
     /// Silence before and between requests; then the connection ends without a reply.
     pub idle_time: Duration,
-    /// Bytes of a body on any route, 413 beyond. [`Exchange::read_body`] may ask for less.
+    /// Bytes of a body, 413 beyond.
     pub body_bytes: u64,
     /// Silence inside a body, 408 beyond.
     pub body_read_time: Duration,
     /// A whole body, 408 beyond.
     pub body_time: Duration,
-    /// One write of the handler, or one 64 KiB piece of a longer one; then the connection is cut.
+    /// One write of the handler; then the connection is cut.
     pub write_time: Duration,
     /// How long bytes that nobody wants are read after the last reply, so that the client sees the reply.
     pub linger_time: Duration,
@@ -66,7 +64,7 @@ impl Default for Limits {
             body_read_time: Duration::from_secs(10),
             // The largest body at 280 KiB a second.
             body_time: Duration::from_secs(120),
-            // Who takes less than 2 KiB a second is not reading.
+            // Longer than any pause of a client that still reads.
             write_time: Duration::from_secs(30),
             // A client that ends its request in this time or in this size sees its refusal.
             linger_time: Duration::from_secs(2),
@@ -80,18 +78,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request with one reply. Returning without one closes the connection.
     fn handle(&self, exchange: &mut Exchange);
 
-    /// Answers a request that the server refuses by itself; the connection closes after it. Of the head there is only the path, empty
-    /// unless it came whole and is allowed. The default reply is a plain JSON object.
-    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if *refusal == Refusal::BUSY {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        let body = serde_json::json!({ "error": refusal.reason }).to_string();
-        // An error here means that the client is gone or does not read: nobody is left to be told.
-        let _ = exchange.respond(refusal.status, &headers, body.as_bytes());
-    }
+    /// Answers a request that the server refuses by itself; the connection closes after it. Of the head there are only method and path,
+    /// the path empty unless it came whole and is allowed.
+    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange);
 
     /// Told, on the accepting thread, when a connection could not be accepted or served. The server goes on by itself.
     fn trouble(&self, _error: &io::Error) {}
@@ -120,6 +109,13 @@ impl Refusal {
     const UPGRADE: Self = Self::new(426, "no_websocket", "no other protocol is spoken here; use plain HTTP/1.1");
     const HEAD_TOO_LARGE: Self = Self::new(431, "head_too_large", "the request head is too large; send fewer headers");
     const VERSION: Self = Self::new(505, "http_version", "only HTTP/1.1 and HTTP/1.0 are spoken here");
+    const FIRST_LINE: Self = Self::malformed("the first line must be METHOD /PATH HTTP/1.1");
+    const TARGET: Self = Self::malformed("the target must be a plain path");
+    const HEADER_LINE: Self = Self::malformed("a malformed header line");
+    const REPEATED: Self = Self::malformed("a header is repeated that may be there only once");
+    const NO_HOST: Self = Self::malformed("no Host");
+    const LENGTH: Self = Self::malformed("send Content-Length in digits or Transfer-Encoding: chunked");
+    const CHUNK: Self = Self::malformed("a malformed line between chunks, or one that is too long");
 
     /// Not a request that RFC 9112 and our stricter rules allow; which rule.
     const fn malformed(rule: &'static str) -> Self {
@@ -131,70 +127,46 @@ impl Refusal {
     }
 }
 
-/// A bound port. Nothing is accepted before [`Server::run`].
-pub struct Server {
-    listener: TcpListener,
-    limits: Limits,
-}
-
-impl Server {
-    /// Takes the port; port 0 takes a free one.
-    pub fn bind(addr: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(addr)?, limits })
-    }
-
-    /// Where it listens.
-    pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Accepts and serves as long as the process lives: a thread for each connection, and no error ends it.
-    pub fn run<H: Handler>(&self, handler: &Arc<H>) -> ! {
-        // Each connection holds a clone of one of these, which it gives back also when its thread panics: so they count.
-        let (served, turned_away) = (Arc::new(()), Arc::new(()));
-        loop {
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    handler.trouble(&error);
-                    thread::sleep(ACCEPT_PAUSE);
-                    continue;
-                }
-            };
-            let full = Arc::strong_count(&served) > self.limits.connections;
-            if full && Arc::strong_count(&turned_away) > MAX_TURNED_AWAY {
-                continue;
-            }
-            let place = Arc::clone(if full { &turned_away } else { &served });
-            let (handler_here, limits) = (Arc::clone(handler), self.limits.clone());
-            let thread = thread::Builder::new().stack_size(STACK_BYTES);
-            let spawned = thread.spawn(move || {
-                let _place = place;
-                // An error here means that the client is gone or does not read: nobody is left to be told.
-                let _ = serve(&*handler_here, limits, stream, full);
-            });
-            if let Err(error) = spawned {
-                handler.trouble(&error);
-            }
+/// Accepts and serves as long as the process lives: a thread for each connection, and no error ends it.
+pub fn run<H: Handler>(listener: &TcpListener, limits: Limits, handler: &Arc<H>) -> ! {
+    // Each connection holds a clone of one of these, which it gives back also when its thread panics: so they count.
+    let (served, turned_away) = (Arc::new(()), Arc::new(()));
+    let accept = || {
+        let (stream, _) = listener.accept()?;
+        let full = Arc::strong_count(&served) > limits.connections;
+        if full && Arc::strong_count(&turned_away) > MAX_TURNED_AWAY {
+            return Ok(());
+        }
+        let place = Arc::clone(if full { &turned_away } else { &served });
+        let handler = Arc::clone(handler);
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        thread.spawn(move || {
+            let _place = place;
+            serve(&*handler, limits, stream, full);
+        })?;
+        Ok(())
+    };
+    loop {
+        if let Err(error) = accept() {
+            handler.trouble(&error);
+            thread::sleep(ACCEPT_PAUSE);
         }
     }
 }
 
 /// Request after request, in order, until one side ends it; one refusal when all places are taken.
-fn serve(handler: &impl Handler, limits: Limits, stream: TcpStream, full: bool) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+fn serve(handler: &impl Handler, limits: Limits, stream: TcpStream, full: bool) {
+    // Where this fails, so does the first read.
+    let _ = stream.set_nodelay(true);
     let mut connection = Connection::new(stream, limits);
     loop {
-        let read = if full { Err(Refusal::BUSY) } else { head::read(&mut connection) };
-        let (head, refusal) = match read {
-            Ok(Some(head)) => (head, None),
-            Ok(None) => return Ok(()),
-            Err(refusal) => (head::refused(connection.unused()), Some(refusal)),
-        };
+        let mut head = Head::default();
+        let read = if full { Err(Refusal::BUSY) } else { head.read(&mut connection) };
         let mut exchange = Exchange { head, connection, replied: false, done: false, keep_alive: false };
-        match refusal {
-            Some(refusal) => handler.refuse(&refusal, &mut exchange),
-            None => handler.handle(&mut exchange),
+        match read {
+            Ok(()) => handler.handle(&mut exchange),
+            Err(Refusal::CLIENT_LEFT) => return,
+            Err(refusal) => handler.refuse(&refusal, &mut exchange),
         }
         connection = exchange.connection;
         if !(exchange.done && exchange.keep_alive) {
@@ -206,8 +178,7 @@ fn serve(handler: &impl Handler, limits: Limits, stream: TcpStream, full: bool) 
 /// A third of the descriptors that this process may have, after a reserve of 64 for files: client, provider, and one to spare each. std
 /// cannot ask the system, so Linux's table of limits is read; 1,024 is the usual default.
 fn connections(table: &str) -> usize {
-    let line = table.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
+    let soft = table.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
     let soft: usize = soft.and_then(|soft| soft.parse().ok()).unwrap_or(1_024);
     (soft.saturating_sub(64) / 3).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
