@@ -27,13 +27,13 @@ const VARIABLES: [(&str, &str); 8] = [
     ("INFERSHIELD_MASTER_KEY_FILE", "master_key_file"),
 ];
 
-/// What is done with a verdict.
+/// Whether the guard acts or only watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Verdicts are carried out.
+    /// Actions are carried out.
     Enforce,
-    /// Verdicts are only written down.
+    /// Nothing is ever stopped or changed: every stronger action becomes a warning.
     Monitor,
 }
 

@@ -38,6 +38,8 @@ impl Refused {
     pub const PROVIDER: Self = Self { status: 502, code: "provider" };
     /// Something that heals by itself; belongs together with a `retry-after` header.
     pub const UNAVAILABLE: Self = Self { status: 503, code: "unavailable" };
+    /// The client left: there is no reply.
+    pub const CLIENT_LEFT: Self = Self { status: 0, code: "client_left" };
 
     /// The HTTP status. What only a person can repair is 400, on Anthropic's paths 451: of all statuses tried with
     /// real clients these are shown and not retried.

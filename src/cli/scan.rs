@@ -2,7 +2,8 @@
 
 use super::terminal::{note, print};
 use super::{Args, Done, context, no, usage};
-use crate::detect::{self, Mode, Place, Policy, Scanner, Source};
+use crate::config::Mode;
+use crate::detect::{self, Place, Policy, Scanner, Source};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs::File;

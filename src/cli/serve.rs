@@ -4,15 +4,16 @@ use super::context::{Context, policy};
 use super::terminal::{note, print};
 use super::{Args, Done, Exit, Failure, key, repeated, usage};
 use crate::audit::Event;
-use crate::config::Mode;
+use crate::config::{Mode, Settings};
 use crate::detect::Scanner;
-use crate::proxy::{Proxy, server_limits};
+use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
 use crate::server;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Characters of the policy's hash that stand in the audit log.
 const POLICY_NAME_CHARS: usize = 8;
@@ -31,7 +32,7 @@ pub(super) fn serve(args: &Args) -> Done {
         note("warning: keys and prompts travel unencrypted to this address (--insecure-plain-http)");
     }
     let proxy = Arc::new(proxy(&context, args)?);
-    let limits = server_limits(&context.config.settings.limits);
+    let limits = limits(&context.config.settings);
     let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
     let listening = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
     if context.store.keys(&context.user)?.is_empty() {
@@ -48,8 +49,6 @@ pub(super) fn serve(args: &Args) -> Done {
 fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
     let settings = context.config.settings.clone();
     let policy = policy(&context.config)?;
-    // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
-    context.keys.get("fingerprint")?;
     let text = serde_json::to_string(&policy).unwrap_or_default();
     let hash = sha256_hex(text.as_bytes());
     let mode = if settings.mode == Mode::Monitor { "monitor" } else { "enforce" };
@@ -60,12 +59,24 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         audit: Arc::clone(&context.audit),
         scanner: Scanner::builtin().map_err(usage)?,
         policy,
-        keys: Arc::clone(&context.keys),
+        // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
+        fingerprint: context.keys.get("fingerprint")?.key,
         verbose: args.has("verbose"),
         inflight: Default::default(),
         unaudited: Default::default(),
         settings,
     })
+}
+
+/// The server's limits as the settings have them.
+fn limits(settings: &Settings) -> server::Limits {
+    let set = &settings.limits;
+    let mut limits = server::Limits { body_bytes: set.max_body_bytes, ..server::Limits::default() };
+    limits.head_time = Duration::from_millis(set.head_timeout_ms);
+    if set.max_connections > 0 {
+        limits.connections = set.max_connections;
+    }
+    limits
 }
 
 fn address(listen: &str) -> Result<SocketAddr, Failure> {

@@ -7,7 +7,7 @@ use crate::audit::Event;
 use crate::config::without_user;
 use crate::flow::provider::table;
 use crate::keys::MasterSource;
-use crate::proxy::{Choices, choose};
+use crate::proxy::choose;
 use serde_json::{Map, Value, json};
 
 pub(super) fn show(args: &Args) -> Done {
@@ -31,15 +31,10 @@ pub(super) fn check(args: &Args) -> Done {
 pub(super) fn route(args: &Args) -> Done {
     let context = Context::open(args)?;
     let logins = context.session()?.logins(&context.user)?;
-    let choices = Choices {
-        providers: &context.providers,
-        key_provider: None,
-        default_provider: context.config.settings.default_provider.as_deref(),
-        logins: &logins,
-    };
     let path = args.word().unwrap_or_default();
     let method = if path.ends_with("/models") { "GET" } else { "POST" };
-    let route = choose(&choices, method, path).map_err(|(_, why)| no(why))?;
+    let route = choose(&context.providers, &context.config.settings, None, &logins, method, path);
+    let route = route.map_err(|stop| no(stop.message))?;
     let json = json!({"provider": route.provider.id, "api": route.family.action(), "why": route.why});
     answer(args, json, format_args!("{path} -> {} ({})", route.provider.id, route.why))
 }

@@ -1,6 +1,7 @@
 //! The line format of `infershield scan --jsonl`: one JSON object in, one out.
 
-use super::{Mode, Place, Policy, Scanner, Source, judge};
+use super::{Place, Policy, Scanner, Source, judge};
+use crate::config::Mode;
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ mod views;
 
 pub use engine::Scanner;
 pub use line::{Answer, Malformed, scan_line};
-pub use policy::{Mode, Policy, Response, Thresholds, Verdict, judge};
+pub use policy::{Policy, Response, Thresholds, Verdict, judge};
 pub use rule::Error;
 
 use serde::{Deserialize, Serialize};

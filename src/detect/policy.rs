@@ -2,6 +2,7 @@
 //! Must never look at the text: what it decides depends on findings, policy, mode and place only.
 
 use super::{Action, Category, Finding, Place};
+use crate::config::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,17 +14,6 @@ const FULL_SCORE: f64 = 100.0;
 const BLOCK_AT: u8 = 80;
 /// From this score on the shipped policy reports an attack.
 const WARN_AT: u8 = 40;
-
-/// Whether the guard acts or only watches; `mode` in the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Actions are carried out.
-    #[default]
-    Enforce,
-    /// Nothing is ever stopped or changed: every stronger action becomes a warning.
-    Monitor,
-}
 
 /// What is done about one category: an action whatever the score, or thresholds on the segment's score (0 to 100) in
 /// that category.
@@ -105,7 +95,7 @@ pub struct Verdict {
 }
 
 /// Judges the findings of all segments of one request. Leave out findings that a person has allowed.
-pub fn judge(segments: &[(Place, &[Finding])], policy: &Policy, mode: Mode) -> Verdict {
+pub fn judge<F: AsRef<[Finding]>>(segments: &[(Place, F)], policy: &Policy, mode: Mode) -> Verdict {
     let mut verdict = Verdict {
         risk_score: 0,
         actions: Vec::with_capacity(segments.len()),
@@ -113,9 +103,10 @@ pub fn judge(segments: &[(Place, &[Finding])], policy: &Policy, mode: Mode) -> V
         blocked: false,
     };
     for (place, findings) in segments {
+        let findings = findings.as_ref();
         verdict.risk_score = verdict.risk_score.max(score(findings, None));
         let mut by_category = BTreeMap::new();
-        for finding in *findings {
+        for finding in findings {
             by_category.entry(finding.category).or_insert_with(|| {
                 let score = score(findings, Some(finding.category));
                 action(policy.response(finding.category), score, *place, mode)

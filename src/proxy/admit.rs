@@ -1,41 +1,32 @@
 //! Who may ask: `Host` and `Origin` first, then the local key. A request becomes a [`Caller`] here or nowhere.
 //! Must never tell a wrong key from an unknown one, nor treat loopback as proof of anything.
 
-use super::{Proxy, Stop};
+use super::{KEY_PREFIX, Proxy, Stop, text};
 use crate::api::Refused;
 use crate::session::now;
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use crate::store::LocalKey;
+use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 
 /// Names that always mean this machine; a page elsewhere cannot take them (DNS rebinding changes the address, not the name).
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// How every local key begins.
-pub(super) const LOCAL_KEY_PREFIX: &str = "isk_";
-/// The other header that clients put a key into.
-pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A request that came to one of our names and not from somebody else's web page.
 pub(super) struct Visitor(());
 
-/// An authenticated request: whose it is, and what its key allows.
+/// An authenticated request.
 pub(super) struct Caller {
-    /// The user whose logins may be used.
-    pub(super) user: String,
-    /// The local key's id, for the audit log.
-    pub(super) key_id: String,
-    /// The only provider that the key is good for, if it is bound.
-    pub(super) provider: Option<String>,
+    /// Whose it is, and what it may be used for.
+    pub(super) key: LocalKey,
 }
 
 /// Checks `Host` (its name, port ignored) and `Origin` against the names of this proxy.
 pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Stop> {
     let ours = |authority: &str| {
-        let name = host_name(authority).to_ascii_lowercase();
-        LOOPBACK_NAMES.contains(&name.as_str())
-            || proxy.settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name))
+        let name = host_name(authority);
+        let allowed = proxy.settings.allowed_hosts.iter().map(String::as_str);
+        LOOPBACK_NAMES.into_iter().chain(allowed).any(|known| known.eq_ignore_ascii_case(name))
     };
-    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !ours(host) {
+    if !ours(text(headers, HOST).unwrap_or_default()) {
         let message = "the Host header is not a name of this proxy; call it as http://127.0.0.1 or http://localhost";
         return Err(Stop::new(Refused::HOST, message));
     }
@@ -51,36 +42,32 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
 
 /// Takes the local key from `Authorization: Bearer` or `x-api-key`, whichever holds one, and asks the store whose it is.
 pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, headers: &HeaderMap) -> Result<Caller, Stop> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-    });
-    let bare = headers.get(X_API_KEY).and_then(|value| value.to_str().ok()).map(str::trim);
-    let local = |key: Option<&str>| key.is_some_and(|key| key.starts_with(LOCAL_KEY_PREFIX));
-    let presented = match (bearer, bare) {
-        (Some(one), Some(other)) if local(bearer) && local(bare) && one != other => {
-            return Err(Stop::new(Refused::BAD_REQUEST, "two different local keys in one request; send one"));
-        }
-        _ if local(bearer) => bearer,
-        _ if local(bare) => bare,
+    let local = |key: &&str| key.starts_with(KEY_PREFIX);
+    let bearer = match text(headers, AUTHORIZATION).and_then(|value| value.split_once(' ')) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Some(key.trim()),
         _ => None,
     };
-    let unknown = || {
+    let bare = text(headers, "x-api-key").map(str::trim);
+    let presented = match (bearer.filter(local), bare.filter(local)) {
+        (Some(one), Some(other)) if one != other => {
+            return Err(Stop::new(Refused::BAD_REQUEST, "two different local keys in one request; send one"));
+        }
+        (one, other) => one.or(other),
+    };
+    // None at all is looked up like a wrong one.
+    let found = proxy.store.look_up(presented.unwrap_or_default(), now());
+    let found = found.map_err(|error| proxy.store_failed(&error))?;
+    let key = found.ok_or_else(|| {
         let message = "no local key, or one that is unknown, revoked or expired; type `infershield env CLIENT` and use what it prints";
         Stop::new(Refused::KEY_UNKNOWN, message)
-    };
-    let Some(presented) = presented else {
-        return Err(unknown());
-    };
-    let key = proxy.store.look_up(presented, now()).map_err(|error| proxy.store_failed(&error))?;
-    let key = key.ok_or_else(unknown)?;
-    Ok(Caller { user: key.user_id, key_id: key.id, provider: key.provider })
+    })?;
+    Ok(Caller { key })
 }
 
 /// The authority without its port.
 fn host_name(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => authority,
     }
 }

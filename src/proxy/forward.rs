@@ -1,149 +1,171 @@
-//! A scanned request goes to its provider with the provider's own credential, and the head of the reply comes back.
-//! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials.
+//! A scanned request goes to its provider with the provider's own credential, and the reply to the client as it comes: every
+//! read is written and flushed at once, and counted on the way.
+//! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials;
+//! nor end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
-use super::admit::X_API_KEY;
 use super::judge::Scanned;
-use super::line::Line;
-use super::route::Route;
-use super::{Proxy, Stop};
-use crate::api::Refused;
-use crate::flow::Provider;
-use crate::server::Head;
+use super::{Request, Route, Stop, elapsed_ms, text};
+use crate::api::{Family, Observer, Refused};
+use crate::audit::Outcome;
+use crate::server::{Exchange, Head};
 use crate::session::Credential;
 use crate::upstream::{self, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::io::Read as _;
 use zeroize::Zeroizing;
 
-/// Headers of one connection only (RFC 9110 section 7.6.1), and those that are ours to set. `proxy-*` belong here too.
-const NOT_PASSED_ON: [HeaderName; 16] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    header::CONTENT_LENGTH,
-    header::HOST,
-    header::EXPECT,
-    header::COOKIE,
-    header::AUTHORIZATION,
-    X_API_KEY,
-    header::ACCEPT_ENCODING,
-];
-/// Headers of a reply that mean nothing to our client: cookies that it will not get back, and where not to go.
-const NOT_PASSED_BACK: [HeaderName; 2] = [header::SET_COOKIE, header::LOCATION];
-/// Prefix of our own headers; a client or provider cannot speak in our name.
-const OWN_PREFIX: &str = "x-infershield-";
+/// One read from the provider, in bytes: as much as its connection buffers.
+const READ_BYTES: usize = 16 << 10;
 
 /// Sends the request; a 401 to our credential is answered by one refresh and one more try. The body is given up with the
 /// head of the reply: a stream may last, and its memory is wanted.
-pub(super) fn send(
-    proxy: &Proxy,
-    user: &str,
-    route: &Route<'_>,
-    scanned: Scanned<'_>,
-    head: &Head,
-    line: &mut Line,
-) -> Result<Response, Stop> {
-    let mut credential = proxy.session.credential(user, route.provider, None)?;
-    let mut response = attempt(proxy, route, &scanned, head, &credential, line)?;
+pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Response, Stop> {
+    let session = &request.proxy.session;
+    let user = &scanned.caller.key.user_id;
+    let provider = scanned.route.provider;
+    let mut credential = session.credential(user, provider, None)?;
+    let mut response = attempt(request, &scanned, &credential)?;
     if response.status == 401 && !credential.token.is_empty() {
         drop(response);
-        credential = proxy.session.credential(user, route.provider, Some(&credential))?;
-        response = attempt(proxy, route, &scanned, head, &credential, line)?;
+        credential = session.credential(user, provider, Some(&credential))?;
+        response = attempt(request, &scanned, &credential)?;
     }
-    proxy.session.answered(user, route.provider, &credential, response.status)?;
+    session.answered(user, provider, &credential, response.status)?;
     // 304 sends nobody anywhere: what the client has is still good.
     if (300..400).contains(&response.status) && response.status != 304 {
-        let message = format!("provider `{}` answered with a redirect, which is never followed", route.provider.id);
+        let message = format!("provider `{}` answered with a redirect, which is never followed", provider.id);
         return Err(Stop::new(Refused::PROVIDER, message));
     }
     Ok(response)
 }
 
-/// The reply's headers that go on to the client.
-pub(super) fn passed_back(headers: &HeaderMap) -> HeaderMap {
-    let mut passed = passed(headers);
-    for name in NOT_PASSED_BACK {
-        passed.remove(name);
-    }
-    passed
-}
-
-fn attempt(
-    proxy: &Proxy,
-    route: &Route<'_>,
-    scanned: &Scanned<'_>,
-    head: &Head,
-    credential: &Credential,
-    line: &mut Line,
-) -> Result<Response, Stop> {
-    let query = head.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
-    let url = format!("{}{}{query}", credential.api_base.as_str().trim_end_matches('/'), route.family.path());
-    let build = || {
-        let mut request = upstream::Request::new(scanned.body.bytes());
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = url.parse().map_err(|_| {
-            Stop::new(Refused::PROVIDER, format!("the URL of provider `{}` cannot be used", route.provider.id))
-        })?;
-        let mut headers = passed(&head.headers);
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        authorize(&mut headers, route.provider, credential)?;
-        *request.headers_mut() = headers;
-        Ok::<_, Stop>(request)
+/// Relays the reply. When something fails the connection is cut, and the audit line says why.
+pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: Family, response: Response) {
+    let Response { status, headers, mut body } = response;
+    let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let streamed = kind.starts_with("text/event-stream");
+    let length: Option<u64> = text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let mut observer = Observer::new(family, streamed);
+    let mut reply_headers = passed(&headers);
+    reply_headers.extend(request.reply_headers.clone());
+    let Ok(mut writer) = exchange.start(status, &reply_headers, length) else {
+        let _ = request.write(Outcome::ClientLeft, status);
+        return;
     };
-    let http = proxy.session.http(route.provider)?;
-    let allowed = std::slice::from_ref(credential.api_base.origin());
-    let sent = match http.send(allowed, build()?) {
-        // A kept connection that the provider had closed: no byte of a reply was seen, so once more is safe enough.
-        Err(upstream::Error::Stale(_)) => {
-            line.event.count = 2;
-            http.send(allowed, build()?)
+    let event = &mut request.event;
+    let mut buffer = vec![0; READ_BYTES];
+    // Of a reply of known length the last byte waits for the audit line; one in chunks still has its end to come.
+    let mut last = Vec::new();
+    let outcome = loop {
+        let bytes = match body.read(&mut buffer) {
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
+            Err(error) => match upstream::Error::of_body("", error) {
+                upstream::Error::ClientLeft => break Outcome::ClientLeft,
+                _ => break Outcome::UpstreamCut,
+            },
+        };
+        observer.feed(bytes);
+        event.bytes_out += bytes.len() as u64;
+        let whole = length == Some(event.bytes_out);
+        let (now, held_back) = bytes.split_at(bytes.len().saturating_sub(usize::from(whole)));
+        if writer.write(now).is_err() {
+            break Outcome::ClientLeft;
         }
-        sent => sent,
+        if event.ttfb_ms == 0 {
+            event.ttfb_ms = elapsed_ms(request.begun);
+        }
+        if whole {
+            last = held_back.to_vec();
+            break Outcome::Complete;
+        }
+        if bytes.is_empty() {
+            // A reply without framing ends when its connection does, however that came about: only a stream's own closing
+            // event proves it whole.
+            let ended = length.is_none() && (chunked || !streamed || observer.ended);
+            break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
+        }
     };
-    sent.map_err(Stop::from)
+    observer.finish();
+    event.tokens_in = observer.tokens_in;
+    event.tokens_out = observer.tokens_out;
+    // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
+    if request.write(outcome, status).is_ok() && outcome == Outcome::Complete {
+        let _ = writer.write(&last).and_then(|()| writer.finish());
+    }
 }
 
-/// Adds the headers of the provider's row and the one that carries the credential.
-fn authorize(headers: &mut HeaderMap, provider: &Provider, credential: &Credential) -> Result<(), Stop> {
-    let unusable =
-        || Stop::new(Refused::LOGIN_NEEDED, format!("a header of provider `{}` cannot be used", provider.id));
+fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Credential) -> Result<Response, Stop> {
+    let provider = scanned.route.provider;
+    let outgoing = build(&request.head, scanned, credential).map_err(|_| {
+        let message = format!("the URL or a header of provider `{}` cannot be used", provider.id);
+        Stop::new(Refused::LOGIN_NEEDED, message)
+    })?;
+    let http = request.proxy.session.http(provider)?;
+    let allowed = std::slice::from_ref(credential.api_base.origin());
+    let mut sent = http.send(allowed, outgoing.clone());
+    // A kept connection that the provider had closed: no byte of a reply was seen, so once more is safe enough.
+    if matches!(sent, Err(upstream::Error::Stale(_))) {
+        request.event.count = 2;
+        sent = http.send(allowed, outgoing);
+    }
+    sent.map_err(|error| match error {
+        upstream::Error::ClientLeft => Stop::new(Refused::CLIENT_LEFT, error),
+        error => Stop::new(Refused::PROVIDER, error),
+    })
+}
+
+/// The client's request with the headers of the provider's row and the one that carries the credential.
+fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> http::Result<upstream::Request<'a>> {
+    let Route { family, provider, .. } = scanned.route;
+    let mut url = format!("{}{}", credential.api_base.as_str().trim_end_matches('/'), family.path());
+    if let Some(query) = &head.query {
+        url = format!("{url}?{query}");
+    }
+    let mut outgoing = upstream::Request::new(&scanned.body.bytes);
+    *outgoing.method_mut() = head.method.clone();
+    *outgoing.uri_mut() = url.parse()?;
+    let headers = outgoing.headers_mut();
+    *headers = passed(&head.headers);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     for (name, value) in &provider.extra_headers {
-        let name = HeaderName::try_from(name).map_err(|_| unusable())?;
-        headers.insert(name, HeaderValue::try_from(value).map_err(|_| unusable())?);
+        headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
     if !credential.token.is_empty() {
-        let name = HeaderName::try_from(&provider.auth_header).map_err(|_| unusable())?;
+        let name = HeaderName::try_from(&provider.auth_header)?;
         let scheme = if name == header::AUTHORIZATION { "Bearer " } else { "" };
         let text = Zeroizing::new(format!("{scheme}{}", credential.token.expose()));
-        let mut value = HeaderValue::from_str(&text).map_err(|_| unusable())?;
+        let mut value = HeaderValue::from_str(&text)?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    Ok(())
+    Ok(outgoing)
 }
 
-/// All headers but those that belong to one connection, or that `Connection` names.
+/// The headers that go on, in either direction.
 fn passed(headers: &HeaderMap) -> HeaderMap {
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
+    let named: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
     let mut passed = HeaderMap::new();
     for (name, value) in headers {
-        let dropped = NOT_PASSED_ON.contains(name)
-            || named.iter().any(|named| named == name.as_str())
-            || name.as_str().starts_with(OWN_PREFIX);
-        if !dropped {
-            passed.append(name.clone(), value.clone());
+        let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()));
+        if !is_named && !stays(name.as_str()) {
+            passed.append(name, value.clone());
         }
     }
     passed
+}
+
+/// Whether a header goes no further, in either direction, even if `Connection` does not name it.
+fn stays(name: &str) -> bool {
+    match name {
+        // Of one connection only (RFC 9110 section 7.6.1), or set anew for each.
+        "connection" | "content-length" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
+        // Ours to set, or to answer.
+        "accept-encoding" | "expect" | "host" => true,
+        // Credentials, cookies that would not come back, and where not to go.
+        "authorization" | "cookie" | "location" | "set-cookie" | "x-api-key" => true,
+        // More of one connection, and our own: nobody else speaks in our name.
+        _ => name.starts_with("proxy-") || name.starts_with("x-infershield-"),
+    }
 }

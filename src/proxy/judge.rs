@@ -2,12 +2,13 @@
 //! Must never put matched text into a message or a log, only rule, place and reference.
 
 use super::admit::Caller;
-use super::line::{self, Line};
-use super::{Body, Proxy, Stop};
+use super::request::Body;
+use super::{Request, Route, Stop};
 use crate::api::{self, Family, Refused};
-use crate::audit::Finding as Noted;
+use crate::audit;
 use crate::detect::{self, Action, Place, Source};
-use crate::secret::Key;
+use crate::secret::{self, Key};
+use http::HeaderValue;
 
 /// Bytes of the keyed fingerprint that make a `ref`: 40 bits are 8 characters of base32.
 const REF_BYTES: usize = 5;
@@ -16,74 +17,71 @@ const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// A request that was scanned and judged, and may be forwarded: the only thing that [`super::forward`] takes.
 pub(super) struct Scanned<'a> {
-    /// The bytes to forward.
+    pub(super) caller: &'a Caller,
+    pub(super) route: &'a Route<'a>,
     pub(super) body: Body<'a>,
 }
 
 /// Extracts, detects, judges; writes what was found into the audit line; stops what policy blocks.
 pub(super) fn scan<'a>(
-    proxy: &Proxy,
-    caller: &Caller,
-    family: Family,
+    request: &mut Request<'_>,
+    caller: &'a Caller,
+    route: &'a Route<'a>,
     body: Body<'a>,
-    line: &mut Line,
 ) -> Result<Scanned<'a>, Stop> {
-    if family == Family::Models {
-        return Ok(Scanned { body });
+    let proxy = request.proxy;
+    let event = &mut request.event;
+    if route.family == Family::Models {
+        return Ok(Scanned { caller, route, body });
     }
-    let extracted =
-        api::extract(family, body.bytes()).map_err(|malformed| Stop::new(Refused::MALFORMED, malformed.to_string()))?;
-    line.event.model = extracted.model.as_deref().and_then(|model| line::harmless(&proxy.scanner, model));
-    line.event.unscanned = extracted.unscanned.into();
-    let found: Vec<(Place, Vec<detect::Finding>)> = extracted
-        .segments
-        .iter()
-        .map(|segment| (place(segment), proxy.scanner.scan(&segment.text, segment.source)))
-        .collect();
-    let judged: Vec<(Place, &[detect::Finding])> =
-        found.iter().map(|(place, findings)| (*place, findings.as_slice())).collect();
-    let verdict = detect::judge(&judged, &proxy.policy, proxy.settings.mode.into());
-    let fingerprint = proxy.keys.get("fingerprint").map_err(|error| proxy.store_failed(&error))?;
-    let mut worst: Option<(Action, String)> = None;
+    let extracted = api::extract(route.family, &body.bytes);
+    let extracted = extracted.map_err(|malformed| Stop::new(Refused::MALFORMED, malformed))?;
+    event.model = extracted.model.as_deref().and_then(|model| proxy.harmless(model));
+    event.unscanned = extracted.unscanned.into();
+    let mut found = Vec::new();
+    for segment in &extracted.segments {
+        let place = match segment.source {
+            Source::User if !segment.last_turn => Place::Elsewhere,
+            source => Place::alone(source),
+        };
+        found.push((place, proxy.scanner.scan(&segment.text, segment.source)));
+    }
+    let verdict = detect::judge(&found, &proxy.policy, proxy.settings.mode);
+    event.risk_score = verdict.risk_score;
+    let word = match verdict.strongest {
+        Action::Allow => "pass",
+        stronger => stronger.name(),
+    };
+    request.reply_headers.insert("x-infershield-verdict", HeaderValue::from_static(word));
+    request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(verdict.risk_score)));
     for ((segment, (_, findings)), actions) in extracted.segments.iter().zip(&found).zip(&verdict.actions) {
-        for (finding, action) in findings.iter().zip(actions).filter(|(_, action)| **action > Action::Allow) {
-            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-            let reference = reference(&fingerprint.key, &caller.user, &finding.rule, matched);
-            if worst.as_ref().is_none_or(|(strongest, _)| action > strongest) {
-                let what = format!("rule {} in {}, ref {reference}", finding.rule, segment.location);
-                worst = Some((*action, what));
+        for (finding, action) in findings.iter().zip(actions) {
+            if *action == Action::Allow {
+                continue;
             }
-            line.event.findings.push(Noted {
+            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
+            event.findings.push(audit::Finding {
                 rule: finding.rule.to_string(),
                 category: finding.category.name().to_owned(),
                 action: action.name().to_owned(),
                 location: segment.location.clone(),
-                reference,
+                reference: reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched),
             });
         }
     }
-    line.event.risk_score = verdict.risk_score;
-    line.verdict = Some((verdict.strongest, verdict.risk_score));
-    match worst {
-        Some((Action::Block | Action::Withhold, what)) => {
-            Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}")))
-        }
-        _ => Ok(Scanned { body }),
+    if !verdict.blocked {
+        return Ok(Scanned { caller, route, body });
     }
-}
-
-fn place(segment: &api::Segment<'_>) -> Place {
-    match segment.source {
-        Source::User if segment.last_turn => Place::LastUserTurn,
-        Source::System => Place::System,
-        _ => Place::Elsewhere,
-    }
+    let worst = event.findings.iter().find(|finding| finding.action == verdict.strongest.name());
+    let what = worst.map(|worst| format!("rule {} in {}, ref {}", worst.rule, worst.location, worst.reference));
+    let message = format!("InferShield blocked this request: {}", what.unwrap_or_default());
+    Err(Stop::new(Refused::BLOCKED, message))
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.
 fn reference(key: &Key, user: &str, rule: &str, matched: &str) -> String {
-    let mac = key.mac_bytes(&[&crate::secret::place(&[user, rule]), matched.as_bytes()]);
+    let mac = key.mac_bytes(&[&secret::place(&[user, rule]), matched.as_bytes()]);
     let bits = mac.iter().take(REF_BYTES).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
-    let digit = |at: usize| BASE32.get(bits.checked_shr(35 - 5 * at as u32).unwrap_or_default() as usize & 31);
-    (0..8).filter_map(digit).map(|digit| char::from(*digit)).collect()
+    let digits = (0..8).rev().filter_map(|at| BASE32.get((bits >> (at * 5) & 31) as usize));
+    digits.map(|digit| char::from(*digit)).collect()
 }

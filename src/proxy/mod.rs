@@ -1,34 +1,35 @@
-//! The proxy: authenticate, route, judge, forward, relay. `request.rs` is one request on one page.
+//! The proxy: authenticate, route, judge, forward, relay. `request.rs` is one request on one page; here is what all steps share.
 //! Must never forward what was not authenticated, scanned and judged, or what cannot be audited.
 
 mod admit;
 mod forward;
 mod judge;
-mod line;
-mod relay;
 mod request;
 mod route;
 
-pub use route::{Choices, Route, choose};
+pub use route::{Route, choose};
 
-use crate::api::{self, Family, Refused};
+use crate::api::Refused;
 use crate::audit::{Audit, Event, Outcome};
-use crate::config::{Mode, Settings};
-use crate::detect::{self, Policy, Scanner};
-use crate::keys::Keys;
-use crate::server::{self, Exchange, Handler, Refusal};
+use crate::config::Settings;
+use crate::detect::{Policy, Scanner, Source};
+use crate::secret::{self, Key};
+use crate::server::{Exchange, Handler, Head, Refusal};
 use crate::session::{self, Session};
 use crate::store::Store;
-use crate::upstream;
-use line::Line;
+use http::header::{AsHeaderName, HeaderMap, HeaderValue, USER_AGENT};
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
 
-/// Seconds after which a client may ask again when all body memory is in use or the audit log has no room.
-const RETRY_SOON: u32 = 5;
+/// How every local key begins.
+const KEY_PREFIX: &str = "isk_";
+/// Random bytes of a request id.
+const REQUEST_ID_BYTES: usize = 12;
+/// Characters of a model's or client's name that are looked at. The log takes fewer, so a secret that begins there is seen whole.
+const CLIENT_TEXT_CHARS: usize = 256;
 
 /// Everything that answering a request needs.
 pub struct Proxy {
@@ -47,7 +48,7 @@ pub struct Proxy {
     /// Short name of mode and policy for the audit log.
     pub policy_name: String,
     /// For fingerprints.
-    pub keys: Arc<Keys>,
+    pub fingerprint: Key,
     /// A line on stderr for each request.
     pub verbose: bool,
     /// Bytes of all request bodies held now.
@@ -56,20 +57,29 @@ pub struct Proxy {
     pub unaudited: AtomicBool,
 }
 
-/// Why a request goes no further.
-#[derive(Debug)]
-pub(crate) struct Stop {
-    kind: Refused,
-    message: String,
-    retry_after: Option<u32>,
-    client_left: bool,
+/// One request while it is being answered.
+struct Request<'a> {
+    /// Who answers it.
+    proxy: &'a Proxy,
+    /// What came before its body.
+    head: Head,
+    /// Its audit line, as far as it is known.
+    event: Event,
+    /// Our own headers of the reply.
+    reply_headers: HeaderMap,
+    /// Why it goes where it goes.
+    why: &'static str,
+    /// When its head was there.
+    begun: Instant,
 }
 
-/// A request body, counted against the budget of all bodies as long as it lives.
-pub(crate) struct Body<'a> {
-    bytes: Vec<u8>,
-    reserved: u64,
-    inflight: &'a AtomicU64,
+/// Why a request goes no further.
+#[derive(Debug)]
+pub struct Stop {
+    /// Status and code.
+    kind: Refused,
+    /// What failed and, where only a person can repair it, what to type.
+    pub message: String,
 }
 
 impl Handler for Proxy {
@@ -78,7 +88,7 @@ impl Handler for Proxy {
     }
 
     fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
-        request::answer(self, exchange, Some(Stop::from_server(refusal)));
+        request::answer(self, exchange, Some(*refusal));
     }
 
     fn trouble(&self, error: &io::Error) {
@@ -87,41 +97,25 @@ impl Handler for Proxy {
 }
 
 impl Proxy {
-    /// What the choice of a provider depends on.
-    fn choices<'a>(&'a self, key_provider: Option<&'a str>, logins: &'a [String]) -> Choices<'a> {
-        Choices {
-            providers: &self.session.providers,
-            key_provider,
-            default_provider: self.settings.default_provider.as_deref(),
-            logins,
-        }
-    }
-
     /// Fails closed while the log cannot take another line.
     fn ready(&self) -> Result<(), Stop> {
         if !self.audit.accepting() {
             let message = "the audit log has no room, so nothing is forwarded; free some disk space";
-            return Err(Stop::later(message));
+            return Err(Stop::new(Refused::UNAVAILABLE, message));
         }
         // Whether the log is whole again shows when it takes a line.
-        if self.unaudited.load(Ordering::SeqCst) {
+        if self.unaudited.load(SeqCst) {
             self.audit.append(&Event::new("audit.resumed")).map_err(|error| self.audit_failed(&error))?;
-            self.unaudited.store(false, Ordering::SeqCst);
+            self.unaudited.store(false, SeqCst);
         }
         Ok(())
     }
 
-    /// For those who have not authenticated: at most one line a second, with how many they were.
-    fn write_refused(&self, line: &Line, status: u16) -> Result<(), Stop> {
-        let mut event = line.event.clone();
-        (event.outcome, event.status) = (Outcome::Refused, status);
-        self.audit.append_refusal(event).map_err(|error| self.audit_failed(&error))
-    }
-
     fn audit_failed(&self, error: &dyn Display) -> Stop {
-        self.unaudited.store(true, Ordering::SeqCst);
+        self.unaudited.store(true, SeqCst);
         self.complain(error);
-        Stop::later("the audit log cannot be written, so nothing is forwarded; type `infershield audit verify`")
+        let message = "the audit log cannot be written, so nothing is forwarded; type `infershield audit verify`";
+        Stop::new(Refused::UNAVAILABLE, message)
     }
 
     fn store_failed(&self, error: &dyn Display) -> Stop {
@@ -134,103 +128,80 @@ impl Proxy {
         let _ = writeln!(io::stderr().lock(), "infershield: {error}");
     }
 
-    /// With `--verbose`: what became of the request, and why it went where it went.
-    /// Nothing that the client wrote: a path may hold anything.
-    fn tell(&self, line: &Line) {
-        if self.verbose {
-            let event = &line.event;
+    /// A text of the client as the log may hold it: its beginning, or none when a secret stands there.
+    fn harmless(&self, text: &str) -> Option<String> {
+        let beginning: String = text.chars().take(CLIENT_TEXT_CHARS).collect();
+        let found = self.scanner.scan(&beginning, Source::Document);
+        let harmless = found.is_empty() && !beginning.contains(KEY_PREFIX);
+        harmless.then_some(beginning)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Starts the clock and draws the request's id; `None` when the system gives no random bytes.
+    fn begin(proxy: &'a Proxy, head: Head) -> Option<Self> {
+        let id = secret::hex(&secret::random::<REQUEST_ID_BYTES>().ok()?);
+        let mut reply_headers = HeaderMap::new();
+        reply_headers.insert("x-infershield-request-id", HeaderValue::from_str(&id).ok()?);
+        let mut event = Event::new("request");
+        event.request_id = Some(id);
+        event.policy = Some(proxy.policy_name.clone());
+        event.client = text(&head.headers, USER_AGENT).and_then(|client| proxy.harmless(client));
+        Some(Self { proxy, head, event, reply_headers, why: "refused", begun: Instant::now() })
+    }
+
+    /// Writes the audit line. Only when this is done may the reply's last byte go (a block's first). Those who have not
+    /// authenticated share a line a second. With `--verbose` stderr is told too, but nothing that the client wrote: a path
+    /// may hold anything.
+    fn write(&mut self, outcome: Outcome, status: u16) -> Result<(), Stop> {
+        let proxy = self.proxy;
+        let event = &mut self.event;
+        event.outcome = outcome;
+        event.status = status;
+        event.duration_ms = elapsed_ms(self.begun);
+        if proxy.verbose {
             let provider = event.provider.as_deref().unwrap_or("-");
-            self.complain(&format_args!(
-                "{} -> {provider} ({}): {} in {} ms, risk {}",
-                event.action, line.why, event.status, event.duration_ms, event.risk_score
+            proxy.complain(&format_args!(
+                "{} -> {provider} ({}): {status} in {} ms, risk {}",
+                event.action, self.why, event.duration_ms, event.risk_score
             ));
         }
+        let written = match event.user_id {
+            Some(_) => proxy.audit.append(event).map(drop),
+            None => proxy.audit.append_refusal(event.clone()),
+        };
+        written.map_err(|error| proxy.audit_failed(&error))
     }
 }
 
 impl Stop {
-    fn new(kind: Refused, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, client_left: false }
-    }
-
-    /// What heals by itself.
-    fn later(message: impl Into<String>) -> Self {
-        Self { retry_after: Some(RETRY_SOON), ..Self::new(Refused::UNAVAILABLE, message) }
-    }
-
-    fn left() -> Self {
-        Self { client_left: true, ..Self::new(Refused::BAD_REQUEST, "the client left") }
-    }
-
-    fn from_server(refusal: &Refusal) -> Self {
-        Self {
-            retry_after: (refusal.status == Refused::UNAVAILABLE.status).then_some(RETRY_SOON),
-            client_left: *refusal == Refusal::CLIENT_LEFT,
-            ..Self::new(Refused { status: refusal.status, code: refusal.code }, refusal.reason)
-        }
-    }
-
-    fn reply(&self, family: Option<Family>) -> (u16, Vec<u8>) {
-        api::refusal(family, self.kind, &self.message)
+    fn new(kind: Refused, message: impl ToString) -> Self {
+        Self { kind, message: message.to_string() }
     }
 }
 
-impl From<upstream::Error> for Stop {
-    fn from(error: upstream::Error) -> Self {
-        match error {
-            upstream::Error::ClientLeft => Self::left(),
-            error => Self::new(Refused::PROVIDER, error.to_string()),
-        }
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Refused { status: refusal.status, code: refusal.code }, refusal.reason)
     }
 }
 
 impl From<session::Error> for Stop {
     fn from(error: session::Error) -> Self {
-        let message = error.to_string();
-        match error {
-            session::Error::Later(..) => Self::later(message),
-            _ => Self::new(Refused::LOGIN_NEEDED, message),
-        }
+        let kind = match &error {
+            session::Error::Later(..) => Refused::UNAVAILABLE,
+            _ => Refused::LOGIN_NEEDED,
+        };
+        Self::new(kind, error)
     }
 }
 
-impl<'a> Body<'a> {
-    /// Takes so many bytes of the budget, or says that there are none left.
-    fn reserve(proxy: &'a Proxy, bytes: u64) -> Result<Self, Stop> {
-        let body = Self { bytes: Vec::new(), reserved: bytes, inflight: &proxy.inflight };
-        let held = proxy.inflight.fetch_add(bytes, Ordering::Relaxed);
-        if held.saturating_add(bytes) > proxy.settings.limits.max_inflight_bytes {
-            return Err(Stop::later("too many request bodies at once; ask again"));
-        }
-        Ok(body)
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
+/// Milliseconds since then.
+fn elapsed_ms(begun: Instant) -> u64 {
+    begun.elapsed().as_millis() as u64
 }
 
-impl Drop for Body<'_> {
-    fn drop(&mut self) {
-        self.inflight.fetch_sub(self.reserved, Ordering::Relaxed);
-    }
-}
-
-impl From<Mode> for detect::Mode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Enforce => Self::Enforce,
-            Mode::Monitor => Self::Monitor,
-        }
-    }
-}
-
-/// The server's limits as the settings have them.
-pub fn server_limits(limits: &crate::config::Limits) -> server::Limits {
-    let mut server = server::Limits { body_bytes: limits.max_body_bytes, ..server::Limits::default() };
-    server.head_time = Duration::from_millis(limits.head_timeout_ms);
-    if limits.max_connections > 0 {
-        server.connections = limits.max_connections;
-    }
-    server
+/// The value of a header, when it is text.
+fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
 }

@@ -1,19 +1,9 @@
 //! Which provider a request goes to, and why. Must never look at the body, nor send anything.
 
+use super::Stop;
 use crate::api::{Family, Refused};
+use crate::config::Settings;
 use crate::flow::{Api, Login, Provider};
-
-/// What the choice depends on, besides the path.
-pub struct Choices<'a> {
-    /// The provider table.
-    pub providers: &'a [Provider],
-    /// The only provider that the local key is good for, if it is bound.
-    pub key_provider: Option<&'a str>,
-    /// `default_provider` of the configuration.
-    pub default_provider: Option<&'a str>,
-    /// Providers that the user has a login for.
-    pub logins: &'a [String],
-}
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -26,33 +16,79 @@ pub struct Route<'a> {
     pub why: &'static str,
 }
 
-/// Every path that is served, for the 404.
-const PATHS: &str = "/v1/chat/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens, /v1/completions, \
-                     /v1/embeddings, /v1/models, each also below /PROVIDER, and /health";
-
-/// Chooses by, in this order: the provider named in the path, the key's own, `messages` → a provider that speaks only
-/// those when logged in, `default_provider`, the only login.
-pub fn choose<'a>(choices: &Choices<'a>, method: &str, path: &str) -> Result<Route<'a>, (Refused, String)> {
-    let (named, family) = parse(choices.providers, path)?;
+/// Chooses by, in this order: the provider named in the path, `own` (the only one that the local key is good for, if it is
+/// bound), `messages` → a provider that speaks only those when logged in, `default_provider`, the only login.
+/// `logins` are the providers that the user has a login for.
+pub fn choose<'a>(
+    providers: &'a [Provider],
+    settings: &Settings,
+    own: Option<&str>,
+    logins: &[String],
+    method: &str,
+    path: &str,
+) -> Result<Route<'a>, Stop> {
+    let (name, family) = parse(path).ok_or_else(unknown)?;
     if method != family.method() {
-        return Err((Refused::METHOD, format!("{path} takes {} only", family.method())));
+        return Err(Stop::new(Refused::METHOD, format!("{path} takes {} only", family.method())));
     }
-    let (id, why) = pick(choices, named, family)?;
-    let provider = find(choices.providers, id).ok_or_else(|| {
-        let message =
-            format!("provider `{id}` is not in the table any more; type `infershield hosts` for those that are");
-        (Refused::LOGIN_NEEDED, message)
+    let api = api(family);
+    let usable = providers.iter().filter(|one| one.login == Login::None || logins.contains(&one.id));
+    let anthropic = usable.clone().find(|one| family.is_anthropic() && one.id == "anthropic");
+    let (id, why) = match (name, own, anthropic, &settings.default_provider) {
+        (Some(name), ..) => (name, "named in the path"),
+        (_, Some(own), ..) => (own, "the key's own"),
+        (_, _, Some(anthropic), _) => (anthropic.id.as_str(), "messages go to anthropic"),
+        (_, _, _, Some(default)) => (default.as_str(), "default_provider"),
+        _ => (only(usable.filter(|one| one.apis.contains(&api)).collect(), family)?, "the only login"),
+    };
+    let found = providers.iter().find(|one| one.names().any(|known| known == id));
+    let provider = found.ok_or_else(|| {
+        if name.is_some() {
+            return unknown();
+        }
+        let gone = format!("provider `{id}` is not in the table any more; type `infershield hosts` for those that are");
+        Stop::new(Refused::LOGIN_NEEDED, gone)
     })?;
-    if !provider.apis.contains(&api(family)) {
+    if let Some(own) = own.filter(|own| *own != provider.id) {
+        let message =
+            format!("this local key is for provider `{own}` only; use a key of its own for `{}`", provider.id);
+        return Err(Stop::new(Refused::KEY_UNKNOWN, message));
+    }
+    if !provider.apis.contains(&api) {
         let message = format!("provider `{}` does not serve {}; see `apis` in its row", provider.id, family.path());
-        return Err((Refused::PATH_UNKNOWN, message));
+        return Err(Stop::new(Refused::PATH_UNKNOWN, message));
     }
     Ok(Route { family, provider, why })
 }
 
-/// The family of a path as far as it can be told, for the shape of a refusal.
-pub(super) fn family_of(path: &str) -> Option<Family> {
-    Family::from_path(path).or_else(|| Family::from_path(path.get(1..)?.find('/').and_then(|at| path.get(at + 1..))?))
+/// Splits `/{provider}/v1/…`, `/{provider}/…`, `/v1/…` and `/…` into the provider's name and the API.
+pub(super) fn parse(path: &str) -> Option<(Option<&str>, Family)> {
+    if let Some(family) = Family::from_path(path) {
+        return Some((None, family));
+    }
+    let (name, _) = path.strip_prefix('/')?.split_once('/')?;
+    let family = Family::from_path(path.get(name.len() + 1..)?)?;
+    Some((Some(name), family))
+}
+
+/// The one provider that fits, when there is one only.
+fn only(fitting: Vec<&Provider>, family: Family) -> Result<&str, Stop> {
+    let path = family.path();
+    let message = match fitting.as_slice() {
+        [only] => return Ok(&only.id),
+        [] => format!("no login for {path}; type `infershield auth login PROVIDER`"),
+        [one, other, ..] => {
+            let (one, other) = (&one.id, &other.id);
+            format!("several logins fit ({one}, {other}, …); call /{one}{path} or set default_provider in config.json")
+        }
+    };
+    Err(Stop::new(Refused::LOGIN_NEEDED, message))
+}
+
+fn unknown() -> Stop {
+    let paths = Family::ALL.map(Family::path).join(", /v1");
+    let message = format!("there is no such path; there are /v1{paths}, each also below /PROVIDER, and /health");
+    Stop::new(Refused::PATH_UNKNOWN, message)
 }
 
 /// The word of the provider table for a family.
@@ -64,64 +100,5 @@ fn api(family: Family) -> Api {
         Family::Completions => Api::Completions,
         Family::Embeddings => Api::Embeddings,
         Family::Models => Api::Models,
-    }
-}
-
-fn find<'a>(providers: &'a [Provider], name: &str) -> Option<&'a Provider> {
-    providers.iter().find(|provider| provider.names().any(|known| known == name))
-}
-
-/// Splits `/{provider}/v1/…`, `/{provider}/…`, `/v1/…` and `/…`.
-fn parse<'a>(providers: &'a [Provider], path: &str) -> Result<(Option<&'a Provider>, Family), (Refused, String)> {
-    let unknown = || (Refused::PATH_UNKNOWN, format!("there is no such path; there are {PATHS}"));
-    if let Some(family) = Family::from_path(path) {
-        return Ok((None, family));
-    }
-    let (name, _) = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
-    let provider = find(providers, name).ok_or_else(unknown)?;
-    Ok((Some(provider), family_of(path).ok_or_else(unknown)?))
-}
-
-fn pick<'a>(
-    choices: &Choices<'a>,
-    named: Option<&'a Provider>,
-    family: Family,
-) -> Result<(&'a str, &'static str), (Refused, String)> {
-    match (named, choices.key_provider) {
-        (Some(named), Some(own)) if named.id != own => {
-            let message =
-                format!("this local key is for provider `{own}` only; use a key of its own for `{}`", named.id);
-            return Err((Refused::KEY_UNKNOWN, message));
-        }
-        (Some(named), _) => return Ok((&named.id, "named in the path")),
-        (None, Some(own)) => return Ok((own, "the key's own")),
-        (None, None) => {}
-    }
-    let usable = |provider: &&Provider| provider.login == Login::None || choices.logins.contains(&provider.id);
-    if family.is_anthropic()
-        && let Some(provider) = choices.providers.iter().filter(usable).find(|provider| provider.id == "anthropic")
-    {
-        return Ok((&provider.id, "messages go to anthropic"));
-    }
-    if let Some(default) = choices.default_provider {
-        return Ok((default, "default_provider"));
-    }
-    let mut able = choices.providers.iter().filter(usable).filter(|provider| provider.apis.contains(&api(family)));
-    match (able.next(), able.next()) {
-        (Some(only), None) => Ok((&only.id, "the only login")),
-        (None, _) => Err((
-            Refused::LOGIN_NEEDED,
-            format!("no login for {}; type `infershield auth login PROVIDER`", family.path()),
-        )),
-        (Some(one), Some(other)) => Err((
-            Refused::LOGIN_NEEDED,
-            format!(
-                "several logins fit ({}, {}, …); call /{}{} or set default_provider in config.json",
-                one.id,
-                other.id,
-                one.id,
-                family.path()
-            ),
-        )),
     }
 }

@@ -89,7 +89,7 @@ pub trait Handler: Send + Sync + 'static {
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status that says so.
+    /// The HTTP status that says so; 0 when nobody is left to be told.
     pub status: u16,
     /// A word for programs.
     pub code: &'static str,
@@ -101,7 +101,7 @@ impl Refusal {
     /// More connections than [`Limits::connections`].
     pub const BUSY: Self = Self::new(503, "unavailable", "too many connections at once; try again");
     /// The client left before its request was complete: nobody will read the reply.
-    pub const CLIENT_LEFT: Self = Self::malformed("the client left before its request was complete");
+    pub const CLIENT_LEFT: Self = Self::new(0, "client_left", "the client left before its request was complete");
     const TOO_SLOW: Self = Self::new(408, "timeout", "the request took too long; try again");
     const NO_LENGTH: Self = Self::new(411, "length_required", "no body length; send Content-Length or chunks");
     const BODY_TOO_LARGE: Self = Self::new(413, "too_large", "the request body is too large; send less");
