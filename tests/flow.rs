@@ -176,7 +176,7 @@ fn a_refused_code_says_why() {
         let error = code(recorded("github", name)).unwrap_err();
         assert!(matches!(&error, Error::Refused(code, _) if code == expected), "{error:?}");
     }
-    assert!(matches!(code(raw(200, "text/html", "<html>")).unwrap_err(), Error::Reply(..)));
+    assert!(matches!(code(raw(200, "text/html", "<html>")).unwrap_err(), Error::Reply(_)));
 }
 
 #[test]
@@ -223,10 +223,11 @@ fn without_a_client_id_nothing_is_sent() {
     let mut github = flow::provider::table(&[]).unwrap().into_iter().find(|row| row.id == "github").unwrap();
     let endpoints = discover::endpoints(&upstream(), &github).unwrap();
     let start = |github: &Provider| device::start(&upstream(), github, &endpoints, &FakeClock::new()).unwrap_err();
-    assert_eq!(start(&github), Error::NoClientId("github".into()));
-    assert!(start(&github).to_string().contains("infershield auth login github --client-id ID"));
+    let wanted =
+        |error| matches!(error, Error::Config(text) if text.contains("infershield auth login github --client-id ID"));
+    assert!(wanted(start(&github)));
     github.client_id = Some(String::new());
-    assert_eq!(start(&github), Error::NoClientId("github".into()));
+    assert!(wanted(start(&github)));
 }
 
 fn discovered(replies: &[Vec<u8>]) -> (Result<discover::Endpoints, Error>, Responder) {
@@ -249,7 +250,7 @@ fn discovery_asks_openid_connect_first_and_then_rfc_8414() {
 fn metadata_is_believed_only_about_its_own_issuer_and_named_hosts() {
     for name in ["metadata_of_another", "metadata_elsewhere", "metadata_in_the_clear"] {
         let error = discovered(&[recorded("rfc", name)]).0.unwrap_err();
-        assert!(matches!(error, Error::Discovery(..)), "{name}: {error}");
+        assert!(matches!(&error, Error::Reply(why) if why.starts_with("metadata of")), "{name}: {error}");
     }
 }
 

@@ -5,7 +5,6 @@ use super::Family;
 use super::json::{self, MAX_NODES, Node, Text};
 use crate::detect::Source;
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 /// JSON inside a string inside JSON inside a string: deeper than this, only the outer text is scanned.
@@ -14,6 +13,10 @@ const INNER_LEVELS: usize = 2;
 const NAME_BYTES: usize = 32;
 /// A location ends here, in bytes, give or take one step: every text carries one, so this bounds memory.
 const LOCATION_BYTES: usize = 120;
+
+/// A prompt as the numbers of a tokenizer can be read by nobody but the provider.
+const TOKEN_IDS: &str = "it holds token ids instead of text; make the client send text \
+    (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False); OpenAI SDK: pass strings as input or prompt)";
 
 /// What a request body holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,67 +47,37 @@ pub struct Segment<'a> {
     pub location: String,
 }
 
-/// Why a body is refused. Says where, never what stands there.
-#[derive(Debug)]
-pub enum Malformed {
-    /// Not strict JSON in UTF-8 (RFC 8259), the same member twice in an object, or more than our limits.
-    Json(serde_json::Error),
-    /// JSON, but not an object.
-    NotAnObject,
-    /// A prompt as the numbers of a tokenizer, which nobody but the provider can read.
-    TokenIds,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InferShield cannot scan this request body: ")?;
-        match self {
-            Self::Json(why) => write!(f, "{why}; send strict JSON in UTF-8, each key of an object once"),
-            Self::NotAnObject => f.write_str("not a JSON object; send an object"),
-            Self::TokenIds => f.write_str(
-                "it holds token ids instead of text; make the client send text \
-                 (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False); OpenAI SDK: pass strings as input or prompt)",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Malformed {}
-
 /// All texts of a request body. Only what scanning needs is checked; the rest is the provider's to judge.
 ///
 /// # Errors
-/// [`Malformed`] when the body could be understood in two ways, or is not text.
-pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, Malformed> {
-    let Node::Object(members) = json::parse(body).map_err(Malformed::Json)? else {
-        return Err(Malformed::NotAnObject);
+/// When the body could be understood in two ways, or is not text: a message for the client that says where, never what
+/// stands there.
+pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
+    let malformed = |why: String| format!("InferShield cannot scan this request body: {why}");
+    let not_strict = |why| malformed(format!("{why}; send strict JSON in UTF-8, each key of an object once"));
+    let Node::Object(members) = json::parse(body).map_err(not_strict)? else {
+        return Err(malformed("not a JSON object; send an object".into()));
     };
     let model = text_of(&members, "model").map(str::to_owned);
     let mut walk = Walk { found: Extracted { model, ..Extracted::default() }, location: String::new() };
     for (name, node) in members {
         use Family::{Chat, Completions, CountTokens, Embeddings, Messages, Responses};
         let source = match (family, &*name.text) {
-            (Chat | Messages | CountTokens, "messages") | (Responses, "input") => {
+            (Completions, "prompt" | "suffix") | (Embeddings, "input") if holds_numbers(&node) => {
+                return Err(malformed(TOKEN_IDS.into()));
+            }
+            (Chat | Messages | CountTokens, "messages") | (Responses, "input") | (Completions, "prompt" | "suffix") => {
                 walk.at(&name.text, |walk| walk.conversation(node));
                 continue;
             }
-            (Completions, "prompt" | "suffix") | (Embeddings, "input") if holds_numbers(&node) => {
-                return Err(Malformed::TokenIds);
-            }
-            (Completions, "prompt" | "suffix") => Source::User,
             (Responses, "instructions") | (Messages | CountTokens, "system") => Source::System,
-            (Embeddings, "input") => Source::Document,
-            _ => {
-                walk.member("", name, node, Voice::new(Source::Document, false));
-                continue;
-            }
+            _ => Source::Document,
         };
-        let voice = Voice::new(source, source == Source::User);
-        walk.at(&name.text, |walk| walk.value(node, voice));
+        walk.member("", name, node, Voice { source, newest: false, free: false });
     }
     // Strings inside strings come on top of the values of the body; together they stay below the same limit.
     if walk.found.segments.len() >= MAX_NODES {
-        return Err(Malformed::Json(json::too_many()));
+        return Err(not_strict(json::too_many()));
     }
     Ok(walk.found)
 }
@@ -117,12 +90,6 @@ struct Voice {
     newest: bool,
     /// No API defines the names here: each may be text, and none tells that its value is binary.
     free: bool,
-}
-
-impl Voice {
-    fn new(source: Source, newest: bool) -> Self {
-        Self { source, newest, free: false }
-    }
 }
 
 /// What a member's name says about its value.
@@ -173,16 +140,16 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The list of messages or items; a plain string is the user's.
+    /// The list of messages, items or prompts, or a single one.
     fn conversation(&mut self, node: Node<'a>) {
         let Node::Array(items) = node else {
-            return self.value(node, Voice::new(Source::User, true));
+            return self.value(node, Voice { source: Source::User, newest: true, free: false });
         };
         let speakers: Vec<Source> = items.iter().map(speaker).collect();
         let answered = speakers.iter().rposition(|who| *who == Source::Assistant);
         for (index, (item, source)) in items.into_iter().zip(speakers).enumerate() {
             let newest = answered.is_none_or(|answered| index > answered);
-            let voice = Voice::new(source, newest);
+            let voice = Voice { source, newest, free: false };
             self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
         }
     }
@@ -270,10 +237,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Who speaks in a message or item of the conversation.
+/// Who speaks in a message or item of the conversation; a plain string is the user's.
 fn speaker(item: &Node<'_>) -> Source {
-    let Node::Object(members) = item else {
-        return Source::Document;
+    let members = match item {
+        Node::Object(members) => members,
+        Node::String(_) => return Source::User,
+        _ => return Source::Document,
     };
     let kind = text_of(members, "type").unwrap_or_default();
     match (kind, text_of(members, "role").unwrap_or_default()) {
@@ -481,8 +450,7 @@ mod tests {
             for (family, field) in [(Family::Embeddings, "input"), (Family::Completions, "prompt")] {
                 let body = json!({ field: ids }).to_string();
                 let refused = extract(family, body.as_bytes()).unwrap_err();
-                assert!(matches!(refused, Malformed::TokenIds));
-                assert!(refused.to_string().contains("check_embedding_ctx_length=False"));
+                assert!(refused.contains("check_embedding_ctx_length=False"));
             }
         }
     }
@@ -579,8 +547,8 @@ mod tests {
         let extracted = extract(Family::Chat, br#"{"x":{"model":"n"},"model":"m"}"#).unwrap();
         assert_eq!(extracted.model.as_deref(), Some("m"));
         assert_eq!(extract(Family::Chat, br#"{"x":{"model":"n"},"model":7}"#).unwrap().model, None);
-        assert!(matches!(extract(Family::Chat, b"[]"), Err(Malformed::NotAnObject)));
-        let refused = extract(Family::Chat, b"{\"a\":\n  hunter2}").unwrap_err().to_string();
+        assert!(extract(Family::Chat, b"[]").unwrap_err().contains("not a JSON object"));
+        let refused = extract(Family::Chat, b"{\"a\":\n  hunter2}").unwrap_err();
         assert!(refused.starts_with("InferShield") && refused.contains("line 2 column 3"), "{refused}");
     }
 
@@ -597,7 +565,7 @@ mod tests {
         let inner = format!("[{}0]", r#""\n","#.repeat(MAX_NODES / 8));
         let body = |strings: usize| json!({"messages": vec![inner.as_str(); strings]}).to_string();
         assert!(extract(Family::Chat, body(7).as_bytes()).is_ok());
-        let refused = extract(Family::Chat, body(9).as_bytes()).unwrap_err().to_string();
+        let refused = extract(Family::Chat, body(9).as_bytes()).unwrap_err();
         assert!(refused.contains("more than 1048576 JSON values"), "{refused}");
     }
 

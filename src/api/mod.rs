@@ -7,7 +7,7 @@ mod json;
 mod refusal;
 mod usage;
 
-pub use extract::{Extracted, Malformed, Segment, extract};
+pub use extract::{Extracted, Segment, extract};
 pub use refusal::{Refused, refusal};
 pub use usage::Observer;
 

@@ -28,7 +28,7 @@ impl Refused {
     pub const METHOD: Self = Self { status: 405, code: "method" };
     /// The body is compressed or otherwise encoded.
     pub const ENCODING: Self = Self { status: 400, code: "encoding" };
-    /// The body cannot be read in one way only; see [`super::Malformed`].
+    /// The body cannot be read in one way only; see [`super::extract`].
     pub const MALFORMED: Self = Self { status: 400, code: "malformed" };
     /// Policy stopped the request.
     pub const BLOCKED: Self = Self { status: 400, code: "blocked" };

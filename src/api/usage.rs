@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::mem::take;
 
 /// Longest event that is looked at, in bytes. The closing event of the Responses API repeats instructions, tools and
-/// the whole answer. A longer one passes uncounted; its end is still seen by its `event:` line.
+/// the whole answer. A longer one passes uncounted; its end is still seen by its `event:` line, which comes first.
 const MAX_EVENT: usize = 1 << 20;
 /// Largest whole reply that is looked at, in bytes. A larger one passes uncounted.
 const MAX_REPLY: usize = 8 << 20;
@@ -22,30 +22,16 @@ pub struct Observer {
     pub ended: bool,
     family: Family,
     stream: bool,
-    /// The line that is not complete yet; of a whole reply all bytes.
+    /// The event that is not complete yet, or the whole reply; of one that is too long, its beginning.
     pending: Vec<u8>,
-    /// The line in `pending` was longer than the limit and is skipped to its end.
-    overlong: bool,
-    /// The name of the event that is not complete yet.
-    event: String,
-    /// Its `data:` lines, joined with line feeds.
-    data: Vec<u8>,
+    /// The line of the stream that is not complete yet holds nothing so far.
+    blank: bool,
 }
 
 impl Observer {
     /// For a stream of server-sent events, or for a reply that is one JSON value; that is counted by [`Observer::finish`].
     pub fn new(family: Family, stream: bool) -> Self {
-        Self {
-            tokens_in: 0,
-            tokens_out: 0,
-            ended: false,
-            family,
-            stream,
-            pending: Vec::new(),
-            overlong: false,
-            event: String::new(),
-            data: Vec::new(),
-        }
+        Self { tokens_in: 0, tokens_out: 0, ended: false, family, stream, pending: Vec::new(), blank: true }
     }
 
     /// The next bytes, split anywhere.
@@ -53,12 +39,15 @@ impl Observer {
         while self.stream
             && let Some(end) = memchr::memchr(b'\n', bytes)
         {
-            let (line, rest) = bytes.split_at(end);
-            self.keep(line, MAX_EVENT);
-            self.line();
-            bytes = rest.get(1..).unwrap_or_default();
+            let (line, rest) = bytes.split_at(end + 1);
+            self.keep(line);
+            if self.blank {
+                self.event();
+            }
+            self.blank = true;
+            bytes = rest;
         }
-        self.keep(bytes, if self.stream { MAX_EVENT } else { MAX_REPLY });
+        self.keep(bytes);
     }
 
     /// No more bytes follow. A stream needs no such call: an event without its empty line does not count.
@@ -69,40 +58,36 @@ impl Observer {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8], limit: usize) {
-        if self.overlong || self.pending.len() + bytes.len() > limit {
-            self.overlong = true;
-            self.pending.clear();
-        } else {
-            self.pending.extend_from_slice(bytes);
-        }
+    fn keep(&mut self, bytes: &[u8]) {
+        let limit = if self.stream { MAX_EVENT } else { MAX_REPLY };
+        let room = limit.saturating_sub(self.pending.len());
+        self.pending.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.blank &= bytes.iter().all(|byte| b"\r\n".contains(byte));
     }
 
-    /// One complete line of a stream (WHATWG HTML section 9.2.6, without lines that end in a lone carriage return).
-    fn line(&mut self) {
-        self.overlong = false;
-        let line = take(&mut self.pending);
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        let value = |rest: &[u8]| rest.strip_prefix(b" ").unwrap_or(rest).to_vec();
-        if let Some(rest) = line.strip_prefix(b"event:") {
-            self.event = String::from_utf8_lossy(&value(rest)).into_owned();
-        } else if let Some(rest) = line.strip_prefix(b"data:") {
-            if !self.data.is_empty() {
-                self.data.push(b'\n');
+    /// A complete event (WHATWG HTML section 9.2.6, without lines that end in a lone carriage return).
+    fn event(&mut self) {
+        let event = take(&mut self.pending);
+        let mut name = Vec::new();
+        let mut data = Vec::new();
+        for line in event.split(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let value = |rest: &[u8]| rest.strip_prefix(b" ").unwrap_or(rest).to_vec();
+            if let Some(rest) = line.strip_prefix(b"event:") {
+                name = value(rest);
+            } else if let Some(rest) = line.strip_prefix(b"data:") {
+                data.push(value(rest));
             }
-            let room = MAX_EVENT.saturating_sub(self.data.len());
-            self.data.extend(value(rest).into_iter().take(room));
-        } else if line.is_empty() {
-            let (event, data) = (take(&mut self.event), take(&mut self.data));
-            let kind = self.count(&data).unwrap_or(event);
-            self.ended |= match self.family {
-                Family::Messages | Family::CountTokens => kind == "message_stop",
-                Family::Responses => {
-                    kind == "response.completed" || kind == "response.incomplete" || kind == "response.failed"
-                }
-                _ => data == b"[DONE]",
-            };
         }
+        let data = data.join(&b'\n');
+        let kind = self.count(&data).map_or(name, String::into_bytes);
+        self.ended |= match self.family {
+            Family::Messages | Family::CountTokens => kind == b"message_stop",
+            Family::Responses => {
+                kind == b"response.completed" || kind == b"response.incomplete" || kind == b"response.failed"
+            }
+            _ => data == b"[DONE]",
+        };
     }
 
     /// Takes the numbers out of a reply or an event, and tells its `type`.
@@ -224,7 +209,7 @@ mod tests {
         for _ in 0..40 {
             observer.feed(&[b"data:", [b'x'; 1 << 16].as_slice(), b"\n"].concat());
         }
-        assert!(observer.data.len() <= MAX_EVENT + 40);
+        assert!(observer.pending.len() <= MAX_EVENT);
         observer.feed(format!("\n{RESPONSES}").as_bytes());
         assert_eq!((observer.tokens_in, observer.tokens_out), (12, 5));
     }
@@ -270,8 +255,9 @@ mod tests {
         let mut observer = Observer::new(Family::Chat, false);
         observer.feed(&vec![b' '; MAX_REPLY]);
         observer.feed(br#"{"usage":{"prompt_tokens":1}}"#);
+        assert_eq!(observer.pending.len(), MAX_REPLY);
         observer.finish();
-        assert_eq!((observer.tokens_in, observer.pending.len()), (0, 0));
+        assert_eq!(observer.tokens_in, 0);
     }
 
     #[test]

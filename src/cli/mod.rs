@@ -128,8 +128,8 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     if let Some(error) = error.downcast_ref() {
         return match error {
             flow::Error::Network(error) => exit(error),
-            flow::Error::Table(..) | flow::Error::NoClientId(_) => Exit::Usage,
-            flow::Error::Discovery(..) | flow::Error::Reply(..) => Exit::Unreachable,
+            flow::Error::Config(_) => Exit::Usage,
+            flow::Error::Reply(_) => Exit::Unreachable,
             flow::Error::Denied | flow::Error::CodeExpired => Exit::No,
             flow::Error::Refused(..) | flow::Error::LoginOver(_) => Exit::Credential,
         };

@@ -2,8 +2,7 @@
 
 use super::terminal::{note, print};
 use super::{Args, Done, context, no, usage};
-use crate::config::Mode;
-use crate::detect::{self, Place, Policy, Scanner, Source};
+use crate::detect::{self, Action, Policy, Scanner, Source};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs::File;
@@ -67,13 +66,13 @@ impl Scan {
     /// One JSON object.
     fn line(&mut self, line: &[u8]) -> Done {
         match detect::scan_line(&self.scanner, &self.policy, line) {
-            Ok(answer) => {
-                self.stopped |= answer.stopped;
-                print(answer.text)
+            Ok((answer, strongest)) => {
+                self.stopped |= strongest >= Action::Redact;
+                print(answer)
             }
             Err(malformed) => {
                 self.malformed = true;
-                print(malformed.0)
+                print(malformed)
             }
         }
     }
@@ -90,14 +89,14 @@ impl Scan {
         if args.has("json") {
             return self.line(json!({"id": name, "text": text}).to_string().as_bytes());
         }
-        let findings = self.scanner.scan(&text, Source::User);
-        let verdict = detect::judge(&[(Place::LastUserTurn, &findings)], &self.policy, Mode::Enforce);
-        for (finding, action) in findings.iter().zip(verdict.actions.iter().flatten()) {
+        let mut findings = self.scanner.scan(&text, Source::User);
+        let risk_score = detect::judge(&mut findings, true, &self.policy);
+        for finding in &findings {
             let line = text.get(..finding.start).unwrap_or_default().matches('\n').count() + 1;
-            print(format_args!("{name}:{line}: {} ({}, {})", finding.rule, finding.category.name(), action.name()))?;
+            print(format_args!("{name}:{line}: {} ({}, {})", finding.rule, finding.category, finding.action))?;
+            self.stopped |= finding.action >= Action::Redact;
         }
-        note(format_args!("{name}: {} findings, risk score {}", findings.len(), verdict.risk_score));
-        self.stopped |= verdict.strongest >= detect::Action::Redact;
+        note(format_args!("{name}: {} findings, risk score {risk_score}", findings.len()));
         Ok(())
     }
 }

@@ -48,10 +48,12 @@ pub(super) fn serve(args: &Args) -> Done {
 
 fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
     let settings = context.config.settings.clone();
-    let policy = policy(&context.config)?;
-    let text = serde_json::to_string(&policy).unwrap_or_default();
+    let mut policy = policy(&context.config)?;
+    policy.monitor = settings.mode == Mode::Monitor;
+    // What is left open follows from the version.
+    let text = format!("{} {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(&policy).unwrap_or_default());
     let hash = sha256_hex(text.as_bytes());
-    let mode = if settings.mode == Mode::Monitor { "monitor" } else { "enforce" };
+    let mode = if policy.monitor { "monitor" } else { "enforce" };
     Ok(Proxy {
         policy_name: format!("{mode}:{}", hash.get(..POLICY_NAME_CHARS).unwrap_or_default()),
         store: Arc::clone(&context.store),

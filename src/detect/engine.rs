@@ -3,11 +3,11 @@
 
 use super::rule::Rule;
 use super::views::{Copy, Disguises};
-use super::{Category, Error, Finding, Severity, Source};
+use super::{Action, Category, Finding, Severity, Source};
 use aho_corasick::AhoCorasick;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// The embedded rule files, one for each category; that of obfuscation holds what is suspicious by its form alone.
 const BUILTIN: [&str; 8] = [
@@ -30,15 +30,9 @@ const HIDDEN_WEIGHT: u8 = 85;
 pub struct Scanner {
     rules: Vec<Rule>,
     keywords: AhoCorasick,
-    /// For each keyword, the indexes of its rules.
-    owners: Vec<Vec<usize>>,
+    /// For each keyword, the indexes of its rules and their reach.
+    owners: Vec<Vec<(usize, usize)>>,
     disguises: Disguises,
-}
-
-/// A match of a rule in a text or in one of its copies.
-struct Hit<'a> {
-    rule: &'a Rule,
-    span: Range<usize>,
 }
 
 impl Scanner {
@@ -46,26 +40,26 @@ impl Scanner {
     ///
     /// # Errors
     /// Never for a tested build: the tests read and compile all embedded rules.
-    pub fn builtin() -> Result<Self, Error> {
-        let mut rules = Vec::new();
-        for file in BUILTIN {
-            rules.extend(Rule::read(file)?);
-        }
-        Self::new(rules)
+    pub fn builtin() -> Result<Self, String> {
+        Self::new(&BUILTIN).map_err(|why| format!("{why}; this build is broken, install InferShield again"))
     }
 
-    fn new(rules: Vec<Rule>) -> Result<Self, Error> {
-        let mut owners: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    fn new(files: &[&str]) -> Result<Self, String> {
+        let mut rules = Vec::new();
+        for file in files {
+            rules.extend(Rule::read(file)?);
+        }
+        let mut owners: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
         for (index, rule) in rules.iter().enumerate() {
             for keyword in &rule.data.keywords {
-                owners.entry(keyword).or_default().push(index);
+                owners.entry(keyword).or_default().push((index, rule.data.reach));
             }
         }
         let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(owners.keys());
         Ok(Self {
-            keywords: keywords.map_err(|error| Error::Search(error.to_string()))?,
+            keywords: keywords.map_err(|why| why.to_string())?,
             owners: owners.into_values().collect(),
-            disguises: Disguises::new().map_err(|error| Error::Search(error.to_string()))?,
+            disguises: Disguises::new().map_err(|why| why.to_string())?,
             rules,
         })
     }
@@ -74,27 +68,41 @@ impl Scanner {
     /// hides it, and a second finding of category obfuscation says how it was hidden.
     pub fn scan(&self, text: &str, source: Source) -> Vec<Finding> {
         let hits = self.search(text, source);
-        let mut findings: Vec<Finding> = hits.into_iter().map(|hit| finding(text, hit, source)).collect();
-        for (hit, disguise) in self.search_hidden(text, source) {
-            let mut hidden = finding(text, hit, source);
-            hidden.weight = hidden.weight.max(HIDDEN_WEIGHT);
-            findings.push(Finding {
-                rule: Arc::from(disguise),
-                category: Category::Obfuscation,
-                severity: Severity::High,
-                ..hidden.clone()
-            });
-            findings.push(hidden);
+        let mut findings: Vec<Finding> =
+            hits.into_iter().map(|(rule, span)| finding(text, rule, span, source)).collect();
+        let mut outer: Vec<Copy> = Vec::new();
+        while outer.len() < LAYERS
+            && let Some(copy) = self.disguises.undo(outer.last().map_or(text, |last| &last.text))
+        {
+            for (rule, span) in self.search(&copy.text, source) {
+                // A mail address in an encoded text says nothing, and a guess at a password even less.
+                let vague = rule.data.category == Category::Pii || rule.data.validator.is_guess();
+                if let Some(disguise) = copy.disguise(&span).filter(|_| !vague) {
+                    let span = outer.iter().rev().fold(copy.original(&span), |span, copy| copy.original(&span));
+                    let mut hidden = finding(text, rule, span, source);
+                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT);
+                    findings.push(Finding {
+                        rule: disguise.to_owned(),
+                        category: Category::Obfuscation,
+                        severity: Severity::High,
+                        ..hidden.clone()
+                    });
+                    findings.push(hidden);
+                }
+            }
+            outer.push(copy);
         }
         settle(findings)
     }
 
     /// Matches of all rules that apply, in no particular order.
-    fn search(&self, text: &str, source: Source) -> Vec<Hit<'_>> {
+    fn search(&self, text: &str, source: Source) -> Vec<(&Rule, Range<usize>)> {
         let mut hits = Vec::new();
         for (rule, windows) in self.rules.iter().zip(self.windows(text)) {
             if rule.data.sources.is_empty() || rule.data.sources.contains(&source) {
-                windows.into_iter().for_each(|window| search_window(rule, text.as_bytes(), window, &mut hits));
+                for window in windows {
+                    hits.extend(rule.matches(text.as_bytes(), window).into_iter().map(|span| (rule, span)));
+                }
             }
         }
         hits
@@ -106,12 +114,12 @@ impl Scanner {
         let everything = |rule: &Rule| rule.data.keywords.is_empty().then_some(0..text.len());
         let mut windows: Vec<Vec<_>> = self.rules.iter().map(|rule| everything(rule).into_iter().collect()).collect();
         for keyword in self.keywords.find_overlapping_iter(text) {
-            for &owner in self.owners.get(keyword.pattern().as_usize()).into_iter().flatten() {
-                let (Some(rule), Some(windows)) = (self.rules.get(owner), windows.get_mut(owner)) else {
+            for (owner, reach) in self.owners.get(keyword.pattern().as_usize()).into_iter().flatten() {
+                let Some(windows) = windows.get_mut(*owner) else {
                     continue;
                 };
-                let start = keyword.start().saturating_sub(rule.data.reach);
-                let end = keyword.end().saturating_add(rule.data.reach).min(text.len());
+                let start = keyword.start().saturating_sub(*reach);
+                let end = keyword.end().saturating_add(*reach).min(text.len());
                 match windows.last_mut() {
                     Some(last) if start <= last.end => last.end = last.end.max(end),
                     _ => windows.push(start..end),
@@ -120,56 +128,25 @@ impl Scanner {
         }
         windows
     }
-
-    /// Matches in the disguised copies of `text`, each with the id of the disguise; spans are bytes of `text`.
-    fn search_hidden(&self, text: &str, source: Source) -> Vec<(Hit<'_>, &'static str)> {
-        let mut found = Vec::new();
-        let mut outer: Vec<Copy> = Vec::new();
-        while outer.len() < LAYERS
-            && let Some(copy) = self.disguises.undo(outer.last().map_or(text, |last| &last.text))
-        {
-            for Hit { rule, span } in self.search(&copy.text, source) {
-                // A mail address in an encoded text says nothing, and a guess at a password even less.
-                let vague = rule.data.category == Category::Pii || rule.data.validator.is_guess();
-                if let Some(disguise) = copy.disguise(&span).filter(|_| !vague) {
-                    let span = outer.iter().rev().fold(copy.original(&span), |span, copy| copy.original(&span));
-                    found.push((Hit { rule, span }, disguise));
-                }
-            }
-            outer.push(copy);
-        }
-        found
-    }
 }
 
-/// Runs one rule's expression over one window.
-fn search_window<'a>(rule: &'a Rule, bytes: &[u8], window: Range<usize>, hits: &mut Vec<Hit<'a>>) {
-    // The text before the window stays visible to `\b`.
-    let haystack = bytes.get(..window.end).unwrap_or_default();
-    let mut at = window.start;
-    while at < haystack.len()
-        && let Some(groups) = rule.regex.captures_at(haystack, at)
-        && let Some(whole) = groups.get(0)
-    {
-        at = whole.end().max(at + 1);
-        let value = groups.get(1).unwrap_or(whole);
-        if rule.data.validator.accepts(value.as_bytes()) {
-            hits.push(Hit { rule, span: value.range() });
-        }
-    }
-}
-
-fn finding(text: &str, Hit { rule, span }: Hit<'_>, source: Source) -> Finding {
+fn finding(text: &str, rule: &Rule, span: Range<usize>, source: Source) -> Finding {
     // Expressions match bytes: a span that ends inside a character grows to its borders.
-    let mut starts = (0..=span.start).rev();
-    let mut ends = span.end..text.len();
+    let Range { mut start, mut end } = span;
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
     Finding {
-        rule: Arc::clone(&rule.data.id),
+        rule: rule.data.id.clone(),
         category: rule.data.category,
         severity: rule.data.severity,
+        action: Action::Block,
+        start,
+        end,
         weight: weight_from(source, rule.data.category, rule.data.weight),
-        start: starts.find(|at| text.is_char_boundary(*at)).unwrap_or(0),
-        end: ends.find(|at| text.is_char_boundary(*at)).unwrap_or(text.len()),
     }
 }
 
@@ -182,23 +159,21 @@ fn weight_from(source: Source, category: Category, weight: u8) -> u8 {
         (Category::Injection | Category::Jailbreak, Source::System) => 50,
         _ => 100,
     };
-    u8::try_from(u16::from(weight) * percent / 100).unwrap_or(weight)
+    (u16::from(weight) * percent / 100) as u8
 }
 
 /// Sorts, and keeps of overlapping findings the heaviest: among values (secrets, personal data) of any rule, since a
 /// value is replaced once; among attacks of the same rule only.
 fn settle(mut findings: Vec<Finding>) -> Vec<Finding> {
-    let is_value = |finding: &Finding| finding.category <= Category::Pii;
-    findings.sort_by(|one, other| {
-        let group = |finding: &Finding| (!is_value(finding)).then(|| Arc::clone(&finding.rule));
-        group(one).cmp(&group(other)).then(one.start.cmp(&other.start)).then(other.end.cmp(&one.end))
-    });
+    let group = |finding: &Finding| match finding.category {
+        Category::Secret | Category::Pii => String::new(),
+        _ => finding.rule.clone(),
+    };
+    findings.sort_by_cached_key(|finding| (group(finding), finding.start, Reverse(finding.end)));
     let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
     for finding in findings {
         match kept.last_mut() {
-            Some(last)
-                if finding.start < last.end && (last.rule == finding.rule || is_value(last) && is_value(&finding)) =>
-            {
+            Some(last) if finding.start < last.end && group(last) == group(&finding) => {
                 if finding.weight > last.weight {
                     *last = finding;
                 }
@@ -220,7 +195,7 @@ mod tests {
 
     fn rules_in(text: &str, source: Source) -> Vec<String> {
         let findings = scanner().scan(text, source);
-        findings.iter().map(|f| f.rule.to_string()).collect()
+        findings.into_iter().map(|finding| finding.rule).collect()
     }
 
     #[test]
@@ -232,7 +207,7 @@ mod tests {
             let source = rule.data.sources.first().copied().unwrap_or_default();
             let found = |text: &str| {
                 let hits = scanner.search(text, source);
-                hits.iter().any(|hit| hit.rule.data.id == *id)
+                hits.iter().any(|(rule, _)| rule.data.id == *id)
             };
             let missed = rule.positive().iter().filter(|text| !found(text));
             let mistaken = rule.negative().iter().filter(|text| found(text));

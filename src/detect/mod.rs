@@ -9,15 +9,14 @@ mod validate;
 mod views;
 
 pub use engine::Scanner;
-pub use line::{Answer, Malformed, scan_line};
-pub use policy::{Policy, Response, Thresholds, Verdict, judge};
-pub use rule::Error;
+pub use line::scan_line;
+pub use policy::{Policy, Response, judge};
 
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::fmt;
 
 /// What kind of threat a finding is; the names are a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Category {
     /// A credential that opens something.
@@ -36,23 +35,15 @@ pub enum Category {
     Obfuscation,
 }
 
-impl Category {
+impl fmt::Display for Category {
     /// The contract's word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Secret => "secret",
-            Self::Pii => "pii",
-            Self::Injection => "injection",
-            Self::Jailbreak => "jailbreak",
-            Self::Exfiltration => "exfiltration",
-            Self::Command => "command",
-            Self::Obfuscation => "obfuscation",
-        }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
 /// How bad it is when the finding is true.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the four names say it")]
 pub enum Severity {
@@ -63,7 +54,7 @@ pub enum Severity {
 }
 
 /// What the policy does about a finding, weakest first; the names are a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Nothing.
@@ -78,21 +69,15 @@ pub enum Action {
     Block,
 }
 
-impl Action {
+impl fmt::Display for Action {
     /// The contract's word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Warn => "warn",
-            Self::Redact => "redact",
-            Self::Withhold => "withhold",
-            Self::Block => "block",
-        }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
 /// Who wrote a segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The person at the keyboard, as far as the request says.
@@ -108,41 +93,22 @@ pub enum Source {
     Document,
 }
 
-/// Where in the conversation a segment stands; decides what can be done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// Written by the user after the last assistant item: the one place where refusing the request costs no history.
-    LastUserTurn,
-    /// The system prompt, which is the client's own.
-    System,
-    /// Earlier turns, tool results, documents, assistant text.
-    Elsewhere,
-}
-
-impl Place {
-    /// The place of a text that stands alone, as in `scan`: what the user writes is the last user turn.
-    pub fn alone(source: Source) -> Self {
-        match source {
-            Source::User => Self::LastUserTurn,
-            Source::System => Self::System,
-            Source::Tool | Source::Assistant | Source::Document => Self::Elsewhere,
-        }
-    }
-}
-
-/// One threat in one text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One threat in one text. As JSON it has the members of the contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Id of the rule, such as `secret.github-token`.
-    pub rule: Arc<str>,
+    pub rule: String,
     /// The rule's category.
     pub category: Category,
     /// The rule's severity.
     pub severity: Severity,
-    /// What this finding alone adds to the score, 0 to 100; the source is already taken into account.
-    pub weight: u8,
+    /// What the policy does about it; [`Action::Block`] until [`judge`] has asked.
+    pub action: Action,
     /// First byte in the scanned text; a character boundary.
     pub start: usize,
     /// One past the last byte in the scanned text; a character boundary.
     pub end: usize,
+    /// What this finding alone adds to the score, 0 to 100; the source is already taken into account.
+    #[serde(skip)]
+    pub weight: u8,
 }

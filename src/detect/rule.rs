@@ -9,9 +9,8 @@
 use super::validate::Validator;
 use super::{Category, Severity, Source};
 use regex::bytes::{Regex, RegexBuilder};
-use serde::{Deserialize, Deserializer};
-use std::fmt;
-use std::sync::Arc;
+use serde::Deserialize;
+use std::ops::Range;
 
 /// What a space in a rule that is not `exact` stands for.
 const GAP: &str = r"(?:[\s\x22#*/>`_'|~-]{1,8})";
@@ -22,36 +21,11 @@ const COMPILED_BYTES: usize = 4 << 20;
 /// Heaviest weight.
 const FULL_WEIGHT: u8 = 100;
 
-/// Why rules cannot be used. Names the rule, never a scanned text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The file is not the JSON that a rule file must be.
-    Json(String),
-    /// A rule contradicts itself: its id and what is wrong.
-    Rule(String, String),
-    /// What all rules share, the search for keywords and disguises, cannot be built.
-    Search(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Json(why) => write!(f, "the rules are not valid: {why}")?,
-            Self::Rule(id, why) => write!(f, "rule {id} is not valid: {why}")?,
-            Self::Search(why) => write!(f, "the search cannot be built: {why}")?,
-        }
-        f.write_str("; this build is broken, install InferShield again")
-    }
-}
-
-impl std::error::Error for Error {}
-
 /// A rule as it stands in a rule file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleData {
-    #[serde(deserialize_with = "shared")]
-    pub(super) id: Arc<str>,
+    pub(super) id: String,
     pub(super) category: Category,
     pub(super) severity: Severity,
     /// What one match adds to the score, 1 to 100.
@@ -78,10 +52,6 @@ pub(super) struct RuleData {
     negative: Vec<String>,
 }
 
-fn shared<'de, D: Deserializer<'de>>(id: D) -> Result<Arc<str>, D::Error> {
-    String::deserialize(id).map(Arc::from)
-}
-
 fn default_reach() -> usize {
     REACH_BYTES
 }
@@ -94,14 +64,15 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// Reads a rule file.
-    pub(super) fn read(json: &str) -> Result<Vec<Self>, Error> {
-        let rules: Vec<RuleData> = serde_json::from_str(json).map_err(|error| Error::Json(error.to_string()))?;
+    /// Reads a rule file. Errors name the rule, never a scanned text.
+    pub(super) fn read(json: &str) -> Result<Vec<Self>, String> {
+        let rules = serde_json::from_str::<Vec<RuleData>>(json);
+        let rules = rules.map_err(|error| format!("the rules are not valid: {error}"))?;
         rules.into_iter().map(Self::new).collect()
     }
 
-    fn new(data: RuleData) -> Result<Self, Error> {
-        let wrong = |why: &str| Error::Rule(data.id.to_string(), why.to_owned());
+    fn new(data: RuleData) -> Result<Self, String> {
+        let wrong = |why: &str| format!("rule {} is not valid: {why}", data.id);
         if !(1..=FULL_WEIGHT).contains(&data.weight) {
             return Err(wrong("weight is 1 to 100"));
         }
@@ -121,6 +92,25 @@ impl Rule {
             .map_err(|error| wrong(&error.to_string()))?;
         Ok(Self { data, regex })
     }
+
+    /// What the finding spans, for each match in the window.
+    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Range<usize>> {
+        // The text before the window stays visible to `\b`.
+        let haystack = bytes.get(..window.end).unwrap_or_default();
+        let mut spans = Vec::new();
+        let mut at = window.start;
+        while at < haystack.len()
+            && let Some(groups) = self.regex.captures_at(haystack, at)
+            && let Some(whole) = groups.get(0)
+        {
+            at = whole.end().max(at + 1);
+            let value = groups.get(1).unwrap_or(whole);
+            if self.data.validator.accepts(value.as_bytes()) {
+                spans.push(value.range());
+            }
+        }
+        spans
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +127,7 @@ mod tests {
         }
     }
 
-    fn read(change: impl Fn(&mut serde_json::Value)) -> Result<Vec<Rule>, Error> {
+    fn read(change: impl Fn(&mut serde_json::Value)) -> Result<Vec<Rule>, String> {
         let mut rule = serde_json::json!({
             "id": "command.x", "category": "command", "severity": "low", "weight": 10, "keywords": ["xy"],
             "pattern": ["xy"], "positive": ["xy"], "negative": ["x y"]

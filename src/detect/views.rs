@@ -67,8 +67,11 @@ impl Disguises {
         if copy.is_some() || self.digit_word.find_iter(text).nth(DIGIT_WORDS_LEAST - 1).is_none() {
             return copy;
         }
-        let digits = text.match_indices(['0', '1', '3', '4', '5', '7', '@', '$']);
-        Copy::new(text, digits, |digit| Some(("obfuscation.digits-for-letters", letter(digit).into())))
+        let digits = text.match_indices(|c| DIGITS.contains(c));
+        Copy::new(text, digits, |digit| {
+            let letter = look_up(digit.chars().next()?, DIGITS, LETTERS)?;
+            Some(("obfuscation.digits-for-letters", letter.into()))
+        })
     }
 }
 
@@ -156,16 +159,22 @@ fn plain(c: char) -> Option<char> {
         '\u{ff01}'..='\u{ff5e}' => from(0xfee0),
         // Mathematical alphabets: 13 styles of 26 capital and 26 small letters each.
         '\u{1d400}'..='\u{1d6a3}' => ('A'..='Z').chain('a'..='z').nth((c as usize - 0x1d400) % 52),
-        _ => {
-            let mut pairs = LOOK_ALIKES.chars().zip(LOOKS_LIKE.chars());
-            Some(pairs.find_map(|(odd, letter)| (odd == c).then_some(letter)).unwrap_or(c))
-        }
+        _ => Some(look_up(c, LOOK_ALIKES, LOOKS_LIKE).unwrap_or(c)),
     }
+}
+
+fn look_up(c: char, odd: &str, plain: &str) -> Option<char> {
+    let place = odd.chars().position(|other| other == c)?;
+    plain.chars().nth(place)
 }
 
 /// Cyrillic, Greek and Armenian letters and small capitals, each over the ASCII letter that it looks like.
 const LOOK_ALIKES: &str = "АВЕКМНОРСТХУІЈЅаеорсухіјѕԁһӏԛԝвкмнтгѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυκοսօցɑɡɩıᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ";
 const LOOKS_LIKE: &str = "ABEKMHOPCTXYIJSaeopcyxijsdhlqwbkmhtrvABEZHIKMNOPTYXaivoptukouogagiiabcdeghijklmnoprtuvwyz";
+
+/// Digits and signs over the letters that they stand for.
+const DIGITS: &str = "013457@$";
+const LETTERS: &str = "oieastas";
 
 /// The character that one escape stands for.
 fn unescape(escape: &str) -> Option<char> {
@@ -193,15 +202,4 @@ fn decode_base64(run: &str) -> Option<Vec<u8>> {
     // One character too many holds six bits: no byte.
     let whole = run.len() - usize::from(run.len() % 4 == 1);
     LENIENT.decode(run.get(..whole)?.replace('-', "+").replace('_', "/")).ok()
-}
-
-fn letter(digit: &str) -> &'static str {
-    match digit {
-        "0" => "o",
-        "1" => "i",
-        "3" => "e",
-        "5" | "$" => "s",
-        "7" => "t",
-        _ => "a",
-    }
 }

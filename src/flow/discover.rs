@@ -20,18 +20,15 @@ pub struct Endpoints {
 /// The endpoints of a device login. Members of the row win; what they leave open is read from the issuer's metadata,
 /// OpenID Connect Discovery first, then RFC 8414. Without an issuer nothing is sent.
 pub fn endpoints(up: &Upstream, provider: &Provider) -> Result<Endpoints> {
-    let issuer = provider.issuer.as_ref();
-    let found = issuer.map(|issuer| metadata(up, issuer)).transpose()?;
+    let found = metadata(up, provider)?;
     let member = |own: &Option<Endpoint>, name: &str| {
         if let Some(own) = own {
             return Ok(own.clone());
         }
-        let wrong = |why| Error::Discovery(issuer.map_or("", Endpoint::as_str).to_owned(), why);
-        let text = found.as_ref().and_then(|found| found.text(name));
-        let text = text.ok_or_else(|| wrong(format!("it has no `{name}`")))?;
+        let text = found.as_ref().and_then(|found| found.text(name)).unwrap_or_default();
         let endpoint = Endpoint::try_from(text.to_owned()).ok().filter(|at| provider.hosts().contains(at.origin()));
-        let text = clean(text);
-        endpoint.ok_or_else(|| wrong(format!("its `{name}` is {text}, which the configuration does not name")))
+        let why = format!("its `{name}` is `{}`, which the configuration does not name", clean(text));
+        endpoint.ok_or_else(|| unusable(provider, &why))
     };
     Ok(Endpoints {
         device: member(&provider.device_endpoint, "device_authorization_endpoint")?,
@@ -42,27 +39,34 @@ pub fn endpoints(up: &Upstream, provider: &Provider) -> Result<Endpoints> {
     })
 }
 
-/// The metadata of an issuer. Its place is appended to the issuer (OpenID Connect Discovery 1.0, 4), or stands between its
+/// The metadata of the row's issuer, if it has one. Its place is appended to the issuer (OpenID Connect Discovery 1.0, 4), or stands between its
 /// host and its path (RFC 8414, 3.1).
-fn metadata(up: &Upstream, issuer: &Endpoint) -> Result<Answer> {
+fn metadata(up: &Upstream, provider: &Provider) -> Result<Option<Answer>> {
+    let Some(issuer) = &provider.issuer else {
+        return Ok(None);
+    };
     let text = issuer.as_str().trim_end_matches('/');
     let path = text.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
     let places = [
         format!("{text}/.well-known/openid-configuration"),
         format!("{}/.well-known/oauth-authorization-server{path}", issuer.origin()),
     ];
-    let wrong = |why: String| Error::Discovery(issuer.as_str().to_owned(), why);
     for place in places {
         match fetch(up, &Endpoint::try_from(place).map_err(Error::Network)?, None).and_then(Answer::accepted) {
-            Ok(found) if found.text("issuer") == Some(issuer.as_str()) => return Ok(found),
+            Ok(found) if found.text("issuer") == Some(issuer.as_str()) => return Ok(Some(found)),
             Ok(found) if found.text("token_endpoint").is_some() => {
                 let named = clean(found.text("issuer").unwrap_or_default());
-                return Err(wrong(format!("it belongs to the issuer `{named}`")));
+                return Err(unusable(provider, &format!("it belongs to the issuer `{named}`")));
             }
             Err(error @ Error::Network(_)) => return Err(error),
             // Not there: the other place may have it.
             _ => {}
         }
     }
-    Err(wrong("no metadata was found".into()))
+    Err(unusable(provider, "no metadata was found"))
+}
+
+fn unusable(provider: &Provider, why: &str) -> Error {
+    let issuer = provider.issuer.as_ref().map_or("", Endpoint::as_str);
+    Error::Reply(format!("metadata of {issuer}: {why}; name `device_endpoint` and `token_endpoint` in config.json"))
 }

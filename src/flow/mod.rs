@@ -29,16 +29,13 @@ const USER_AGENT: &str = concat!("infershield/", env!("CARGO_PKG_VERSION"));
 /// What can go wrong. What a server said is cleaned and cut before it gets in here; no variant holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// A row of the provider table: its id, and what is wrong with which member.
-    Table(String, String),
-    /// The provider needs the id of an OAuth app and has none.
-    NoClientId(String),
-    /// Issuer, and why its metadata cannot be used.
-    Discovery(String, String),
+    /// The table of providers cannot be used as it is configured: what is wrong, and what to type.
+    Config(String),
     /// Nothing came back, or not over a connection that we trust.
     Network(upstream::Error),
-    /// Host and reason: the answer is not what OAuth foresees (HTML, cut off, 5xx, 429).
-    Reply(String, String),
+    /// What came back is not what OAuth foresees (HTML, cut off, 5xx, 429, metadata of another issuer): from where, why,
+    /// and what to do.
+    Reply(String),
     /// The server refused, with its error code and its words.
     Refused(String, String),
     /// The user pressed "cancel".
@@ -55,24 +52,15 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// True when the same call may succeed later, perhaps on another network, so that nothing stored may be given up.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Network(_) | Self::Reply(..))
+        matches!(self, Self::Network(_) | Self::Reply(_))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Table(id, what) => {
-                write!(f, "provider `{id}`: {what}; mend config.json, then type `infershield config check`")
-            }
-            Self::NoClientId(id) => {
-                write!(f, "`{id}` needs an OAuth app of your own: type `infershield auth login {id} --client-id ID`")
-            }
-            Self::Discovery(issuer, why) => {
-                write!(f, "metadata of {issuer}: {why}; name `device_endpoint` and `token_endpoint` in config.json")
-            }
+            Self::Config(text) | Self::Reply(text) => f.write_str(text),
             Self::Network(error) => error.fmt(f),
-            Self::Reply(host, why) => write!(f, "no usable answer from {host}: {why}; try again"),
             Self::Refused(code, words) => {
                 let words = if words.is_empty() { String::new() } else { format!(" ({words})") };
                 write!(f, "the provider refused: {code}{words}; `infershield config show` says what it was asked with")
@@ -129,22 +117,21 @@ impl Answer {
 
     /// The answer if it is a success; else the server's refusal, known by its status when it names no code.
     pub(crate) fn accepted(self) -> Result<Self> {
-        let code = self.error();
-        match self.status {
-            200..300 if code.is_none() => Ok(self),
+        match (self.status, self.error()) {
+            (200..300, None) => Ok(self),
             // Not now, whatever the body says.
-            408 | 429 | 500.. => Err(self.lacks("a verdict")),
-            status if code.is_some() || status >= 400 => {
+            (408 | 429 | 500.., _) | (..400, None) => Err(self.lacks("a verdict")),
+            (status, code) => {
                 let words = clean(self.text("error_description").unwrap_or_default());
                 Err(Error::Refused(code.unwrap_or(format!("status {status}")), words))
             }
-            _ => Err(self.lacks("a verdict")),
         }
     }
 
     /// The error that the answer is without `what`.
     pub(crate) fn lacks(&self, what: &str) -> Error {
-        Error::Reply(self.host.clone(), format!("status {} without {what}", self.status))
+        let Self { host, status, .. } = self;
+        Error::Reply(format!("no usable answer from {host}: status {status} without {what}; try again"))
     }
 }
 
@@ -152,11 +139,8 @@ impl Answer {
 pub(crate) fn post(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Result<Answer> {
     let mut form = Zeroizing::new(String::new());
     for (name, value) in fields {
-        if !form.is_empty() {
-            form.push('&');
-        }
-        form.push_str(name);
-        form.push('=');
+        let separator = if form.is_empty() { "" } else { "&" };
+        form.push_str(&format!("{separator}{name}="));
         for byte in value.bytes() {
             match byte {
                 b' ' => form.push('+'),
@@ -186,7 +170,7 @@ pub(crate) fn exchange(up: &Upstream, to: &Endpoint, request: Builder, body: &[u
         .header("accept", "application/json")
         .header("user-agent", USER_AGENT)
         .body(body)
-        .map_err(|_| Error::Reply(host.clone(), "its token fits into no header".into()))?;
+        .map_err(|_| Error::Reply(format!("the token for {host} fits into no header; {LOGIN}")))?;
     let (status, bytes) = up.call(&[to.origin().clone()], request).map_err(Error::Network)?;
     let mut answer = Answer { host, status, members: Members::new() };
     answer.members = members(&bytes).ok_or_else(|| answer.lacks("JSON or a form"))?;

@@ -104,7 +104,9 @@ pub struct Provider {
 /// The built-in rows with those of the configuration over them, member by member; a new id adds a row.
 /// Errors name the row, the member and, for a mistyped name, the nearest known one.
 pub fn table(rows: &[Value]) -> Result<Vec<Provider>> {
-    let wrong = |id: &str, what: String| Error::Table(id.to_owned(), what);
+    let wrong = |id: &str, what: String| {
+        Error::Config(format!("provider `{id}`: {what}; mend config.json, then type `infershield config check`"))
+    };
     let built_in = serde_json::from_str(BUILT_IN);
     let mut merged: Vec<Map<String, Value>> = built_in.map_err(|error| wrong("built in", error.to_string()))?;
     for (row, number) in rows.iter().zip(1..) {
@@ -146,12 +148,11 @@ impl Provider {
     }
 
     /// Every host that this row lets us connect to, sorted; nothing that is discovered adds to it.
-    pub fn hosts(&self) -> Vec<Origin> {
+    pub fn hosts(&self) -> BTreeSet<Origin> {
         let login = [&self.issuer, &self.device_endpoint, &self.token_endpoint, &self.account_endpoint];
         let others = [&self.revoke_endpoint, &self.exposed_endpoint, &self.api_base];
         let endpoints = login.into_iter().chain(others).flatten();
-        let sorted: BTreeSet<Origin> = endpoints.map(|endpoint| endpoint.origin().clone()).collect();
-        sorted.into_iter().collect()
+        endpoints.map(|endpoint| endpoint.origin().clone()).collect()
     }
 
     fn check(&self, others: &[Self]) -> std::result::Result<(), String> {
@@ -222,7 +223,7 @@ mod tests {
         let table = table(&[base, json!({"id": "openai", "passthrough": true})]).unwrap();
         assert_eq!(table.len(), 3);
         let openai = &table[0];
-        assert_eq!(openai.hosts()[0].to_string(), "http://127.0.0.1:9");
+        assert_eq!(openai.hosts().first().unwrap().to_string(), "http://127.0.0.1:9");
         assert!(openai.passthrough && openai.apis.contains(&Api::Responses));
     }
 

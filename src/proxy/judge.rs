@@ -6,7 +6,7 @@ use super::request::Body;
 use super::{Request, Route, Stop};
 use crate::api::{self, Family, Refused};
 use crate::audit;
-use crate::detect::{self, Action, Place, Source};
+use crate::detect::{self, Action};
 use crate::secret::{self, Key};
 use http::HeaderValue;
 
@@ -38,44 +38,41 @@ pub(super) fn scan<'a>(
     let extracted = extracted.map_err(|malformed| Stop::new(Refused::MALFORMED, malformed))?;
     event.model = extracted.model.as_deref().and_then(|model| proxy.harmless(model));
     event.unscanned = extracted.unscanned.into();
-    let mut found = Vec::new();
+    let mut worst = (Action::Allow, String::new());
     for segment in &extracted.segments {
-        let place = match segment.source {
-            Source::User if !segment.last_turn => Place::Elsewhere,
-            source => Place::alone(source),
-        };
-        found.push((place, proxy.scanner.scan(&segment.text, segment.source)));
-    }
-    let verdict = detect::judge(&found, &proxy.policy, proxy.settings.mode);
-    event.risk_score = verdict.risk_score;
-    let word = match verdict.strongest {
-        Action::Allow => "pass",
-        stronger => stronger.name(),
-    };
-    request.reply_headers.insert("x-infershield-verdict", HeaderValue::from_static(word));
-    request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(verdict.risk_score)));
-    for ((segment, (_, findings)), actions) in extracted.segments.iter().zip(&found).zip(&verdict.actions) {
-        for (finding, action) in findings.iter().zip(actions) {
-            if *action == Action::Allow {
-                continue;
-            }
+        let mut findings = proxy.scanner.scan(&segment.text, segment.source);
+        let risk_score = detect::judge(&mut findings, segment.last_turn, &proxy.policy);
+        // That of the worst text, so that a long harmless history does not add up to a threat.
+        event.risk_score = event.risk_score.max(risk_score);
+        for finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
             let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
+            let reference = reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched);
+            if finding.action > worst.0 {
+                worst = (finding.action, format!("rule {} in {}, ref {reference}", finding.rule, segment.location));
+            }
             event.findings.push(audit::Finding {
-                rule: finding.rule.to_string(),
-                category: finding.category.name().to_owned(),
-                action: action.name().to_owned(),
+                rule: finding.rule,
+                category: finding.category.to_string(),
+                action: finding.action.to_string(),
                 location: segment.location.clone(),
-                reference: reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched),
+                reference,
             });
         }
     }
-    if !verdict.blocked {
-        return Ok(Scanned { caller, route, body });
+    let (strongest, what) = worst;
+    let word = match strongest {
+        Action::Allow => "pass",
+        Action::Warn => "warn",
+        Action::Redact => "redact",
+        Action::Withhold => "withhold",
+        Action::Block => "block",
+    };
+    request.reply_headers.insert("x-infershield-verdict", HeaderValue::from_static(word));
+    request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
+    match strongest {
+        Action::Block => Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}"))),
+        _ => Ok(Scanned { caller, route, body }),
     }
-    let worst = event.findings.iter().find(|finding| finding.action == verdict.strongest.name());
-    let what = worst.map(|worst| format!("rule {} in {}, ref {}", worst.rule, worst.location, worst.reference));
-    let message = format!("InferShield blocked this request: {}", what.unwrap_or_default());
-    Err(Stop::new(Refused::BLOCKED, message))
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.
