@@ -133,6 +133,16 @@ fn every_reply_names_its_line_and_judged_ones_their_verdict() {
     let line = proxy.line_of(&judged);
     assert_eq!((&line["risk_score"], &line["action"]), (&json!(0), &json!("chat.completion")));
 
+    // The score is that of the worst text, not of the whole history: many texts with one mail address each stay low.
+    let mail = json!({"role": "user", "content": "mail wes11@gmail.com now"});
+    let score = |mails: usize| {
+        let body = json!({"model": "m", "messages": vec![mail.clone(); mails]});
+        let judged = proxy.post("/v1/chat/completions", &body);
+        (judged.header("x-infershield-verdict").map(str::to_owned), proxy.line_of(&judged)["risk_score"].clone())
+    };
+    assert_eq!(score(1), (Some("warn".into()), json!(20)));
+    assert_eq!(score(9), score(1));
+
     for refused in [proxy.fetch("/v1/files"), proxy.post_bytes("/v1/responses", b"{")] {
         assert!(refused.header("x-infershield-request-id").is_some());
         assert_eq!(refused.header("x-infershield-verdict"), None, "nothing was judged");

@@ -13,16 +13,47 @@ const PASSWORD_BITS: f64 = 2.5;
 /// A character repeated this often in a row is filling.
 const FILLING: usize = 6;
 /// Words that stand where a real value would stand.
-const PLACEHOLDERS: [&str; 15] = [
-    "example", "holder", "change", "your", "dummy", "xxxx", "...", "1234567", "abcdefgh", "redacted", "insert",
-    "replace", "sample", "todo", "foobar",
+const PLACEHOLDERS: [&str; 16] = [
+    "example",
+    "placeholder",
+    "changeme",
+    "change_me",
+    "your",
+    "dummy",
+    "xxxx",
+    "...",
+    "1234567",
+    "abcdefgh",
+    "redacted",
+    "insert",
+    "replace",
+    "sample",
+    "todo",
+    "foobar",
 ];
 /// Parts of names and code that a guessed password is not made of.
 const NOT_PASSWORDS: [&str; 11] =
     ["password", "secret", "token", "test", "fake", "process.", "env", "config", "default", "mock", "http"];
-/// Labels of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-const NOT_DOMAINS: [&str; 12] =
-    ["example", "email", "domain", "test", "noreply", "invalid", "local", "png", "svg", "jpg", "js", "ts"];
+/// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
+const NOT_DOMAINS: [&str; 17] = [
+    "example.com",
+    "example.org",
+    "example.net",
+    "email.com",
+    "domain.com",
+    "test.com",
+    "users.noreply.github.com",
+    "example",
+    "test",
+    "invalid",
+    "localhost",
+    "local",
+    "png",
+    "svg",
+    "jpg",
+    "js",
+    "ts",
+];
 /// Names before the `@` that are no person's.
 const NOT_PERSONS: [&str; 15] = [
     "git", "noreply", "no-reply", "user", "me", "you", "your", "name", "test", "support", "info", "security", "hello",
@@ -204,5 +235,6 @@ fn is_mail(text: &str) -> bool {
     let Some((name, domain)) = text.split_once('@') else {
         return false;
     };
-    !domain.split('.').any(|label| NOT_DOMAINS.contains(&label)) && !NOT_PERSONS.contains(&name)
+    let ends_in = |end: &&str| domain.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !NOT_DOMAINS.iter().any(ends_in) && !NOT_PERSONS.contains(&name)
 }
