@@ -2,7 +2,7 @@
 //! forwarded are the client's own bytes.
 
 use crate::support::{Fixture, POSTED, STREAMING, Wire, code, hello, repair_status, request, say, until};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -67,6 +67,58 @@ fn invariant_3_a_blocked_request_is_not_forwarded() {
         assert_eq!((&line["blocked"], &line["outcome"]), (&json!(true), &json!("blocked")), "{line}");
     }
     assert_eq!(proxy.forwarded(), 0);
+}
+
+#[test]
+fn invariant_3_no_shape_of_a_request_takes_the_user_s_last_words_out_of_the_block() {
+    let proxy = Fixture::start("blocked-shapes");
+    let leaked = proxy.run.secret(concat!("ghp", "_q7Rt2Yw9Kx4Lm8Np3Vb6Zc1Hd5Jf0GsAeUoT"));
+    let user = json!({"role": "user", "content": leaked});
+    let begun = json!({"role": "assistant", "content": "{"});
+    for (path, body) in [
+        (CHAT, json!({"model": "m", "messages": [user, begun]})),
+        (
+            CHAT,
+            json!({"model": "m", "messages": [user, begun, {"role": "tool", "tool_call_id": "1", "content": "done"}]}),
+        ),
+        ("/v1/messages", json!({"model": "m", "max_tokens": 9, "messages": [user, begun]})),
+        ("/v1/responses", json!({"model": "m", "input": [user, {"type": "reasoning", "summary": []}]})),
+        (CHAT, json!({"model": "m", "messages": [{"role": "User", "content": leaked}]})),
+        ("/v1/responses", json!({"model": "m", "input": [{"content": leaked}]})),
+        ("/v1/embeddings", json!({"model": "m", "input": leaked})),
+        ("/v1/embeddings", json!({"model": "m", "input": ["harmless", leaked]})),
+    ] {
+        let reply = proxy.post(path, &body);
+        assert_eq!((reply.status, code(path, &reply).as_str()), (repair_status(path), "infershield_blocked"), "{body}");
+    }
+    assert_eq!(proxy.forwarded(), 0);
+    let answered = json!({"model": "m", "messages": [user, begun, {"role": "user", "content": "Go on."}]});
+    assert_eq!(proxy.post(CHAT, &answered).status, 200, "history is reported, so that the session can go on");
+}
+
+#[test]
+fn invariant_3_a_block_in_so_many_words_holds_everywhere() {
+    let mut plan = Fixture::plan("blocked-everywhere");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"secret": "block"}});
+    let proxy = plan.start();
+    let leaked = proxy.run.secret(concat!("ghp", "_q7Rt2Yw9Kx4Lm8Np3Vb6Zc1Hd5Jf0GsAeUoT"));
+    let user = json!({"role": "user", "content": "Go on."});
+    let tool = json!({"type": "function", "function": {"name": "read", "description": leaked}});
+    for (path, body) in [
+        (CHAT, json!({"model": "m", "messages": [user, {"role": "tool", "tool_call_id": "1", "content": leaked}]})),
+        (CHAT, json!({"model": "m", "messages": [{"role": "system", "content": leaked}, user]})),
+        (CHAT, json!({"model": "m", "messages": [user], "tools": [tool]})),
+        ("/v1/messages", json!({"model": "m", "max_tokens": 9, "system": leaked, "messages": [user]})),
+        ("/v1/embeddings", json!({"model": "m", "input": leaked})),
+    ] {
+        let reply = proxy.post(path, &body);
+        assert_eq!((reply.status, code(path, &reply).as_str()), (repair_status(path), "infershield_blocked"), "{body}");
+    }
+    assert_eq!(proxy.forwarded(), 0);
+    let line = json!({"id": "1", "text": leaked, "source": "tool"});
+    let done = proxy.cli_typing(&["scan", "--jsonl"], &line.to_string());
+    let said: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((done.code, &said["blocked"], &said["findings"][0]["action"]), (1, &json!(true), &json!("block")));
 }
 
 #[test]

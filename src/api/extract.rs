@@ -41,7 +41,8 @@ pub struct Segment<'a> {
     pub span: Range<usize>,
     /// Who speaks.
     pub source: Source,
-    /// True for what the user said after the last item of the assistant.
+    /// True for the last words of the user, whatever follows them: see [`Walk::conversation`]. An embeddings request is
+    /// nothing else.
     pub last_turn: bool,
     /// Where, as `messages[3].content[0].text`; names that no API defines are `*`.
     pub location: String,
@@ -75,6 +76,9 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
         };
         walk.member("", name, node, Voice { source, newest: false, free: false });
     }
+    if family == Family::Embeddings {
+        walk.found.segments.iter_mut().for_each(|segment| segment.last_turn = true);
+    }
     // Strings inside strings come on top of the values of the body; together they stay below the same limit.
     if walk.found.segments.len() >= MAX_NODES {
         return Err(not_strict(json::too_many()));
@@ -86,7 +90,7 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
 #[derive(Clone, Copy)]
 struct Voice {
     source: Source,
-    /// Nothing of the assistant follows.
+    /// It belongs to the last turn, as far as the user speaks there.
     newest: bool,
     /// No API defines the names here: each may be text, and none tells that its value is binary.
     free: bool,
@@ -140,13 +144,16 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The list of messages, items or prompts, or a single one.
+    /// The list of messages, items or prompts, or a single one. The last turn is what stands between the last item of the
+    /// user and the last one of the assistant before that: what a client puts behind (the beginning of an answer, the
+    /// result of a tool) does not take it away.
     fn conversation(&mut self, node: Node<'a>) {
         let Node::Array(items) = node else {
             return self.value(node, Voice { source: Source::User, newest: true, free: false });
         };
         let speakers: Vec<Source> = items.iter().map(speaker).collect();
-        let answered = speakers.iter().rposition(|who| *who == Source::Assistant);
+        let last = speakers.iter().rposition(|who| *who == Source::User).unwrap_or_default();
+        let answered = speakers.iter().take(last).rposition(|who| *who == Source::Assistant);
         for (index, (item, source)) in items.into_iter().zip(speakers).enumerate() {
             let newest = answered.is_none_or(|answered| index > answered);
             let voice = Voice { source, newest, free: false };
@@ -237,22 +244,19 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Who speaks in a message or item of the conversation; a plain string is the user's.
+/// Who speaks in a message or item of the conversation. A role tells more than a type, which some APIs pass over.
 fn speaker(item: &Node<'_>) -> Source {
-    let members = match item {
-        Node::Object(members) => members,
-        Node::String(_) => return Source::User,
-        _ => return Source::Document,
-    };
-    let kind = text_of(members, "type").unwrap_or_default();
-    match (kind, text_of(members, "role").unwrap_or_default()) {
-        (kind, _) if kind.ends_with("_output") => Source::Tool,
-        (kind, _) if kind.ends_with("_call") || kind == "reasoning" => Source::Assistant,
-        (_, "system" | "developer") => Source::System,
-        (_, "user") => Source::User,
-        (_, "assistant") => Source::Assistant,
-        (_, "tool" | "function") => Source::Tool,
-        _ => Source::Document,
+    let Node::Object(members) = item else { return Source::User };
+    let role = text_of(members, "role").unwrap_or_default();
+    match (role, text_of(members, "type").unwrap_or_default()) {
+        ("system" | "developer", _) => Source::System,
+        ("assistant", _) => Source::Assistant,
+        ("tool" | "function", _) => Source::Tool,
+        ("", kind) if kind.ends_with("_output") => Source::Tool,
+        ("", kind) if kind.ends_with("_call") || kind == "reasoning" => Source::Assistant,
+        ("", kind) if !["", "message", "text", "input_text"].contains(&kind) => Source::Document,
+        // Also what we do not know: a provider may take it for the user's words, which are judged most strictly.
+        _ => Source::User,
     }
 }
 
@@ -338,7 +342,7 @@ mod tests {
                 "arguments": "{\"path\":\"a.txt\"}"}}], "role": "assistant"},
             {"role": "tool", "tool_call_id": "c1", "content": "T1"},
             {"role": "function", "name": "old", "content": [{"type": "text", "text": "T2"}]},
-            {"role": "user", "content": [{"type": "text", "text": "U2"}]}, {"role": "robot", "content": "D1"}],
+            {"role": "user", "content": [{"type": "text", "text": "U2"}]}, {"role": "robot", "content": "U3"}],
             "tools": [{"type": "function", "function": {"name": "read", "description": "D2",
                 "parameters": {"properties": {"path": {"description": "D3"}}}}}],
             "prediction": {"type": "content", "content": "D4"}, "novel": [["D5"]]});
@@ -350,7 +354,7 @@ mod tests {
             ("T1", Source::Tool, false),
             ("T2", Source::Tool, false),
             ("U2", Source::User, true),
-            ("D1", Source::Document, false),
+            ("U3", Source::User, true),
             ("D2", Source::Document, false),
             ("D3", Source::Document, false),
             ("D4", Source::Document, false),
@@ -441,7 +445,7 @@ mod tests {
         }
         assert_eq!(voice(Family::Completions, &body, "D1"), (Source::Document, false));
         let body = json!({"input": ["E1"]});
-        assert_eq!(voice(Family::Embeddings, &body, "E1"), (Source::Document, false));
+        assert_eq!(voice(Family::Embeddings, &body, "E1"), (Source::Document, true));
     }
 
     #[test]
@@ -557,6 +561,45 @@ mod tests {
         let body = json!({"messages": [{"role": "user", "content": "U1"}, {"role": "user", "content": "U2"}]});
         for text in ["U1", "U2"] {
             assert_eq!(voice(Family::Chat, &body, text), (Source::User, true));
+        }
+    }
+
+    #[test]
+    fn what_follows_the_last_words_of_the_user_does_not_take_them_away() {
+        let user = |text: &str| json!({"role": "user", "content": text});
+        let (begun, old) = (json!({"role": "assistant", "content": "{"}), json!({"role": "assistant", "content": "A"}));
+        for behind in [
+            vec![begun.clone()],
+            vec![json!({"type": "reasoning", "summary": []})],
+            vec![
+                json!({"type": "function_call", "arguments": "{}"}),
+                json!({"type": "function_call_output", "output": "T"}),
+            ],
+            vec![begun, json!({"role": "tool", "content": "T"}), json!({"role": "system", "content": "S"})],
+        ] {
+            let before = [user("U1"), old.clone(), user("U2"), user("U3")];
+            let messages = [&before[..], &behind].concat();
+            let body = json!({ "messages": messages });
+            for (text, last_turn) in [("U1", false), ("U2", true), ("U3", true)] {
+                assert_eq!(voice(Family::Chat, &body, text), (Source::User, last_turn), "{text}: {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_about_himself_is_the_user() {
+        for item in [
+            json!({"role": "User", "content": "X"}),
+            json!({"role": "user", "type": "reasoning", "content": "X"}),
+            json!({"role": "", "content": "X"}),
+            json!({"role": null, "content": "X"}),
+            json!({"content": "X"}),
+            json!({"type": "message", "content": "X"}),
+            json!({"type": "input_text", "text": "X"}),
+            json!(["X"]),
+        ] {
+            let body = json!({"input": [item]});
+            assert_eq!(voice(Family::Responses, &body, "X"), (Source::User, true), "{body}");
         }
     }
 

@@ -52,8 +52,8 @@ impl Policy {
 }
 
 /// Sets what is done about each finding of one text; returns the score of the text, 0 to 100. Leave out findings that
-/// a person has allowed. `last_turn` is true for what the user said after the last item of the assistant: the one place
-/// where refusing the request costs no history.
+/// a person has allowed. `last_turn` is true for the last words of the user: the one place where refusing the request
+/// costs no history.
 pub fn judge(findings: &mut [Finding], last_turn: bool, policy: &Policy) -> u8 {
     let categories: BTreeSet<Category> = findings.iter().map(|finding| finding.category).collect();
     for category in categories {
