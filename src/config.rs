@@ -26,6 +26,10 @@ const VARIABLES: [(&str, &str); 8] = [
     ("SSL_CERT_FILE", "ssl_cert_file"),
     ("INFERSHIELD_MASTER_KEY_FILE", "master_key_file"),
 ];
+/// What the names of our variables begin with.
+const OURS: &str = "INFERSHIELD_";
+/// Those that set no value of [`Settings`], or that we set ourselves: for the clients of `env`.
+const OTHER_VARIABLES: [&str; 4] = [HOME_VARIABLE, "INFERSHIELD_MASTER_KEY", "INFERSHIELD_URL", "INFERSHIELD_KEY"];
 
 /// Whether the guard acts or only watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,13 +203,16 @@ impl Config {
         Ok(())
     }
 
-    /// Name, value and origin of each setting and of the home; user information in URLs is left out.
+    /// Name, value and origin of each setting and of the home; user information in URLs and the values of headers
+    /// are left out.
     pub fn shown(&self) -> Vec<(String, Value, &str)> {
         let mut values = by_name(members(&self.settings));
         values.insert(HOME_KEY.to_owned(), Value::String(self.dir.display().to_string()));
         if let Some(url) = &self.settings.https_proxy {
             values.insert("https_proxy".to_owned(), Value::String(without_user(url)));
         }
+        let rows = values.get_mut("providers").and_then(Value::as_array_mut).into_iter().flatten();
+        rows.filter_map(|row| row.get_mut("extra_headers")).for_each(hide);
         let row = |(name, value)| {
             let origin = self.origins.get(&name).map_or("built in", String::as_str);
             (name, value, origin)
@@ -233,6 +240,16 @@ impl Config {
     }
 }
 
+/// Variables that have a name like ours and mean nothing, each with the nearest that does.
+pub fn unknown_variables() -> Vec<String> {
+    let settings = VARIABLES.iter().map(|(name, _)| *name);
+    let known: Vec<&str> = settings.chain(OTHER_VARIABLES).filter(|name| name.starts_with(OURS)).collect();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = names.filter(|name| name.starts_with(OURS) && !known.contains(&name.as_str()));
+    let text = |name: String| format!("${name} means nothing{}", did_you_mean(&name, known.iter().copied()));
+    unknown.map(text).collect()
+}
+
 /// The value of a variable; one that is empty counts as not set.
 pub fn variable(name: &str) -> Result<Option<String>, Error> {
     match std::env::var_os(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
@@ -258,8 +275,10 @@ fn by_name(mut members: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// "; did you mean `…`?" with the member of `known` that is nearest to `word`, when it is near enough to be meant; else nothing.
+/// The last word of a name may stand for it: `login` for `auth login`.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    match known.into_iter().map(|known| (edits(word, known), known)).min() {
+    let distance = |known: &str| edits(word, known).min(edits(word, known.rsplit(' ').next().unwrap_or_default()));
+    match known.into_iter().map(|known| (distance(known), known)).min() {
         Some((edits, known)) if edits <= 1 + word.len() / 4 => format!("; did you mean `{known}`?"),
         _ => String::new(),
     }
@@ -272,6 +291,14 @@ pub fn with_nearest(error: impl fmt::Display) -> String {
     match quoted.next().filter(|_| error.starts_with("unknown ")) {
         Some(word) => format!("{error}{}", did_you_mean(word, quoted)),
         None => error,
+    }
+}
+
+/// Leaves nothing but names.
+fn hide(headers: &mut Value) {
+    match headers {
+        Value::Object(headers) => headers.values_mut().for_each(hide),
+        value => *value = "…".into(),
     }
 }
 

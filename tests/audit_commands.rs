@@ -3,8 +3,8 @@
 use crate::support::{Fixture, Login, Run};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 
 const MODELS: &str = "/v1/models";
 
@@ -121,7 +121,37 @@ fn export_writes_each_format_to_stdout_or_into_a_private_file() {
     }
     let done = export(&["--format", "csv", "-o", "/no/such/folder/x.csv"]);
     assert_eq!(done.code, 5);
-    assert!(done.stderr.contains("/no/such/folder/x.csv"), "{done:?}");
+    assert!(done.stderr.contains("/no/such/folder/x.csv") && done.stderr.contains("-o"), "{done:?}");
+}
+
+#[test]
+fn export_overwrites_nothing_and_writes_nothing_into_the_home() {
+    let (desk, _) = desk("audit-export-place");
+    let export = |file: &Path| desk.cli(&["audit", "export", "--format", "csv", "-o", file.to_str().unwrap()]);
+    let (mine, link, dangling) = (desk.run.dir.join("mine"), desk.run.dir.join("link"), desk.run.dir.join("dangling"));
+    fs::write(&mine, "mine").unwrap();
+    symlink(&mine, &link).unwrap();
+    symlink(desk.run.dir.join("nothing"), &dangling).unwrap();
+    for file in [&mine, &link, &dangling] {
+        let done = export(file);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
+        assert!(done.stderr.contains("exists already; remove it or name another file"), "{done:?}");
+    }
+    assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+    assert!(!desk.run.dir.join("nothing").exists());
+
+    let way_in = desk.run.dir.join("way-in");
+    symlink(desk.home.join("audit"), &way_in).unwrap();
+    let before = (fs::read(log(&desk)).unwrap(), fs::read(desk.home.join("tokens.json")).unwrap());
+    let inside = ["tokens.json", "new.csv", "audit/new.csv", "audit/../new.csv"].map(|name| desk.home.join(name));
+    for file in inside.iter().chain([&log(&desk), &way_in.join("new.csv")]) {
+        let done = export(file);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
+        assert!(done.stderr.contains("in the home"), "{done:?}");
+    }
+    assert_eq!((fs::read(log(&desk)).unwrap(), fs::read(desk.home.join("tokens.json")).unwrap()), before);
+    assert!(!desk.home.join("new.csv").exists() && !desk.home.join("audit/new.csv").exists());
+    assert_eq!(desk.cli(&["audit", "verify"]).code, 0);
 }
 
 #[test]

@@ -142,10 +142,12 @@ fn a_key_ends_on_its_day() {
     assert_unknown(&ask(&desk, &[("x-api-key", text.expose())]));
     assert!(desk.cli(&["key", "list"]).stdout.contains("expired"));
     assert!(listed(&desk, &[]).iter().any(|row| row["id"] == json!(old.id)), "and is still listed");
-    for days in ["0", "-1", "soon", "1.5"] {
+    for days in ["0", "-1", "soon", "1.5", "36501", "999999999999", "99999999999999999999"] {
         let done = desk.cli(&["key", "create", &format!("--expires={days}")]);
         assert_eq!(done.code, 2, "{days}");
+        assert!(done.stderr.contains("1 to 36500"), "{done:?}");
     }
+    create(&desk, &["--expires", "36500"]);
 }
 
 #[test]
@@ -157,6 +159,21 @@ fn a_name_is_taken_only_once() {
     assert!(done.stderr.contains("`infershield key revoke ID`"), "{done:?}");
     assert_ne!(create(&desk, &[])["name"], create(&desk, &[])["name"], "without a name a free one is found");
     assert_eq!(create(&desk, &["--name", "editor", "--user", "bob"])["user_id"], "bob", "names are each user's own");
+}
+
+#[test]
+fn a_name_that_nobody_could_read_is_refused() {
+    let desk = desk("names");
+    let long = "ü".repeat(129);
+    for (flag, of) in [("--user", "user"), ("--name", "key")] {
+        for name in ["", "a\nb", "\x1b[2J", "a\u{85}b", &long] {
+            let done = desk.cli(&["key", "create", flag, name]);
+            assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{flag} {name:?}");
+            assert!(done.stderr.contains(&format!("a {of} name has 1 to 128 characters")), "{done:?}");
+            assert!(!done.stderr.contains('\x1b'), "{done:?}");
+        }
+        create(&desk, &[flag, &"ü".repeat(128)]);
+    }
 }
 
 #[test]
@@ -296,6 +313,33 @@ fn a_program_with_the_settings_of_env_reaches_the_proxy() {
     let target = format!("/{path}/models");
     let reply = Wire::call(addr.parse().unwrap(), "GET", &target, &[("authorization", &bearer)], b"");
     assert_eq!(reply.status, 200);
+}
+
+#[test]
+fn undo_prints_the_way_back_and_nothing_else() {
+    let run = Run::new("env-undo-all");
+    let undo = |id: &str| run.start(run.infershield(&run.dir.join("none"), &["env", id, "--undo"])).wait().stdout;
+    for id in ["claude-code", "openai", "anthropic", "aider", "curl"] {
+        let text = undo(id);
+        assert!(!text.is_empty() && text.lines().all(|line| line.starts_with("unset ")), "{id}: {text}");
+    }
+    let text = undo("codex");
+    let (unset, rest) = text.split_once('\n').unwrap();
+    assert_eq!(unset, "unset INFERSHIELD_KEY");
+    assert!(
+        rest.contains("Take out of ~/.codex/config.toml") && rest.contains("[model_providers.infershield]"),
+        "{rest}"
+    );
+    assert!(!rest.contains("base_url"), "{rest}");
+}
+
+#[test]
+fn what_codex_needs_is_put_where_it_holds() {
+    let desk = desk("env-codex");
+    let text = env(&desk, &["codex"]);
+    let (top, end) = text.split_once("at its end").unwrap();
+    assert!(top.contains("at the top of ~/.codex/config.toml") && top.contains("# model_provider = \"infershield\"\n"));
+    assert!(end.contains("# [model_providers.infershield]\n") && end.contains(&format!("http://{}/v1", desk.addr)));
 }
 
 #[test]

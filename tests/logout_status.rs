@@ -122,6 +122,21 @@ fn with_several_logins_it_must_be_said_which_one_ends() {
 }
 
 #[test]
+fn logging_everybody_out_says_so_when_nobody_is_there_and_scripts_can_read_it() {
+    let desk = Fixture::start("logout-nobody");
+    add_key_provider(&desk);
+    let done = desk.cli(&["auth", "logout", "--all", "--json"]);
+    let mut rows: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    rows.sort_by_key(|row| row["provider"].to_string());
+    let other = json!({"provider": "other", "revoked": false, "revoke_url": "https://keys.example/mine"});
+    let practice = json!({"provider": "practice", "revoked": true, "revoke_url": null});
+    assert_eq!((done.code, rows), (0, vec![other, practice]));
+    let done = desk.cli(&["auth", "logout", "--all"]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    assert!(done.stderr.contains("nobody is logged in; type `infershield auth login PROVIDER`"), "{done:?}");
+}
+
+#[test]
 fn a_login_can_end_after_its_provider_has_left_the_configuration() {
     let desk = Fixture::start("logout-unknown");
     desk.configure(|config| {

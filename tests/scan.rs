@@ -82,7 +82,7 @@ fn what_cannot_be_read_ends_with_2() {
     let run = Run::new("scan-unreadable");
     let done = scan_in(&run, &["no-such-file"], b"");
     assert_eq!((done.code, done.stdout.as_str()), (2, ""));
-    assert!(done.stderr.contains("cannot open no-such-file"), "{done:?}");
+    assert!(done.stderr.contains("cannot open no-such-file") && done.stderr.contains("name a file"), "{done:?}");
     let done = scan_in(&run, &[], b"\xff\xfe\x00text");
     assert_eq!(done.code, 2);
     assert!(done.stderr.contains("not UTF-8"), "{done:?}");
@@ -155,6 +155,22 @@ fn a_line_that_is_no_such_object_gets_an_error_and_ends_with_2() {
         assert_eq!(members(&answer), ["error", "id"]);
         assert!(answer["id"].is_null() && answer["error"].is_string(), "{answer}");
     }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_one_error_whatever_it_begins_with() {
+    let run = Run::new("scan-long-line");
+    let whole = json!({"id": "first", "text": HARMLESS}).to_string();
+    let blanks = " ".repeat(32 << 20);
+    let input = format!("{whole}{blanks}{whole}{blanks}\n{}\n{blanks}x", json!({"id": "next", "text": HARMLESS}));
+    let done = scan_in(&run, &["--jsonl"], input.as_bytes());
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    let answers = objects(&done.stdout);
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    for long in [&answers[0], &answers[2]] {
+        assert!(long["id"].is_null() && long["error"].as_str().unwrap().contains("longer than"), "{long}");
+    }
+    assert_eq!(answers[1]["id"], "next");
 }
 
 #[test]

@@ -7,12 +7,16 @@ use crate::audit::{self, Anchor, Filter, export as shapes};
 use crate::home::Home;
 use crate::session::now;
 use serde_json::json;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 /// Mode of an exported file: the log says who does what.
 const EXPORT_MODE: u32 = 0o600;
+
+/// What to do about a file that cannot be written.
+const ELSEWHERE: &str = "name another file with -o";
 
 /// Writes the wanted lines in one shape; gives how many cannot be read.
 type Export = fn(&Home, &Filter, &mut dyn Write) -> audit::Result<u64>;
@@ -38,7 +42,8 @@ pub(super) fn verify(args: &Args) -> Done {
         }
         Err(audit::Error::Broken { file, line, what }) => {
             let json = json!({"ok": false, "file": file, "line": line, "what": what});
-            answer(args, json, format_args!("✗ audit/{file}: line {line} {what}"))?;
+            // The answer is no, whether or not anybody reads why.
+            let _ = answer(args, json, format_args!("✗ audit/{file}: line {line} {what}"));
             Err(no(""))
         }
         Err(error) => Err(error.into()),
@@ -60,17 +65,13 @@ pub(super) fn export(args: &Args) -> Done {
 }
 
 fn export_as(export: Export, args: &Args) -> Done {
-    let home = Home::open(context::load(args)?.dir)?;
+    let dir = context::load(args)?.dir;
+    let home = Home::open(dir.clone())?;
     let filter = filter(args)?;
-    let out: Box<dyn Write> = match args.value("o") {
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match args.value("o") {
         None => Box::new(io::stdout()),
-        Some(name) => {
-            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(EXPORT_MODE).open(name);
-            let cannot = |error| Failure::new(Exit::Storage, format_args!("cannot write {name}: {error}"));
-            Box::new(file.map_err(cannot)?)
-        }
-    };
-    let mut out = BufWriter::new(out);
+        Some(name) => Box::new(create(name, &dir)?),
+    });
     let unreadable = match export(&home, &filter, &mut out) {
         Err(audit::Error::Export(kind)) => return written(Err(kind.into())),
         found => found?,
@@ -83,6 +84,21 @@ fn export_as(export: Export, args: &Args) -> Done {
         note(format_args!("written to {name}"));
     }
     Ok(())
+}
+
+/// A new file outside the home: what stands there already may be the log itself, or lie behind a link.
+fn create(name: &str, home: &Path) -> Result<File, Failure> {
+    let cannot = |error| Failure::new(Exit::Storage, format_args!("cannot write {name}: {error}; {ELSEWHERE}"));
+    let path = std::path::absolute(name).map_err(cannot)?;
+    let folder = path.parent().unwrap_or(&path).canonicalize().map_err(cannot)?;
+    if folder.starts_with(home.canonicalize().map_err(cannot)?) {
+        return Err(usage(format_args!("{name} would lie in the home, among infershield's own files; {ELSEWHERE}")));
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
+    file.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => usage(format_args!("{name} exists already; remove it or name another file")),
+        _ => cannot(error),
+    })
 }
 
 fn filter(args: &Args) -> Result<Filter, Failure> {

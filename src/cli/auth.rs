@@ -1,6 +1,6 @@
 //! `auth login | logout | status`: what a person sees of them. The work is `session`'s.
 
-use super::context::Context;
+use super::context::{Context, provider};
 use super::terminal::{answer, duration, end, interactive, list, note, print, progress, read_key};
 use super::{Args, Done, Failure, no, usage};
 use crate::flow::{DeviceCode, Login, Provider};
@@ -18,7 +18,7 @@ pub(super) fn login(args: &Args) -> Done {
     let Some(name) = args.word().or(context.config.settings.default_provider.as_deref()) else {
         return Err(usage("name a provider; type `infershield hosts` for those that are known"));
     };
-    let mut provider = context.provider(name)?.clone();
+    let mut provider = provider(&context.providers, name)?.clone();
     if let Some(id) = args.value("client-id") {
         provider.client_id = Some(id.to_owned());
     }
@@ -44,11 +44,11 @@ pub(super) fn logout(args: &Args) -> Done {
     let session = context.session()?;
     let logins = session.logins(&context.user)?;
     let leaving = match args.word() {
+        None if logins.is_empty() => return Err(no(NOBODY)),
         _ if args.has("all") => logins,
         // A login whose row has left the configuration can still be ended, by its id.
         Some(name) if logins.iter().any(|id| id == name) => vec![name.to_owned()],
-        Some(name) => vec![context.provider(name)?.id.clone()],
-        None if logins.is_empty() => return Err(no(NOBODY)),
+        Some(name) => vec![provider(&context.providers, name)?.id.clone()],
         None if logins.len() == 1 => logins,
         None => {
             let logins = logins.join(", ");
@@ -60,17 +60,22 @@ pub(super) fn logout(args: &Args) -> Done {
         (false, true) => Revoke::Exposed,
         (false, false) => Revoke::Ordinary,
     };
+    let mut said = Ok(());
     for id in leaving {
-        if session.logout(&context.user, &id, revoke)? {
-            print("✓ Token revoked. Re-authenticate to continue.")?;
-            continue;
-        }
+        let revoked = session.logout(&context.user, &id, revoke)?;
         let row = context.providers.iter().find(|provider| provider.id == id);
-        let page = row.and_then(|provider| provider.revoke_url.as_ref());
-        let page = page.map_or("its account page", |page| page.as_str());
-        print(format_args!("✓ Logged out. The credential stays valid at {id}: revoke it at {page}."))?;
+        let page = row.and_then(|provider| provider.revoke_url.as_ref()).map(|page| page.as_str());
+        let json = json!({"provider": id, "revoked": revoked, "revoke_url": page});
+        let page = page.unwrap_or("its account page");
+        let text = match revoked {
+            true => "✓ Token revoked. Re-authenticate to continue.".to_owned(),
+            false => format!("✓ Logged out. The credential stays valid at {id}: revoke it at {page}."),
+        };
+        // Whoever reads may leave after the first line; the others are logged out all the same.
+        said = said.and(answer(args, json, text));
     }
-    Ok(context.audit.sync()?)
+    context.audit.sync()?;
+    said
 }
 
 pub(super) fn status(args: &Args) -> Done {
@@ -93,8 +98,8 @@ pub(super) fn status(args: &Args) -> Done {
         }
         rows.push((json, text));
     }
-    list(args, rows, NOBODY)?;
-    if usable { Ok(()) } else { Err(no("")) }
+    let said = list(args, rows, NOBODY);
+    if usable { said } else { Err(no("")) }
 }
 
 fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record, Failure> {
@@ -106,13 +111,13 @@ fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record,
     }
     match provider.login {
         Login::Device => {
-            let mut said = Ok(());
-            let mut show = |code: &DeviceCode| said = announce(provider, code, args);
+            // Whoever reads may leave after the code; the login goes on.
+            let mut show = |code: &DeviceCode| drop(announce(provider, code, args));
             let record = session.login_device(&context.user, provider, &mut show, &mut |left| {
                 progress(format_args!("waiting for you; the code lives {} more", duration(left.as_secs())));
             });
             progress("");
-            said.and(record.map_err(Failure::from))
+            Ok(record?)
         }
         Login::None => Err(usage(format_args!("provider `{id}` needs no login"))),
         Login::Key | Login::Chatgpt => Err(usage(format_args!(

@@ -10,11 +10,16 @@ use crate::keys::{Keys, MasterSource};
 use crate::secret::Secret;
 use crate::session::{Revoke, Session};
 use crate::store::{FileStore, Store};
+use serde::Deserialize as _;
 use serde_json::Value;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Holds the master key itself, if it is set.
 const MASTER_KEY: &str = "INFERSHIELD_MASTER_KEY";
+
+/// Longest name of a user or of a key, in characters: an address by e-mail, or the name of a machine and a program.
+const LONGEST_NAME: usize = 128;
 
 /// A home that is open for work.
 pub(super) struct Context {
@@ -40,12 +45,25 @@ pub(super) fn load(args: &Args) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// A name that a person chose. It is repeated on terminals and stands in files, so it is short and plain.
+pub(super) fn name(of: &str, name: &str) -> Result<String, Failure> {
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
+        return Err(usage(format_args!(
+            "a {of} name has 1 to {LONGEST_NAME} characters, none of them a control character; choose another"
+        )));
+    }
+    Ok(name.to_owned())
+}
+
 /// The policy of these settings.
 pub(super) fn policy(config: &Config) -> Result<Policy, Failure> {
-    serde_json::from_value(Value::Object(config.settings.policy.clone())).map_err(|error| {
-        let what = config::with_nearest(error);
-        usage(format_args!("config.json, policy: {what}; mend it, then type `infershield config check`"))
-    })
+    let policy = Policy::deserialize(Value::Object(config.settings.policy.clone())).map_err(config::with_nearest);
+    policy.and_then(Policy::checked).map_err(|what| unusable("policy", what))
+}
+
+/// An error about a setting that cannot be used.
+pub(super) fn unusable(setting: &str, what: impl Display) -> Failure {
+    usage(format_args!("{setting}: {what}; mend config.json, then type `infershield config check`"))
 }
 
 /// The keys of this home, not yet unlocked.
@@ -65,10 +83,20 @@ pub(super) fn master(config: &Config) -> Result<MasterSource, Failure> {
         return Ok(MasterSource::Value(Secret::new(text)));
     }
     let settings = &config.settings;
-    Ok(match &settings.master_key_file {
-        Some(path) => MasterSource::File(path.clone()),
-        None if !settings.master_key_command.is_empty() => MasterSource::Command(settings.master_key_command.clone()),
-        None => MasterSource::Home,
+    match (&settings.master_key_file, settings.master_key_command.first()) {
+        (Some(path), _) => Ok(MasterSource::File(path.clone())),
+        (None, None) => Ok(MasterSource::Home),
+        (None, Some(program)) if program.is_empty() => Err(unusable("master_key_command", "it names no program")),
+        (None, Some(_)) => Ok(MasterSource::Command(settings.master_key_command.clone())),
+    }
+}
+
+/// The provider of this name or alias.
+pub(super) fn provider<'a>(table: &'a [Provider], name: &str) -> Result<&'a Provider, Failure> {
+    let found = table.iter().find(|provider| provider.names().any(|known| known == name));
+    found.ok_or_else(|| {
+        let known = table.iter().map(|provider| provider.id.as_str());
+        usage(unknown("provider", name, known) + "; type `infershield hosts` for those that are known")
     })
 }
 
@@ -76,22 +104,13 @@ impl Context {
     /// Opens everything; makes the home when there is none.
     pub(super) fn open(args: &Args) -> Result<Self, Failure> {
         let config = load(args)?;
-        let user = args.value("user").unwrap_or(&config.settings.default_user).to_owned();
+        let user = name("user", args.value("user").unwrap_or(&config.settings.default_user))?;
         let providers = table(&config.settings.providers)?;
         let home = Home::open(config.dir.clone())?;
         let keys = Arc::new(keys(&config, &home)?);
         let audit = Arc::new(Audit::open(&home, audit_keys(&keys)?)?);
         let store = Arc::new(FileStore::new(home.clone(), Arc::clone(&keys)));
         Ok(Self { config, user, home, keys, store, audit, providers })
-    }
-
-    /// The provider of this name or alias.
-    pub(super) fn provider(&self, name: &str) -> Result<&Provider, Failure> {
-        let found = self.providers.iter().find(|provider| provider.names().any(|known| known == name));
-        found.ok_or_else(|| {
-            let known = self.providers.iter().map(|provider| provider.id.as_str());
-            usage(unknown("provider", name, known) + "; type `infershield hosts` for those that are known")
-        })
     }
 
     /// Tokens and the way to the providers.

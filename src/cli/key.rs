@@ -1,7 +1,7 @@
 //! `key create | list | print | revoke`: local keys, which tools present instead of a provider's token.
 //! `env CLIENT`, `clients`: what to set so that a client presents one, from a table of data.
 
-use super::context::Context;
+use super::context::{Context, name, provider as find};
 use super::terminal::{answer, end, list as show, note, print as say};
 use super::{Args, Done, Failure, no, repeated, unknown, usage};
 use crate::audit::Event;
@@ -15,31 +15,35 @@ use serde_json::json;
 const CLIENTS: &str = include_str!("clients.json");
 /// Seconds in a day.
 const DAY: u64 = 86_400;
+/// Longest life of a key, in days: a hundred years; whoever wants more wants no end.
+const MAX_DAYS: u64 = 36_500;
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Client {
     id: String,
     title: String,
-    /// The version that was tried.
+    /// The version whose settings these are.
     version: String,
     /// Variables and values.
     set: Vec<(String, String)>,
     /// What a person has to do, or should know.
     note: String,
+    /// What a person has to do for the way back.
+    undo: String,
 }
 
 pub(super) fn create(args: &Args) -> Done {
     let context = Context::open(args)?;
     let expires_at = match args.value("expires").map(str::parse::<u64>) {
         None => None,
-        Some(Ok(days)) if days > 0 => Some(now().saturating_add(days.saturating_mul(DAY))),
-        Some(_) => return Err(usage("--expires takes a number of days, 1 or more")),
+        Some(Ok(days @ 1..=MAX_DAYS)) => Some(now() + days * DAY),
+        Some(_) => return Err(usage(format_args!("--expires takes a number of days, 1 to {MAX_DAYS}"))),
     };
-    let provider = args.value("provider").map(|name| context.provider(name)).transpose()?;
+    let provider = args.value("provider").map(|name| find(&context.providers, name)).transpose()?;
     let provider = provider.map(|row| row.id.clone());
     let name = match args.value("name") {
-        Some(name) => name.to_owned(),
+        Some(text) => name("key", text)?,
         None => free_name(&context)?,
     };
     let (key, secret) = made(&context, &NewKey { name, provider, expires_at, once: args.has("once") })?;
@@ -56,7 +60,10 @@ pub(super) fn list(args: &Args) -> Done {
         let end = if key.lives(now()) { end(key.expires_at) } else { "expired".to_owned() };
         let provider = key.provider.as_deref().unwrap_or("any provider");
         let text = format!("{}  {:16}  {provider:12}  {end}", key.id, key.name);
-        rows.push((serde_json::to_value(key)?, text));
+        // By name: the hash and the sealed copy are for the store alone.
+        let json = json!({"id": key.id, "name": key.name, "user_id": key.user_id, "provider": key.provider,
+            "created_at": key.created_at, "expires_at": key.expires_at});
+        rows.push((json, text));
     }
     show(args, rows, "no local keys; type `infershield key create`")
 }
@@ -96,14 +103,15 @@ pub(super) fn env(args: &Args) -> Done {
             return Err(usage(format_args!("--shell takes sh or fish, not `{}`", repeated(other))));
         }
     };
-    let mut base = String::new();
+    let mut note = client.undo.clone();
     if args.has("undo") {
         for (variable, _) in &client.set {
             say(format_args!("{unset} {variable}"))?;
         }
     } else {
         let context = Context::open(args)?;
-        base = format!("http://{}", context.config.settings.listen);
+        let base = format!("http://{}", context.config.settings.listen);
+        note = client.note.replace("{base}", &base);
         let key = named(&context, &client.id)?;
         for (variable, value) in &client.set {
             // In single quotes, which both shells leave alone; our values hold none, but a configured address might.
@@ -112,15 +120,14 @@ pub(super) fn env(args: &Args) -> Done {
         }
     }
     // For a person; a shell that evaluates the output passes over it.
-    let lines = client.note.replace("{base}", &base);
-    lines.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
+    note.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
 }
 
 pub(super) fn clients(args: &Args) -> Done {
     let clients: Vec<Client> = serde_json::from_str(CLIENTS)?;
     let mut rows = Vec::new();
     for client in clients {
-        let text = format!("{:12}  {} (tried: {})", client.id, client.title, client.version);
+        let text = format!("{:12}  {} (settings of: {})", client.id, client.title, client.version);
         rows.push((serde_json::to_value(client)?, text));
     }
     show(args, rows, "no clients are known")

@@ -14,6 +14,7 @@ mod terminal;
 use crate::config::{self, did_you_mean};
 use crate::{flow, session, store, upstream};
 use args::{Action, Args, Command, command};
+use serde_json::json;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -37,7 +38,7 @@ const REKEY: &str = include_str!("help/rekey.txt");
 /// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
 static COMMANDS: [Command; 21] = [
     command("auth login", AUTH, 0..=1, "user= client-id= with-key no-browser json", auth::login),
-    command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke", auth::logout),
+    command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
     command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http", serve::serve),
     command("env", ENV, 0..=1, "shell= undo user=", key::env),
@@ -52,17 +53,19 @@ static COMMANDS: [Command; 21] = [
     command("audit head", AUDIT, 0..=0, "json", audit::head),
     command("audit export", AUDIT, 0..=0, "format= o= since= user= blocked request= ref=", audit::export),
     command("config show", CONFIG, 0..=0, "json", settings::show),
-    command("config check", CONFIG, 0..=0, "", settings::check),
+    command("config check", CONFIG, 0..=0, "json", settings::check),
     command("route", ROUTE, 1..=1, "user= json", settings::route),
     command("hosts", HOSTS, 0..=0, "json", settings::hosts),
-    command("rekey", REKEY, 0..=0, "with-key", settings::rekey),
-    command("version", WHOLE, 0..=0, "", version),
+    command("rekey", REKEY, 0..=0, "with-key json", settings::rekey),
+    command("version", WHOLE, 0..=0, "json", version),
 ];
 
 /// How a command ends when it does not end well. The numbers are a contract (DESIGN section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Exit {
+    /// Nobody reads the result any more (`| head`): no error of ours.
+    Left = 0,
     /// The answer is no: findings, not logged in, chain broken, denied.
     No = 1,
     /// Usage or bad input.
@@ -152,7 +155,7 @@ fn usage(message: impl Display) -> Failure {
     Failure::new(Exit::Usage, message)
 }
 
-/// The answer is no; without a message when stdout has said so, or when nobody reads any more.
+/// The answer is no; without a message when stdout has said so.
 fn no(message: impl Display) -> Failure {
     Failure::new(Exit::No, message)
 }
@@ -167,6 +170,7 @@ fn unknown<'a>(kind: &str, word: &str, known: impl IntoIterator<Item = &'a str>)
     format!("unknown {kind} `{}`{}", repeated(word), did_you_mean(word, known))
 }
 
-fn version(_: &Args) -> Done {
-    terminal::print(concat!("infershield ", env!("CARGO_PKG_VERSION")))
+fn version(args: &Args) -> Done {
+    let version = env!("CARGO_PKG_VERSION");
+    terminal::answer(args, json!({"version": version}), format_args!("infershield {version}"))
 }

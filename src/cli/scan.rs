@@ -1,15 +1,19 @@
 //! `scan`: what the rules find in texts. Works without any home, contacts nobody.
 
 use super::terminal::{note, print};
-use super::{Args, Done, context, no, usage};
+use super::{Args, Done, Exit, context, no, usage};
 use crate::detect::{self, Action, Policy, Scanner, Source};
 use serde_json::json;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 
 /// Largest file or line, in bytes: the proxy's own cap for a body.
 const MAX_BYTES: u64 = 32 << 20;
+
+/// What to do about a file that cannot be read.
+const ANOTHER: &str = "name a file that you can read, or `-` for stdin";
 
 /// What the texts are judged with, and what was found in those so far.
 struct Scan {
@@ -29,7 +33,7 @@ pub(super) fn scan(args: &Args) -> Done {
     let names = if args.words().is_empty() { &stdin } else { args.words() };
     for name in names {
         let shown = name.to_string_lossy();
-        let cannot = |error: io::Error| usage(format_args!("cannot open {shown}: {error}"));
+        let cannot = |error: io::Error| usage(format_args!("cannot open {shown}: {error}; {ANOTHER}"));
         let mut input: Box<dyn BufRead> = match name == "-" {
             true => Box::new(io::stdin().lock()),
             false => Box::new(BufReader::new(File::open(name).map_err(cannot)?)),
@@ -52,9 +56,16 @@ impl Scan {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = input.take(MAX_BYTES).read_until(b'\n', &mut line);
-            if read.map_err(|error| usage(format_args!("cannot read: {error}")))? == 0 {
+            let unreadable = |error| usage(format_args!("cannot read: {error}; {ANOTHER}"));
+            if input.take(MAX_BYTES + 1).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
                 return Ok(());
+            }
+            if line.len() as u64 > MAX_BYTES && !line.ends_with(b"\n") {
+                self.malformed = true;
+                self.say(json!({"id": null, "error": format!("the line is longer than {MAX_BYTES} bytes")}))?;
+                // The rest of it is no line of its own.
+                input.skip_until(b'\n').map_err(unreadable)?;
+                continue;
             }
             if line.trim_ascii().is_empty() {
                 continue;
@@ -68,20 +79,25 @@ impl Scan {
         match detect::scan_line(&self.scanner, &self.policy, line) {
             Ok((answer, strongest)) => {
                 self.stopped |= strongest >= Action::Redact;
-                print(answer)
+                self.say(answer)
             }
             Err(malformed) => {
                 self.malformed = true;
-                print(malformed)
+                self.say(malformed)
             }
         }
+    }
+
+    /// One line of result. What was found was found, also when nobody reads it any more.
+    fn say(&self, line: impl Display) -> Done {
+        print(line).map_err(|failure| if failure.exit == Exit::Left && self.stopped { no("") } else { failure })
     }
 
     /// One text.
     fn whole(&mut self, name: &str, input: &mut dyn BufRead, args: &Args) -> Done {
         let mut bytes = Vec::new();
         let read = input.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|error| usage(format_args!("cannot read {name}: {error}")))?;
+        read.map_err(|error| usage(format_args!("cannot read {name}: {error}; {ANOTHER}")))?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(usage(format_args!("{name} is larger than {MAX_BYTES} bytes")));
         }
@@ -93,8 +109,8 @@ impl Scan {
         let risk_score = detect::judge(&mut findings, true, &self.policy);
         for finding in &findings {
             let line = text.get(..finding.start).unwrap_or_default().matches('\n').count() + 1;
-            print(format_args!("{name}:{line}: {} ({}, {})", finding.rule, finding.category, finding.action))?;
             self.stopped |= finding.action >= Action::Redact;
+            self.say(format_args!("{name}:{line}: {} ({}, {})", finding.rule, finding.category, finding.action))?;
         }
         note(format_args!("{name}: {} findings, risk score {risk_score}", findings.len()));
         Ok(())

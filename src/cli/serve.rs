@@ -1,14 +1,17 @@
 //! `serve`: put the proxy together, say where it listens, run it.
 
-use super::context::{Context, policy};
+use super::context::{self, Context, policy, provider, unusable};
 use super::terminal::{note, print};
 use super::{Args, Done, Exit, Failure, key, repeated, usage};
 use crate::audit::Event;
-use crate::config::{Mode, Settings};
+use crate::config::{Config, Mode, Settings};
 use crate::detect::Scanner;
+use crate::flow::provider::table;
+use crate::home::Home;
 use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
 use crate::server;
+use crate::upstream::{Origin, Upstream};
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -22,7 +25,7 @@ const LISTENING: &str = "0A";
 
 pub(super) fn serve(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let address = address(&context.config.settings.listen)?;
+    let address = usable(&context.config)?;
     if !address.ip().is_loopback() {
         if !args.has("insecure-plain-http") {
             return Err(usage(format_args!(
@@ -44,6 +47,34 @@ pub(super) fn serve(args: &Args) -> Done {
     context.audit.start_sync()?;
     print(format_args!("infershield listening on http://{listening}"))?;
     server::run(&listener, limits, &proxy)
+}
+
+/// Where these settings, when all of them can be used, let the proxy listen.
+pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
+    let settings = &config.settings;
+    context::keys(config, &Home::open(config.dir.clone())?)?;
+    let named = context::name("user", &settings.default_user);
+    named.map_err(|failure| unusable("default_user", failure.message))?;
+    policy(config)?;
+    let providers = table(&settings.providers)?;
+    if let Some(name) = &settings.default_provider {
+        provider(&providers, name).map_err(|failure| unusable("default_provider", failure.message))?;
+    }
+    for provider in &providers {
+        Upstream::new(settings, provider.ca_file.as_deref())?;
+    }
+    for host in &settings.allowed_hosts {
+        let origin = Origin::parse(&format!("https://{host}"));
+        if !origin.is_ok_and(|origin| origin.host().eq_ignore_ascii_case(host)) {
+            return Err(unusable("allowed_hosts", format_args!("`{host}` is not the name of a host, without a port")));
+        }
+    }
+    let limits = &settings.limits;
+    if [limits.max_body_bytes, limits.max_inflight_bytes, limits.head_timeout_ms].contains(&0) {
+        let what = "max_body_bytes, max_inflight_bytes and head_timeout_ms let nothing through when they are 0";
+        return Err(unusable("limits", what));
+    }
+    address(&settings.listen)
 }
 
 fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {

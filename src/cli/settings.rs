@@ -1,10 +1,10 @@
 //! `config show | check`, `route`, `hosts`, `rekey`: what is configured, and what follows from it.
 
 use super::context::{self, Context};
-use super::terminal::{answer, list, note, print, read_key};
-use super::{Args, Done, no, usage};
+use super::terminal::{answer, list, note, read_key};
+use super::{Args, Done, no, serve, usage};
 use crate::audit::Event;
-use crate::config::without_user;
+use crate::config::{unknown_variables, without_user};
 use crate::flow::provider::table;
 use crate::keys::MasterSource;
 use crate::proxy::choose;
@@ -23,9 +23,12 @@ pub(super) fn show(args: &Args) -> Done {
 
 pub(super) fn check(args: &Args) -> Done {
     let config = context::load(args)?;
-    table(&config.settings.providers)?;
-    context::policy(&config)?;
-    print(format_args!("✓ the settings in {} can be used", config.dir.display()))
+    serve::usable(&config)?;
+    let warnings = unknown_variables();
+    warnings.iter().for_each(|text| note(format_args!("warning: {text}")));
+    let dir = config.dir.display();
+    let json = json!({"ok": true, "home": dir.to_string(), "warnings": warnings});
+    answer(args, json, format_args!("✓ the settings in {dir} can be used"))
 }
 
 pub(super) fn route(args: &Args) -> Done {
@@ -66,5 +69,5 @@ pub(super) fn rekey(args: &Args) -> Done {
     if given {
         note("set the new master key where infershield finds it before the next command");
     }
-    print("✓ Master key changed.")
+    answer(args, json!({"ok": true}), "✓ Master key changed.")
 }

@@ -1,7 +1,7 @@
 //! What a person sees and types: results to stdout, diagnosis to stderr, keys without echo.
 //! Must never panic when the other end of a pipe has gone.
 
-use super::{Args, Done, Exit, Failure, no, usage};
+use super::{Args, Done, Exit, Failure, usage};
 use crate::secret::Secret;
 use crate::session::now;
 use serde_json::Value;
@@ -34,8 +34,8 @@ pub(super) fn print(line: impl Display) -> Done {
 /// How writing a result went. A reader that has left (`| head`) is not an error of ours.
 pub(super) fn written(result: io::Result<()>) -> Done {
     result.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => no(""),
-        _ => Failure::new(Exit::Storage, format_args!("cannot write the result: {error}")),
+        io::ErrorKind::BrokenPipe => Failure::new(Exit::Left, ""),
+        _ => Failure::new(Exit::Storage, format_args!("cannot write the result: {error}; send it elsewhere")),
     })
 }
 
@@ -95,7 +95,7 @@ pub(super) fn interactive() -> bool {
 /// A key: asked for without echo on a terminal, else all of stdin without its line end.
 pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
     // Large enough from the start: no part of a key stays behind where a smaller buffer was.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES + 1));
     if io::stdin().is_terminal() {
         let arguments = ["-c", HIDDEN_PROMPT, "sh", prompt];
         let shell = Command::new("sh").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
@@ -105,8 +105,13 @@ pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
             return Err(usage("no key was read; pipe it to stdin instead"));
         }
     } else {
-        let read = io::stdin().lock().take(MAX_KEY_BYTES as u64).read_to_end(&mut bytes);
+        let read = io::stdin().lock().take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| usage(format_args!("cannot read the key from stdin: {error}")))?;
+    }
+    if bytes.len() > MAX_KEY_BYTES {
+        return Err(usage(format_args!(
+            "the key is longer than {MAX_KEY_BYTES} bytes: copy it again, and nothing else"
+        )));
     }
     let text = str::from_utf8(&bytes).map_err(|_| usage("the key is not UTF-8: copy it again"))?;
     let text = text.trim_end_matches(['\r', '\n']);

@@ -41,6 +41,21 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The policy, if its thresholds can be meant.
+    ///
+    /// # Errors
+    /// Says which can not.
+    pub fn checked(self) -> Result<Self, String> {
+        for (category, response) in &self.responses {
+            if let Response::ByScore { block_at, warn_at } = response
+                && block_at < warn_at
+            {
+                return Err(format!("`{category}`: block_at, {block_at}, is below warn_at, {warn_at}"));
+            }
+        }
+        Ok(self)
+    }
+
     fn response(&self, category: Category) -> Response {
         let shipped = match category {
             Category::Secret => Response::Always(Action::Redact),
