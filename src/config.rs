@@ -242,12 +242,17 @@ impl Config {
 
 /// Variables that have a name like ours and mean nothing, each with the nearest that does.
 pub fn unknown_variables() -> Vec<String> {
-    let settings = VARIABLES.iter().map(|(name, _)| *name);
-    let known: Vec<&str> = settings.chain(OTHER_VARIABLES).filter(|name| name.starts_with(OURS)).collect();
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let unknown = names.filter(|name| name.starts_with(OURS) && !known.contains(&name.as_str()));
-    let text = |name: String| format!("${name} means nothing{}", did_you_mean(&name, known.iter().copied()));
-    unknown.map(text).collect()
+    let mut known = OTHER_VARIABLES.to_vec();
+    known.extend(VARIABLES.map(|(name, _)| name));
+    let mut unknown = Vec::new();
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with(OURS) && !known.contains(&&*name) {
+            let nearest = did_you_mean(&name, known.clone());
+            unknown.push(format!("${name} means nothing{nearest}"));
+        }
+    }
+    unknown
 }
 
 /// The value of a variable; one that is empty counts as not set.
@@ -277,7 +282,10 @@ fn by_name(mut members: Map<String, Value>) -> Map<String, Value> {
 /// "; did you mean `…`?" with the member of `known` that is nearest to `word`, when it is near enough to be meant; else nothing.
 /// The last word of a name may stand for it: `login` for `auth login`.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let distance = |known: &str| edits(word, known).min(edits(word, known.rsplit(' ').next().unwrap_or_default()));
+    let distance = |known: &str| {
+        let last = known.rsplit(' ').next().unwrap_or_default();
+        edits(word, known).min(edits(word, last))
+    };
     match known.into_iter().map(|known| (distance(known), known)).min() {
         Some((edits, known)) if edits <= 1 + word.len() / 4 => format!("; did you mean `{known}`?"),
         _ => String::new(),

@@ -352,8 +352,7 @@ fn what_cannot_be_a_setting_is_refused_with_the_nearest_that_can() {
         (r#"{"providers":[{"id":"corp","login":"key","apis":["chat"]}]}"#, "`api_base` is missing"),
         (r#"{"providers":[{"login":"key"}]}"#, "`id` is missing"),
         (r#"{"default_provider":"opneai"}"#, "did you mean `openai`?"),
-        (r#"{"default_user":""}"#, "user name"),
-        (r#"{"allowed_hosts":["devbox:8000"]}"#, "`devbox:8000` is not the name of a host"),
+        (r#"{"allowed_hosts":["devbox:8000"]}"#, "`devbox:8000` is no host name"),
         (r#"{"allowed_hosts":["http://devbox"]}"#, "allowed_hosts"),
         (r#"{"allowed_hosts":["*.internal"]}"#, "allowed_hosts"),
         (r#"{"allowed_hosts":[""]}"#, "allowed_hosts"),
@@ -383,6 +382,7 @@ fn a_check_finds_what_serve_would_find() {
     let desk = desk("check-as-serve");
     for (config, part) in [
         (json!({"listen": "localhost"}), "HOST:PORT"),
+        (json!({"default_user": ""}), "a user name has"),
         (json!({"ca_file": "/no/such/file.pem"}), "/no/such/file.pem"),
         (json!({"providers": [{"id": "openai", "ca_file": "/no/such/other.pem"}]}), "/no/such/other.pem"),
         (json!({"https_proxy": "socks5://127.0.0.1:1"}), "HTTPS_PROXY"),

@@ -169,7 +169,7 @@ fn a_name_that_nobody_could_read_is_refused() {
         for name in ["", "a\nb", "\x1b[2J", "a\u{85}b", &long] {
             let done = desk.cli(&["key", "create", flag, name]);
             assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{flag} {name:?}");
-            assert!(done.stderr.contains(&format!("a {of} name has 1 to 128 characters")), "{done:?}");
+            assert!(done.stderr.contains(&format!("a {of} name has 1 to 128 plain characters")), "{done:?}");
             assert!(!done.stderr.contains('\x1b'), "{done:?}");
         }
         create(&desk, &[flag, &"ü".repeat(128)]);

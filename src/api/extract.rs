@@ -41,7 +41,7 @@ pub struct Segment<'a> {
     pub span: Range<usize>,
     /// Who speaks.
     pub source: Source,
-    /// True for the last words of the user, whatever follows them: see [`Walk::conversation`]. An embeddings request is
+    /// True for the last words of the user, whatever follows them there. An embeddings request is
     /// nothing else.
     pub last_turn: bool,
     /// Where, as `messages[3].content[0].text`; names that no API defines are `*`.

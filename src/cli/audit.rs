@@ -92,7 +92,7 @@ fn create(name: &str, home: &Path) -> Result<File, Failure> {
     let path = std::path::absolute(name).map_err(cannot)?;
     let folder = path.parent().unwrap_or(&path).canonicalize().map_err(cannot)?;
     if folder.starts_with(home.canonicalize().map_err(cannot)?) {
-        return Err(usage(format_args!("{name} would lie in the home, among infershield's own files; {ELSEWHERE}")));
+        return Err(usage(format_args!("{name} would lie in the home; {ELSEWHERE}")));
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
     file.map_err(|error| match error.kind() {

@@ -48,9 +48,7 @@ pub(super) fn load(args: &Args) -> Result<Config, Failure> {
 /// A name that a person chose. It is repeated on terminals and stands in files, so it is short and plain.
 pub(super) fn name(of: &str, name: &str) -> Result<String, Failure> {
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
-        return Err(usage(format_args!(
-            "a {of} name has 1 to {LONGEST_NAME} characters, none of them a control character; choose another"
-        )));
+        return Err(usage(format_args!("a {of} name has 1 to {LONGEST_NAME} plain characters; choose another")));
     }
     Ok(name.to_owned())
 }

@@ -53,8 +53,7 @@ pub(super) fn serve(args: &Args) -> Done {
 pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
     let settings = &config.settings;
     context::keys(config, &Home::open(config.dir.clone())?)?;
-    let named = context::name("user", &settings.default_user);
-    named.map_err(|failure| unusable("default_user", failure.message))?;
+    context::name("user", &settings.default_user)?;
     policy(config)?;
     let providers = table(&settings.providers)?;
     if let Some(name) = &settings.default_provider {
@@ -66,12 +65,12 @@ pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
     for host in &settings.allowed_hosts {
         let origin = Origin::parse(&format!("https://{host}"));
         if !origin.is_ok_and(|origin| origin.host().eq_ignore_ascii_case(host)) {
-            return Err(unusable("allowed_hosts", format_args!("`{host}` is not the name of a host, without a port")));
+            return Err(unusable("allowed_hosts", format_args!("`{host}` is no host name")));
         }
     }
     let limits = &settings.limits;
     if [limits.max_body_bytes, limits.max_inflight_bytes, limits.head_timeout_ms].contains(&0) {
-        let what = "max_body_bytes, max_inflight_bytes and head_timeout_ms let nothing through when they are 0";
+        let what = "max_body_bytes, max_inflight_bytes and head_timeout_ms cannot be 0";
         return Err(unusable("limits", what));
     }
     address(&settings.listen)

@@ -109,9 +109,7 @@ pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
         read.map_err(|error| usage(format_args!("cannot read the key from stdin: {error}")))?;
     }
     if bytes.len() > MAX_KEY_BYTES {
-        return Err(usage(format_args!(
-            "the key is longer than {MAX_KEY_BYTES} bytes: copy it again, and nothing else"
-        )));
+        return Err(usage(format_args!("the key is longer than {MAX_KEY_BYTES} bytes: copy it again")));
     }
     let text = str::from_utf8(&bytes).map_err(|_| usage("the key is not UTF-8: copy it again"))?;
     let text = text.trim_end_matches(['\r', '\n']);

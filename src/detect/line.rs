@@ -1,8 +1,9 @@
 //! The line format of `infershield scan --jsonl`: one JSON object in, one out.
 //! Must never repeat in an error what the line says: it may hold a secret.
 
-use super::{Action, Finding, Policy, Scanner, Source, judge};
-use serde::{Deserialize, Serialize};
+use super::{Action, Policy, Scanner, Source, judge};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct Input {
@@ -12,41 +13,33 @@ struct Input {
     source: Source,
 }
 
-#[derive(Serialize)]
-struct Output {
-    id: String,
-    risk_score: u8,
-    blocked: bool,
-    findings: Vec<Finding>,
-}
-
 /// Scans and judges one line `{"id","text","source"?}`; what a user says counts as the last turn. Gives the line to
-/// write, without a newline, and the strongest action:
+/// write and the strongest action:
 /// `{"id","risk_score","blocked","findings":[{"rule","category","severity","action","start","end"}]}`.
 ///
 /// # Errors
 /// For anything but such an object the line to write is `{"id":null,"error":…}`; the caller ends with exit code 2.
-pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8]) -> Result<(String, Action), String> {
+pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8]) -> Result<(Value, Action), Value> {
     // The parser's own message may quote the line.
     let malformed = |error: serde_json::Error| {
         let error = format!("the line is not an object with id, text and perhaps source (column {})", error.column());
-        serde_json::json!({"id": null, "error": error}).to_string()
+        json!({"id": null, "error": error})
     };
     let Input { id, text, source } = serde_json::from_slice(line).map_err(malformed)?;
     let mut findings = scanner.scan(&text, source);
     let risk_score = judge(&mut findings, source == Source::User, policy);
     let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Allow);
-    let output = Output { id, risk_score, blocked: strongest >= Action::Withhold, findings };
-    Ok((serde_json::to_string(&output).map_err(malformed)?, strongest))
+    let blocked = strongest >= Action::Withhold;
+    Ok((json!({"id": id, "risk_score": risk_score, "blocked": blocked, "findings": findings}), strongest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reply(line: &str) -> Result<serde_json::Value, String> {
+    fn reply(line: &str) -> Result<Value, Value> {
         let scanner = Scanner::builtin().unwrap();
-        scan_line(&scanner, &Policy::default(), line.as_bytes()).map(|(reply, _)| serde_json::from_str(&reply).unwrap())
+        scan_line(&scanner, &Policy::default(), line.as_bytes()).map(|(reply, _)| reply)
     }
 
     #[test]
@@ -65,9 +58,8 @@ mod tests {
     fn a_line_that_is_no_such_object_is_answered_without_repeating_it() {
         for line in ["", "[]", "{", r#"{"id":"1"}"#, r#"{"id":"1","text":"x","source":"ghp_secret"}"#] {
             let wrong = reply(line).unwrap_err();
-            let json: serde_json::Value = serde_json::from_str(&wrong).unwrap();
-            assert!(json["id"].is_null() && json["error"].is_string());
-            assert!(!wrong.contains("ghp_secret"));
+            assert!(wrong["id"].is_null() && wrong["error"].is_string());
+            assert!(!wrong.to_string().contains("ghp_secret"));
         }
     }
 }
