@@ -82,7 +82,10 @@ fn what_cannot_be_read_ends_with_2() {
     let run = Run::new("scan-unreadable");
     let done = scan_in(&run, &["no-such-file"], b"");
     assert_eq!((done.code, done.stdout.as_str()), (2, ""));
-    assert!(done.stderr.contains("cannot open no-such-file") && done.stderr.contains("name a file"), "{done:?}");
+    assert!(
+        done.stderr.contains("cannot open no-such-file") && done.stderr.contains("name a readable file"),
+        "{done:?}"
+    );
     let done = scan_in(&run, &[], b"\xff\xfe\x00text");
     assert_eq!(done.code, 2);
     assert!(done.stderr.contains("not UTF-8"), "{done:?}");

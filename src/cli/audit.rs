@@ -10,7 +10,7 @@ use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, absolute};
 
 /// Mode of an exported file: the log says who does what.
 const EXPORT_MODE: u32 = 0o600;
@@ -89,14 +89,15 @@ fn export_as(export: Export, args: &Args) -> Done {
 /// A new file outside the home: what stands there already may be the log itself, or lie behind a link.
 fn create(name: &str, home: &Path) -> Result<File, Failure> {
     let cannot = |error| Failure::new(Exit::Storage, format_args!("cannot write {name}: {error}; {ELSEWHERE}"));
-    let path = std::path::absolute(name).map_err(cannot)?;
-    let folder = path.parent().unwrap_or(&path).canonicalize().map_err(cannot)?;
-    if folder.starts_with(home.canonicalize().map_err(cannot)?) {
+    let path = absolute(name).map_err(cannot)?;
+    let folder = path.parent().unwrap_or(&path).canonicalize();
+    let home = home.canonicalize().map_err(cannot)?;
+    if folder.map_err(cannot)?.starts_with(home) {
         return Err(usage(format_args!("{name} would lie in the home; {ELSEWHERE}")));
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
     file.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => usage(format_args!("{name} exists already; remove it or name another file")),
+        io::ErrorKind::AlreadyExists => usage(format_args!("{name} exists already; remove it or {ELSEWHERE}")),
         _ => cannot(error),
     })
 }

@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Read as _};
 const MAX_BYTES: u64 = 32 << 20;
 
 /// What to do about a file that cannot be read.
-const ANOTHER: &str = "name a file that you can read, or `-` for stdin";
+const ANOTHER: &str = "name a readable file, or `-`";
 
 /// What the texts are judged with, and what was found in those so far.
 struct Scan {
@@ -90,7 +90,10 @@ impl Scan {
 
     /// One line of result. What was found was found, also when nobody reads it any more.
     fn say(&self, line: impl Display) -> Done {
-        print(line).map_err(|failure| if failure.exit == Exit::Left && self.stopped { no("") } else { failure })
+        match print(line) {
+            Err(failure) if failure.exit == Exit::Left && self.stopped => Err(no("")),
+            said => said,
+        }
     }
 
     /// One text.

@@ -26,9 +26,8 @@ pub(super) fn check(args: &Args) -> Done {
     serve::usable(&config)?;
     let warnings = unknown_variables();
     warnings.iter().for_each(|text| note(format_args!("warning: {text}")));
-    let dir = config.dir.display();
-    let json = json!({"ok": true, "home": dir.to_string(), "warnings": warnings});
-    answer(args, json, format_args!("✓ the settings in {dir} can be used"))
+    let json = json!({"ok": true, "warnings": warnings});
+    answer(args, json, format_args!("✓ the settings in {} can be used", config.dir.display()))
 }
 
 pub(super) fn route(args: &Args) -> Done {
