@@ -199,8 +199,12 @@ fn answered(addr: SocketAddr, connections: usize) -> u64 {
 struct Routes;
 
 impl Handler for Routes {
-    fn handle(&self, exchange: &mut Exchange) {
+    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
         let none = HeaderMap::new();
+        if let Some(refusal) = refused {
+            let _ = exchange.respond(refusal.status, &none, refusal.reason.as_bytes());
+            return;
+        }
         let path = exchange.head().path.clone();
         // A client that is gone is the client's affair.
         let _ = match path.as_str() {
@@ -216,10 +220,6 @@ impl Handler for Routes {
             "/cut" => exchange.start(200, &none, None).and_then(|mut writer| writer.write(b"event")),
             _ => exchange.respond(200, &none, b"ok"),
         };
-    }
-
-    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
-        let _ = exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes());
     }
 }
 

@@ -50,6 +50,25 @@ fn refused_and_noted(proxy: &Fixture, expected: (u16, u16, &str), make: impl Fn(
 }
 
 #[test]
+fn verbose_says_status_and_code_of_a_refusal() {
+    let mut plan = Fixture::plan("verbose");
+    plan.serve = &["--verbose"];
+    let proxy = plan.start();
+    assert_eq!(proxy.post(CHAT, &hello()).status, 200);
+    let said = proxy.serve.complaint("chat.completion");
+    assert!(said.contains("practice") && said.contains("200"), "{said}");
+    proxy.post_bytes(MESSAGES, b"{");
+    let said = proxy.serve.complaint("messages");
+    assert!(said.contains("451") && said.contains("infershield_malformed"), "{said}");
+    proxy.fetch("/v1/files");
+    let said = proxy.serve.complaint("404");
+    assert!(said.contains("infershield_path_unknown"), "{said}");
+    send(&proxy, b"GET / HTTP/2.0\r\n\r\n");
+    let said = proxy.serve.complaint("505");
+    assert!(said.contains("infershield_http_version"), "{said}");
+}
+
+#[test]
 fn without_a_local_key_nothing_is_served() {
     let proxy = start("keys");
     let body = hello().to_string();

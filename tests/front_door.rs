@@ -281,8 +281,8 @@ fn random_damage_to_a_request_never_stops_the_door() {
 fn the_handler_words_a_refusal_and_is_told_the_path_if_there_is_one() {
     struct Shaped;
     impl Handler for Shaped {
-        fn handle(&self, _: &mut Exchange) {}
-        fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
+        fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
+            let refusal = refused.unwrap();
             let said = format!("{} {}|{}", refusal.status, refusal.code, exchange.head().path);
             exchange.respond(418, &HeaderMap::new(), said.as_bytes()).unwrap();
         }
@@ -691,7 +691,7 @@ impl Routes {
                 Ok(body) => exchange.respond(200, &none, &body),
                 Err(refusal) => {
                     self.tell(refusal.reason);
-                    self.refuse(&refusal, exchange);
+                    self.handle(exchange, Some(refusal));
                     Ok(())
                 }
             },
@@ -767,12 +767,11 @@ impl Routes {
 }
 
 impl Handler for Routes {
-    fn handle(&self, exchange: &mut Exchange) {
-        let _ = self.route(exchange);
-    }
-
-    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
-        let _ = exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes());
+    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
+        let _ = match refused {
+            Some(refusal) => exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes()),
+            None => self.route(exchange),
+        };
     }
 }
 

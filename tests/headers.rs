@@ -1,6 +1,6 @@
 //! Headers: what belongs to one connection or one credential stays there, everything else passes unchanged both ways.
 
-use crate::support::{Fixture, Login, Reply, hello};
+use crate::support::{Fixture, Login, Reply, code, hello};
 use serde_json::{Value, json};
 
 const MESSAGES: &str = "/v1/messages";
@@ -70,6 +70,55 @@ fn everything_else_passes_unchanged_with_the_query() {
     assert_eq!(values(&sent, "x-twice"), ["one", "two"]);
     assert_eq!(proxy.practice.requests(MESSAGES)[0]["query"], "beta=true&x=%2F+%3D");
     assert_eq!(values(&sent, "host"), [proxy.practice.addr.to_string()]);
+}
+
+#[test]
+fn a_local_key_is_never_forwarded_wherever_it_stands() {
+    let proxy = Fixture::start("stray-key");
+    let key = proxy.key.as_str();
+    let among = format!("mine is {key}, hidden");
+    let headers = [("api-key", key), ("x-goog-api-key", key), ("x-note", among.as_str()), ("x-kept", "isk")];
+    assert_eq!(proxy.post_with(MESSAGES, &headers, &hello()).status, 200);
+    let sent = sent(&proxy, MESSAGES);
+    assert!(!sent.iter().any(|(_, value)| value.contains("isk_")), "{sent:?}");
+    assert_eq!(values(&sent, "x-kept"), ["isk"]);
+
+    let forwarded = proxy.forwarded();
+    for target in [format!("{MESSAGES}?key={key}"), format!("{MESSAGES}?a=b&isk_")] {
+        let reply = proxy.post(&target, &hello());
+        assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (400, "infershield_bad_request"));
+        assert!(!reply.text().contains(key));
+    }
+    let fetched = proxy.fetch(&format!("/v1/models?key={key}"));
+    assert_eq!(fetched.status, 400);
+    assert_eq!(proxy.forwarded(), forwarded);
+}
+
+#[test]
+fn what_was_read_as_json_is_forwarded_as_json() {
+    let proxy = Fixture::start("content-type");
+    for (given, forwarded) in [
+        (None, "application/json"),
+        (Some("application/x-www-form-urlencoded"), "application/json"),
+        (Some("application/json; charset=utf-16"), "application/json"),
+        (Some("application/json; charset=utf-8; q=1"), "application/json"),
+        (Some("application/jsonp"), "application/json"),
+        (Some("text/plain; application/json"), "application/json"),
+        (Some(""), "application/json"),
+        (Some("application/json"), "application/json"),
+        (Some("Application/JSON;Charset=UTF-8"), "Application/JSON;Charset=UTF-8"),
+        (Some("application/json ; charset=utf-8"), "application/json ; charset=utf-8"),
+    ] {
+        let headers: Vec<(&str, &str)> = given.map(|value| ("content-type", value)).into_iter().collect();
+        assert_eq!(proxy.post_with(MESSAGES, &headers, &hello()).status, 200);
+        assert_eq!(values(&sent(&proxy, MESSAGES), "content-type"), [forwarded], "{given:?}");
+    }
+    // Named in `connection` it goes no further, so there would be none.
+    let headers = [("content-type", "application/json"), ("connection", "content-type")];
+    assert_eq!(proxy.post_with(MESSAGES, &headers, &hello()).status, 200);
+    assert_eq!(values(&sent(&proxy, MESSAGES), "content-type"), ["application/json"]);
+    assert_eq!(proxy.fetch("/v1/models").status, 200);
+    assert_eq!(values(&sent(&proxy, "/v1/models"), "content-type"), Vec::<&str>::new(), "no body, no type");
 }
 
 #[test]

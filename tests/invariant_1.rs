@@ -94,10 +94,11 @@ fn invariant_1_secrets_reach_no_output_and_no_file() {
     let everywhere = [("authorization", bearer.as_str()), ("user-agent", &proxy.key), ("x-note", &proxy.key)];
     let key = proxy.key.clone();
     for body in [json!({"model": key, "messages": key}), json!({"model": "m", key.as_str(): {"a": key}}), json!(key)] {
-        let target = format!("/v1/chat/completions?key={key}");
-        let mut wire = proxy.connect();
-        wire.send(&request("POST", &target, &everywhere, body.to_string().as_bytes()));
-        wire.reply();
+        for target in ["/v1/chat/completions", &format!("/v1/chat/completions?key={key}")] {
+            let mut wire = proxy.connect();
+            wire.send(&request("POST", target, &everywhere, body.to_string().as_bytes()));
+            wire.reply();
+        }
     }
     proxy.fetch(&format!("/{key}/v1/models"));
     let leaked = proxy.run.secret(concat!("ghp", "_q7Rt2Yw9Kx4Lm8Np3Vb6Zc1Hd5Jf0GsAeUoT"));

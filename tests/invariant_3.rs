@@ -159,6 +159,29 @@ fn invariant_3_without_its_log_or_with_a_damaged_one_the_proxy_does_not_start() 
     assert_eq!(proxy.cli(&["serve", "--listen", "127.0.0.1:0"]).code, 5);
 }
 
+#[test]
+fn invariant_3_refusals_for_lack_of_room_share_their_lines() {
+    const REFUSALS: u64 = 30;
+    let proxy = Fixture::start("no-room");
+    // A folder in its place cannot be made a reserve; the file may come back once before the folder is there.
+    let reserve = proxy.home.join("audit/reserve");
+    until("there is no reserve", || {
+        let _ = fs::remove_file(&reserve);
+        fs::create_dir(&reserve).is_ok()
+    });
+    for _ in 0..REFUSALS {
+        let reply = proxy.post(CHAT, &hello());
+        assert_eq!((reply.status, code(CHAT, &reply).as_str()), (503, "infershield_unavailable"));
+    }
+    assert_eq!(proxy.forwarded(), 0);
+    let lines = || proxy.audit().into_iter().filter(|line| line["status"] == 503).collect::<Vec<_>>();
+    let told = || lines().iter().map(|line| line["count"].as_u64().unwrap()).sum::<u64>();
+    until("all are counted", || told() == REFUSALS);
+    assert!((lines().len() as u64) < REFUSALS, "a line for each: {}", lines().len());
+    fs::remove_dir(&reserve).unwrap();
+    until("it serves again", || proxy.post(CHAT, &hello()).status == 200);
+}
+
 /// A small file system of its own for the log. Where the system grants none, this says so and shows nothing.
 #[test]
 fn invariant_3_on_a_full_disk_nothing_is_forwarded_until_there_is_room_again() {

@@ -144,15 +144,19 @@ fn invariant_7_the_limit_of_one_body_is_in_force_to_the_byte() {
 fn invariant_7_the_limit_of_all_bodies_is_in_force() {
     let body = hello().to_string();
     let proxy = with_limits("limit-bodies", json!({"max_inflight_bytes": body.len() + 10}));
-    // One request announces its body and keeps it back: the room for it is taken.
+    // One request announces its body and waits to be asked for it: when it is asked, the room is taken.
     let mut slow = proxy.connect();
-    let whole = request("POST", CHAT, &[("x-api-key", &proxy.key)], body.as_bytes());
-    slow.send(&whole[..whole.len() - 1]);
-    until("there is no room for another", || proxy.post(CHAT, &hello()).status == 503);
-    let reply = proxy.post(CHAT, &hello());
-    assert_eq!(code(CHAT, &reply), "infershield_unavailable");
-    assert!(reply.header("retry-after").is_some());
-    slow.send(&whole[whole.len() - 1..]);
+    let headers = [("x-api-key", proxy.key.as_str()), ("expect", "100-continue")];
+    let whole = request("POST", CHAT, &headers, body.as_bytes());
+    slow.send(&whole[..whole.len() - body.len()]);
+    assert_eq!(slow.head().status, 100);
+    for _ in 0..3 {
+        let reply = proxy.post(CHAT, &hello());
+        assert_eq!((reply.status, code(CHAT, &reply).as_str()), (503, "infershield_unavailable"));
+        assert!(reply.header("retry-after").is_some());
+    }
+    assert_eq!(proxy.post(CHAT, &json!([])).status, 400, "what was refused took no room: a smaller one fits");
+    slow.send(body.as_bytes());
     assert_eq!(slow.reply().status, 200);
     assert_eq!(proxy.post(CHAT, &hello()).status, 200, "and it was given back");
 }

@@ -4,6 +4,8 @@ use crate::support::{Fixture, Login, Reply, Run, USER, Wire};
 use infershield::store::{NewKey, Store as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -188,6 +190,24 @@ fn a_key_for_one_provider_opens_no_other() {
     let done = desk.cli(&["key", "create", "--provider", "practise"]);
     assert_eq!(done.code, 2);
     assert!(done.stderr.contains("did you mean `practice`?"), "{done:?}");
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_shown_by_the_command_that_the_refusal_names() {
+    let desk = desk("unreadable-keys");
+    let file = desk.home.join("local-keys.json");
+    // A file of its own, as a careless copy makes one.
+    let copy = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, copy).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let reply = desk.fetch(MODELS);
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (400, &json!("infershield_login_needed")));
+    assert!(reply.text().contains("`infershield key list`"), "{}", reply.text());
+    let done = desk.cli(&["key", "list"]);
+    assert!(done.code != 0 && done.stderr.contains("chmod 600"), "{done:?}");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(desk.fetch(MODELS).status, 200);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What goes wrong at the provider: told to the client as what it is, and never at the price of a login.
 
-use crate::support::{Fixture, Login, RawProvider, Reply, Run, code, hello, repair_status, streamed, until};
+use crate::support::{Fixture, Login, RawProvider, Reply, Run, code, hello, repair_status, request, streamed, until};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -79,6 +79,8 @@ fn a_provider_that_breaks_the_protocol_is_a_502() {
         b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
         b"HTTP/1.1 99999 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 199 Odd\r\ncontent-length: 2\r\n\r\n{}",
         b"",
     ]
     .into_iter()
@@ -89,6 +91,25 @@ fn a_provider_that_breaks_the_protocol_is_a_502() {
         let reply = proxy.post(CHAT, &hello());
         assert_eq!(reply.status, 502, "reply {number}: {}", reply.text());
         assert_refused(CHAT, &reply, 502, "infershield_provider");
+        assert_eq!(proxy.line_of(&reply)["outcome"], "error", "reply {number}");
+    }
+}
+
+#[test]
+fn a_status_that_has_no_body_is_whole_whatever_length_it_names() {
+    for reply in [
+        &b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\netag: \"a\"\r\n\r\n"[..],
+        b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n",
+    ] {
+        let provider = RawProvider::start(reply);
+        let proxy = with_provider_at("bodiless", &format!("http://{}/v1", provider.addr));
+        let mut wire = proxy.begin(CHAT, &hello());
+        let reply = wire.reply();
+        assert!(matches!(reply.status, 204 | 304), "{reply:?}");
+        assert_eq!((reply.header("content-length"), reply.header("connection")), (None, None));
+        assert_eq!(proxy.line_of(&reply)["outcome"], "complete", "{reply:?}");
+        wire.send(&request("GET", "/health", &[], b""));
+        assert_eq!(wire.reply().status, 200, "the connection was not cut");
     }
 }
 

@@ -69,7 +69,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 impl Handler for Practice {
-    fn handle(&self, exchange: &mut Exchange) {
+    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
+        if let Some(refusal) = refused {
+            // Whoever sent it sees at its own end whether the reply arrives.
+            let _ = exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes());
+            return;
+        }
         let head = exchange.head().clone();
         let Ok(body) = exchange.read_body() else {
             return self.room.count("broken request");
@@ -96,11 +101,6 @@ impl Handler for Practice {
         self.room.change(|state| state.requests[number]["outcome"] = json!(outcome));
         self.room.count(outcome);
         self.room.count(&format!("{outcome} {}", head.path));
-    }
-
-    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
-        // Whoever sent it sees at its own end whether the reply arrives.
-        let _ = exchange.respond(refusal.status, &HeaderMap::new(), refusal.reason.as_bytes());
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Audit {
     threads: Mutex<()>,
     /// True after the disk failed a sync.
     pub(super) failed: AtomicBool,
+    /// True from a line that could not be written until one can be.
+    pub(super) lacking: AtomicBool,
     pub(super) refusals: Mutex<Refusals>,
 }
 
@@ -52,8 +54,8 @@ impl Audit {
             lock.write(&place(HEAD), &head.bytes(&keys.head))?;
         }
         drop(lock);
-        let (threads, failed, refusals) = Default::default();
-        let log = Self { home: home.clone(), keys, threads, failed, refusals };
+        let (threads, failed, lacking, refusals) = Default::default();
+        let log = Self { home: home.clone(), keys, threads, failed, lacking, refusals };
         log.writer()?.keep_reserve();
         Ok(log)
     }
@@ -61,13 +63,10 @@ impl Audit {
     /// Writes one line and gives its number. When this returns, no kill of the process can lose the line.
     /// Any error means that nothing was written, and that the request must not be answered.
     pub fn append(&self, event: &Event) -> Result<u64> {
-        if self.failed.load(Ordering::SeqCst) {
-            let what = "the disk failed to keep it: type `dmesg`, then start infershield again";
-            return Err(Error::Failed(what.to_owned()));
-        }
-        let mut writer = self.writer()?;
-        writer.put(event)?;
-        Ok(writer.head.at.seq)
+        let writer = self.usable().and_then(|()| self.writer());
+        let put = writer.and_then(|mut writer| writer.put(event).map(|()| writer.head.at.seq));
+        self.lacking.store(put.is_err(), Ordering::SeqCst);
+        put
     }
 
     /// Waits for the right to write, and settles what stands after the head.

@@ -4,7 +4,7 @@
 use super::append::{Audit, Writer};
 use super::event::Event;
 use super::verify::{self, Anchor, HEAD, place};
-use super::{DIR, Result, failed};
+use super::{DIR, Error, Result, failed};
 use crate::home::step;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -110,8 +110,30 @@ impl Audit {
         Ok(())
     }
 
-    /// False when the disk is full: new requests must be answered with 503, those in flight still get their lines.
-    pub fn accepting(&self) -> bool {
+    /// Fails when a new request may get no line: after a failure of the disk, without the reserve, and from a line that could not
+    /// be written until one can be. Then it must be answered with 503; those in flight still get theirs where there is room.
+    pub fn ready(&self) -> Result<()> {
+        self.usable()?;
+        if !self.has_reserve() {
+            return Err(Error::NoSpace);
+        }
+        // Whether the log is whole again shows when it takes a line.
+        if self.lacking.load(Ordering::SeqCst) {
+            self.append(&Event::new("audit.resumed"))?;
+        }
+        Ok(())
+    }
+
+    /// Fails for good after the disk failed a sync.
+    pub(super) fn usable(&self) -> Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            let what = "the disk failed to keep it: type `dmesg`, then start infershield again";
+            return Err(Error::Failed(what.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn has_reserve(&self) -> bool {
         let reserve = fs::symlink_metadata(self.home.path(&place(RESERVE)));
         reserve.is_ok_and(|meta| meta.len() == RESERVE_BYTES)
     }
@@ -120,7 +142,7 @@ impl Audit {
 impl Writer<'_> {
     /// Makes the reserve unless it is there. New requests are accepted only while it is.
     pub(super) fn keep_reserve(&self) {
-        if !self.log.accepting() && self.make_reserve().is_err() {
+        if !self.log.has_reserve() && self.make_reserve().is_err() {
             self.give_reserve_up();
         }
     }

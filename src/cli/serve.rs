@@ -95,7 +95,6 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         fingerprint: context.keys.get("fingerprint")?.key,
         verbose: args.has("verbose"),
         inflight: Default::default(),
-        unaudited: Default::default(),
         settings,
     })
 }

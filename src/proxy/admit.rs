@@ -3,6 +3,7 @@
 
 use super::{KEY_PREFIX, Proxy, Stop, text};
 use crate::api::Refused;
+use crate::server::Head;
 use crate::session::now;
 use crate::store::LocalKey;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
@@ -41,7 +42,13 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
 }
 
 /// Takes the local key from `Authorization: Bearer` or `x-api-key`, whichever holds one, and asks the store whose it is.
-pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, headers: &HeaderMap) -> Result<Caller, Stop> {
+pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Caller, Stop> {
+    let headers = &head.headers;
+    // The query goes on as it is.
+    if head.query.as_ref().is_some_and(|query| query.contains(KEY_PREFIX)) {
+        let message = "a local key must not stand in a URL; send it as `Authorization: Bearer` or `x-api-key`";
+        return Err(Stop::new(Refused::BAD_REQUEST, message));
+    }
     let local = |key: &&str| key.starts_with(KEY_PREFIX);
     let bearer = match text(headers, AUTHORIZATION).and_then(|value| value.split_once(' ')) {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Some(key.trim()),

@@ -4,7 +4,7 @@
 //! nor end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
 use super::judge::Scanned;
-use super::{Request, Route, Stop, elapsed_ms, text};
+use super::{KEY_PREFIX, Request, Route, Stop, elapsed_ms, text};
 use crate::api::{Family, Observer, Refused};
 use crate::audit::Outcome;
 use crate::server::{Exchange, Head};
@@ -30,12 +30,16 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Re
         credential = session.credential(user, provider, Some(&credential))?;
         response = attempt(request, &scanned, &credential)?;
     }
-    session.answered(user, provider, &credential, response.status)?;
+    let status = response.status;
     // 304 sends nobody anywhere: what the client has is still good.
-    if (300..400).contains(&response.status) && response.status != 304 {
-        let message = format!("provider `{}` answered with a redirect, which is never followed", provider.id);
+    if status < 200 || (300..400).contains(&status) && status != 304 {
+        let id = &provider.id;
+        let message = format!(
+            "provider `{id}` answered with status {status}; only what ends a reply is passed on, and no redirect"
+        );
         return Err(Stop::new(Refused::PROVIDER, message));
     }
+    session.answered(user, provider, &credential, status)?;
     Ok(response)
 }
 
@@ -44,7 +48,11 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
     let Response { status, headers, mut body } = response;
     let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let streamed = kind.starts_with("text/event-stream");
-    let length: Option<u64> = text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let length = match status {
+        // Without a body, whatever length they name (RFC 9112 section 6.3).
+        204 | 304 => Some(0),
+        _ => text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+    };
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let mut observer = Observer::new(family, streamed);
     let mut reply_headers = passed(&headers);
@@ -54,9 +62,8 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
         return;
     };
     let event = &mut request.event;
+    event.ttfb_ms = elapsed_ms(request.begun);
     let mut buffer = vec![0; READ_BYTES];
-    // Of a reply of known length the last byte waits for the audit line; one in chunks still has its end to come.
-    let mut last = Vec::new();
     let outcome = loop {
         let bytes = match body.read(&mut buffer) {
             Ok(read) => buffer.get(..read).unwrap_or_default(),
@@ -65,25 +72,19 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
                 _ => break Outcome::UpstreamCut,
             },
         };
-        observer.feed(bytes);
-        event.bytes_out += bytes.len() as u64;
-        let whole = length == Some(event.bytes_out);
-        let (now, held_back) = bytes.split_at(bytes.len().saturating_sub(usize::from(whole)));
-        if writer.write(now).is_err() {
-            break Outcome::ClientLeft;
-        }
-        if event.ttfb_ms == 0 {
-            event.ttfb_ms = elapsed_ms(request.begun);
-        }
-        if whole {
-            last = held_back.to_vec();
-            break Outcome::Complete;
-        }
         if bytes.is_empty() {
             // A reply without framing ends when its connection does, however that came about: only a stream's own closing
             // event proves it whole.
-            let ended = length.is_none() && (chunked || !streamed || observer.ended);
+            let ended = match length {
+                Some(length) => length == event.bytes_out,
+                None => chunked || !streamed || observer.ended,
+            };
             break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
+        }
+        observer.feed(bytes);
+        event.bytes_out += bytes.len() as u64;
+        if writer.write(bytes).is_err() {
+            break Outcome::ClientLeft;
         }
     };
     observer.finish();
@@ -91,7 +92,7 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
     event.tokens_out = observer.tokens_out;
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && outcome == Outcome::Complete {
-        let _ = writer.write(&last).and_then(|()| writer.finish());
+        let _ = writer.finish();
     }
 }
 
@@ -128,6 +129,10 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     let headers = outgoing.headers_mut();
     *headers = passed(&head.headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // The provider must read the body as what was scanned.
+    if *family != Family::Models && !text(headers, header::CONTENT_TYPE).is_some_and(is_json) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     for (name, value) in &provider.extra_headers {
         headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
@@ -142,14 +147,22 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     Ok(outgoing)
 }
 
-/// The headers that go on, in either direction.
+/// Whether a content type says JSON in UTF-8 and nothing else.
+fn is_json(content_type: &str) -> bool {
+    let lower = content_type.to_ascii_lowercase();
+    let mut parts = lower.split(';').map(str::trim);
+    parts.next() == Some("application/json") && parts.all(|parameter| parameter == "charset=utf-8")
+}
+
+/// The headers that go on, in either direction: none that holds a local key, wherever the client put it.
 fn passed(headers: &HeaderMap) -> HeaderMap {
     let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
     let named: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
     let mut passed = HeaderMap::new();
     for (name, value) in headers {
         let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()));
-        if !is_named && !stays(name.as_str()) {
+        let holds_key = value.to_str().is_ok_and(|value| value.contains(KEY_PREFIX));
+        if !is_named && !holds_key && !stays(name.as_str()) {
             passed.append(name, value.clone());
         }
     }

@@ -21,7 +21,7 @@ use http::header::{AsHeaderName, HeaderMap, HeaderValue, USER_AGENT};
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// How every local key begins.
@@ -53,8 +53,6 @@ pub struct Proxy {
     pub verbose: bool,
     /// Bytes of all request bodies held now.
     pub inflight: AtomicU64,
-    /// True from a line that could not be written until one can be.
-    pub unaudited: AtomicBool,
 }
 
 /// One request while it is being answered.
@@ -67,8 +65,8 @@ struct Request<'a> {
     event: Event,
     /// Our own headers of the reply.
     reply_headers: HeaderMap,
-    /// Why it goes where it goes.
-    why: &'static str,
+    /// Why it goes where it goes, or the code with which it goes nowhere.
+    why: String,
     /// When its head was there.
     begun: Instant,
 }
@@ -83,12 +81,8 @@ pub struct Stop {
 }
 
 impl Handler for Proxy {
-    fn handle(&self, exchange: &mut Exchange) {
-        request::answer(self, exchange, None);
-    }
-
-    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) {
-        request::answer(self, exchange, Some(*refusal));
+    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
+        request::answer(self, exchange, refused);
     }
 
     fn trouble(&self, error: &io::Error) {
@@ -97,30 +91,17 @@ impl Handler for Proxy {
 }
 
 impl Proxy {
-    /// Fails closed while the log cannot take another line.
+    /// Fails closed while a request may get no line in the log.
     fn ready(&self) -> Result<(), Stop> {
-        if !self.audit.accepting() {
-            let message = "the audit log has no room, so nothing is forwarded; free some disk space";
-            return Err(Stop::new(Refused::UNAVAILABLE, message));
-        }
-        // Whether the log is whole again shows when it takes a line.
-        if self.unaudited.load(SeqCst) {
-            self.audit.append(&Event::new("audit.resumed")).map_err(|error| self.audit_failed(&error))?;
-            self.unaudited.store(false, SeqCst);
-        }
-        Ok(())
-    }
-
-    fn audit_failed(&self, error: &dyn Display) -> Stop {
-        self.unaudited.store(true, SeqCst);
-        self.complain(error);
-        let message = "the audit log cannot be written, so nothing is forwarded; type `infershield audit verify`";
-        Stop::new(Refused::UNAVAILABLE, message)
+        let ready = self.audit.ready();
+        ready.map_err(|error| Stop::new(Refused::UNAVAILABLE, format!("nothing is forwarded now: {error}")))
     }
 
     fn store_failed(&self, error: &dyn Display) -> Stop {
         self.complain(error);
-        Stop::new(Refused::LOGIN_NEEDED, "the stored logins or keys cannot be read; type `infershield auth status`")
+        let message =
+            "the stored logins or keys cannot be read; type `infershield auth status` and `infershield key list`";
+        Stop::new(Refused::LOGIN_NEEDED, message)
     }
 
     /// A line for whoever runs the proxy.
@@ -147,7 +128,7 @@ impl<'a> Request<'a> {
         event.request_id = Some(id);
         event.policy = Some(proxy.policy_name.clone());
         event.client = text(&head.headers, USER_AGENT).and_then(|client| proxy.harmless(client));
-        Some(Self { proxy, head, event, reply_headers, why: "refused", begun: Instant::now() })
+        Some(Self { proxy, head, event, reply_headers, why: String::new(), begun: Instant::now() })
     }
 
     /// Writes the audit line. Only when this is done may the reply's last byte go (a block's first). Those who have not
@@ -170,7 +151,11 @@ impl<'a> Request<'a> {
             Some(_) => proxy.audit.append(event).map(drop),
             None => proxy.audit.append_refusal(event.clone()),
         };
-        written.map_err(|error| proxy.audit_failed(&error))
+        written.map_err(|error| {
+            proxy.complain(&error);
+            let message = "the audit log cannot be written, so nothing is forwarded; type `infershield audit verify`";
+            Stop::new(Refused::UNAVAILABLE, message)
+        })
     }
 }
 

@@ -1,15 +1,13 @@
 //! The story of one request, in the order in which it happens; each step takes what the one before gave.
 //! Must never let a step be left out: the types see to it.
 
-use super::{Proxy, Request, Stop, admit, forward, judge, route, text};
+use super::{Proxy, Request, Stop, admit, forward, judge, route};
 use crate::api::{self, Refused};
 use crate::audit::Outcome;
 use crate::server::{Exchange, Head, Refusal};
 use crate::upstream;
 use http::Method;
-use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The one path without a key.
@@ -40,7 +38,9 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     // 1. The head was read strictly by the server. Is it addressed to us, and not by somebody's web page?
     let visitor = admit::visitor(proxy, &head.headers)?;
     // 2. Whose request is it?
-    let caller = admit::caller(proxy, visitor, &head.headers)?;
+    let caller = admit::caller(proxy, visitor, head)?;
+    // Without room in the log there is no line of its own for a refusal either: it is counted like those before.
+    proxy.ready()?;
     let user = &caller.key.user_id;
     request.event.user_id = Some(user.clone());
     request.event.key_id = Some(caller.key.id.clone());
@@ -51,14 +51,14 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     let route = route::choose(providers, &proxy.settings, own, &logins, head.method.as_str(), &head.path)?;
     request.event.action = route.family.action().to_owned();
     request.event.provider = Some(route.provider.id.clone());
-    request.why = route.why;
+    request.why = route.why.to_owned();
     // 4. Its body, whole.
-    proxy.ready()?;
     let body = Body::read(proxy, exchange)?;
     request.event.bytes_in = body.bytes.len() as u64;
     // 5. to 7. Every text of it, what is found there, and what policy says about that.
     let scanned = judge::scan(request, &caller, &route, body)?;
     // 8. The provider, with its own credential. As long as it is silent we look whether the client is still there.
+    proxy.ready()?;
     let _watching = upstream::watch_client(exchange.watcher());
     let response = forward::send(request, scanned)?;
     // 9. and 10. The reply as it comes, the audit line, the last byte.
@@ -76,25 +76,21 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     /// Reads the body within its cap and the budget; refuses one that we could not read as the provider would.
     fn read(proxy: &'a Proxy, exchange: &mut Exchange) -> Result<Self, Stop> {
-        let cap = proxy.settings.limits.max_body_bytes;
-        let headers = &exchange.head().headers;
-        for encoding in headers.get_all(CONTENT_ENCODING) {
+        let limits = &proxy.settings.limits;
+        for encoding in exchange.head().headers.get_all(CONTENT_ENCODING) {
             if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
                 let message = "the body is compressed, so it cannot be scanned; switch that off in the client \
                                (Codex: `[features] enable_request_compression = false` in config.toml)";
                 return Err(Stop::new(Refused::ENCODING, message));
             }
         }
-        let reserved = match text(headers, CONTENT_LENGTH) {
-            Some(length) => length.parse().unwrap_or(cap).min(cap),
-            None if headers.contains_key(TRANSFER_ENCODING) => cap,
-            None => 0,
-        };
-        let mut body = Self { bytes: Vec::new(), reserved, proxy };
-        let held = proxy.inflight.fetch_add(reserved, Relaxed);
-        if held.saturating_add(reserved) > proxy.settings.limits.max_inflight_bytes {
+        // One in chunks says nothing of its size.
+        let reserved = exchange.head().body.unwrap_or(limits.max_body_bytes);
+        let room = |held: u64| held.checked_add(reserved).filter(|held| *held <= limits.max_inflight_bytes);
+        if proxy.inflight.fetch_update(Relaxed, Relaxed, room).is_err() {
             return Err(Stop::new(Refused::UNAVAILABLE, "too many request bodies at once; ask again"));
         }
+        let mut body = Self { bytes: Vec::new(), reserved, proxy };
         body.bytes = exchange.read_body()?;
         Ok(body)
     }
@@ -117,7 +113,12 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
         Refused::PROVIDER | Refused::UNAVAILABLE => Outcome::Error,
         _ => Outcome::Refused,
     };
-    if let Err(unwritten) = request.write(outcome, stop.kind.status(family)) {
+    request.why = format!("infershield_{}", stop.kind.code);
+    let written = request.write(outcome, stop.kind.status(family));
+    // What is unavailable already has said why.
+    if let Err(unwritten) = written
+        && stop.kind != Refused::UNAVAILABLE
+    {
         stop = unwritten;
     }
     if stop.kind == Refused::CLIENT_LEFT {

@@ -64,7 +64,7 @@ impl Exchange {
     pub fn start(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) -> io::Result<Writer<'_>> {
         let (bytes, bodiless) = self.open(status, headers, length)?;
         self.connection.write(&bytes)?;
-        Ok(Writer { exchange: self, left: length, bodiless })
+        Ok(Writer { exchange: self, left: length, last: None, bodiless })
     }
 
     /// The head of the one reply, and whether it is all of it, whatever is written (RFC 9112 section 6.3).
@@ -118,16 +118,18 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 }
 
 /// The body of a reply that was started. Dropped before [`Writer::finish`] it cuts the connection, so that the client sees a broken
-/// reply and not a short one.
+/// reply and not a short or a whole one: what ends the reply, the last byte or the last chunk, goes with `finish`.
 pub struct Writer<'a> {
     exchange: &'a mut Exchange,
     /// Bytes that are still to come; `None` when they go in chunks, or up to the end of the connection.
     left: Option<u64>,
+    /// The last byte of an announced length.
+    last: Option<u8>,
     bodiless: bool,
 }
 
 impl Writer<'_> {
-    /// Sends these bytes at once, as one chunk where the reply is chunked; nothing for an empty slice. Fails when the client does not take
+    /// Sends these bytes at once, all but the last of an announced length; as one chunk where the reply is chunked. Fails when the client does not take
     /// them within [`super::Limits::write_time`], and when they are more than the announced length.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         // An empty chunk would end the reply.
@@ -138,6 +140,10 @@ impl Writer<'_> {
         if let Some(left) = &mut self.left {
             let rest = left.checked_sub(bytes.len() as u64);
             *left = rest.ok_or_else(|| io::Error::other("more bytes than announced"))?;
+            if let (0, Some((last, before))) = (*left, bytes.split_last()) {
+                self.last = Some(*last);
+                return connection.write(before);
+            }
         } else if head.version == Version::HTTP_11 {
             let size = format!("{:x}\r\n", bytes.len());
             // In one write: more would cost a packet each.
@@ -152,7 +158,7 @@ impl Writer<'_> {
             _ if self.bodiless => {}
             Some(1..) => return Err(io::Error::other("fewer bytes than announced")),
             None if self.exchange.head.version == Version::HTTP_11 => self.exchange.connection.write(b"0\r\n\r\n")?,
-            Some(0) | None => {}
+            Some(0) | None => self.exchange.connection.write(self.last.as_slice())?,
         }
         self.exchange.done = true;
         Ok(())

@@ -73,14 +73,12 @@ impl Default for Limits {
     }
 }
 
-/// What the server asks of its user. A panic in `handle` or `refuse` ends that connection only.
+/// What the server asks of its user. A panic in `handle` ends that connection only.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request with one reply. Returning without one closes the connection.
-    fn handle(&self, exchange: &mut Exchange);
-
-    /// Answers a request that the server refuses by itself; the connection closes after it. Of the head there are only method and path,
-    /// the path empty unless it came whole and is allowed.
-    fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange);
+    /// Answers one request with one reply. Returning without one closes the connection. One that the server has `refused` by itself
+    /// is only to be told so, and the connection closes after it: of its head there are only method and path, the path empty unless
+    /// it came whole and is allowed.
+    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>);
 
     /// Told, on the accepting thread, when a connection could not be accepted or served. The server goes on by itself.
     fn trouble(&self, _error: &io::Error) {}
@@ -162,12 +160,11 @@ fn serve(handler: &impl Handler, limits: Limits, stream: TcpStream, full: bool) 
     loop {
         let mut head = Head::default();
         let read = if full { Err(Refusal::BUSY) } else { head.read(&mut connection) };
-        let mut exchange = Exchange { head, connection, replied: false, done: false, keep_alive: false };
-        match read {
-            Ok(()) => handler.handle(&mut exchange),
-            Err(Refusal::CLIENT_LEFT) => return,
-            Err(refusal) => handler.refuse(&refusal, &mut exchange),
+        if read == Err(Refusal::CLIENT_LEFT) {
+            return;
         }
+        let mut exchange = Exchange { head, connection, replied: false, done: false, keep_alive: false };
+        handler.handle(&mut exchange, read.err());
         connection = exchange.connection;
         if !(exchange.done && exchange.keep_alive) {
             return connection.linger();

@@ -61,6 +61,17 @@ impl Process {
         }
     }
 
+    /// Reads lines of standard error up to one that holds this, and returns that line.
+    pub fn complaint(&self, part: &str) -> String {
+        loop {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("no `{part}` on stderr ({error})"));
+            if line.contains(part) {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+
     /// Writes to standard input.
     pub fn type_in(&mut self, text: &str) {
         self.type_bytes(text.as_bytes());
