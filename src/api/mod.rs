@@ -7,28 +7,10 @@ mod json;
 mod refusal;
 mod usage;
 
+pub use crate::flow::Family;
 pub use extract::{Extracted, Segment, extract};
 pub use refusal::{Refused, refusal};
 pub use usage::Observer;
-
-/// An API that is forwarded, known by its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// OpenAI Chat Completions.
-    Chat,
-    /// OpenAI Responses.
-    Responses,
-    /// Anthropic Messages.
-    Messages,
-    /// Anthropic's token counter: the body of [`Family::Messages`], nothing is generated.
-    CountTokens,
-    /// OpenAI Completions, the old text API, still used to complete code.
-    Completions,
-    /// OpenAI Embeddings.
-    Embeddings,
-    /// The list of models, in either shape.
-    Models,
-}
 
 impl Family {
     /// Every family, in the order in which a list of paths is shown.

@@ -8,7 +8,7 @@ pub mod token;
 
 pub use device::{Clock, DeviceCode, SystemClock};
 pub use discover::Endpoints;
-pub use provider::{Api, Login, Provider};
+pub use provider::{Family, Login, Provider};
 pub use token::Tokens;
 
 use crate::secret::Secret;

@@ -34,21 +34,24 @@ pub enum Login {
     None,
 }
 
-/// An API that a provider understands.
+/// An API that a provider understands. `api` knows its path and its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Api {
+pub enum Family {
     /// OpenAI Chat Completions.
     Chat,
     /// OpenAI Responses.
     Responses,
-    /// Anthropic Messages and its token counter.
+    /// Anthropic Messages.
     Messages,
-    /// OpenAI Completions, the old text API.
+    /// Anthropic's token counter: the body of [`Family::Messages`], nothing is generated. A row names both as one.
+    #[serde(skip)]
+    CountTokens,
+    /// OpenAI Completions, the old text API, still used to complete code.
     Completions,
     /// OpenAI Embeddings.
     Embeddings,
-    /// The list of models.
+    /// The list of models, in either shape.
     Models,
 }
 
@@ -96,7 +99,7 @@ pub struct Provider {
     /// Headers that are added to every request.
     pub extra_headers: BTreeMap<String, String>,
     /// APIs that are forwarded.
-    pub apis: Vec<Api>,
+    pub apis: Vec<Family>,
     /// A client's own credential for this provider is forwarded.
     pub passthrough: bool,
 }
@@ -145,6 +148,12 @@ impl Provider {
     /// The id, then the aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
+
+    /// Whether this API is forwarded to it.
+    pub fn serves(&self, family: Family) -> bool {
+        let named = if family == Family::CountTokens { Family::Messages } else { family };
+        self.apis.contains(&named)
     }
 
     /// Every host that this row lets us connect to, sorted; nothing that is discovered adds to it.
@@ -224,7 +233,7 @@ mod tests {
         assert_eq!(table.len(), 3);
         let openai = &table[0];
         assert_eq!(openai.hosts().first().unwrap().to_string(), "http://127.0.0.1:9");
-        assert!(openai.passthrough && openai.apis.contains(&Api::Responses));
+        assert!(openai.passthrough && openai.apis.contains(&Family::Responses));
     }
 
     #[test]

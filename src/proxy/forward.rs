@@ -34,9 +34,7 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Re
     // 304 sends nobody anywhere: what the client has is still good.
     if status < 200 || (300..400).contains(&status) && status != 304 {
         let id = &provider.id;
-        let message = format!(
-            "provider `{id}` answered with status {status}; only what ends a reply is passed on, and no redirect"
-        );
+        let message = format!("provider `{id}` answered with status {status}, which is neither followed nor passed on");
         return Err(Stop::new(Refused::PROVIDER, message));
     }
     session.answered(user, provider, &credential, status)?;

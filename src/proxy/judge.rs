@@ -8,10 +8,8 @@ use crate::api::{self, Family, Refused};
 use crate::audit;
 use crate::detect::{self, Action};
 use crate::secret::{self, Key};
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
-/// The header of a judged reply that says what was done.
-const VERDICT: HeaderName = HeaderName::from_static("x-infershield-verdict");
 /// Bytes of the keyed fingerprint that make a `ref`: 40 bits are 8 characters of base32.
 const REF_BYTES: usize = 5;
 /// Base32 digits (RFC 4648), lower case.
@@ -63,7 +61,9 @@ pub(super) fn scan<'a>(
     }
     let (strongest, what) = worst;
     let word = if strongest == Action::Allow { "pass".to_owned() } else { strongest.to_string() };
-    request.reply_headers.extend(HeaderValue::try_from(word).map(|word| (VERDICT, word)));
+    if let Ok(word) = HeaderValue::try_from(word) {
+        request.reply_headers.insert("x-infershield-verdict", word);
+    }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
     match strongest {
         Action::Block => Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}"))),

@@ -124,10 +124,9 @@ impl<'a> Request<'a> {
         let id = secret::hex(&secret::random::<REQUEST_ID_BYTES>().ok()?);
         let mut reply_headers = HeaderMap::new();
         reply_headers.insert("x-infershield-request-id", HeaderValue::from_str(&id).ok()?);
-        let mut event = Event::new("request");
-        event.request_id = Some(id);
-        event.policy = Some(proxy.policy_name.clone());
-        event.client = text(&head.headers, USER_AGENT).and_then(|client| proxy.harmless(client));
+        let policy = Some(proxy.policy_name.clone());
+        let client = text(&head.headers, USER_AGENT).and_then(|client| proxy.harmless(client));
+        let event = Event { request_id: Some(id), policy, client, ..Event::new("request") };
         Some(Self { proxy, head, event, reply_headers, why: String::new(), begun: Instant::now() })
     }
 

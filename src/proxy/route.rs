@@ -3,7 +3,7 @@
 use super::Stop;
 use crate::api::{Family, Refused};
 use crate::config::Settings;
-use crate::flow::{Api, Login, Provider};
+use crate::flow::{Login, Provider};
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -31,7 +31,6 @@ pub fn choose<'a>(
     if method != family.method() {
         return Err(Stop::new(Refused::METHOD, format!("{path} takes {} only", family.method())));
     }
-    let api = api(family);
     let usable = providers.iter().filter(|one| one.login == Login::None || logins.contains(&one.id));
     let anthropic = usable.clone().find(|one| family.is_anthropic() && one.id == "anthropic");
     let (id, why) = match (name, own, anthropic, &settings.default_provider) {
@@ -39,7 +38,7 @@ pub fn choose<'a>(
         (_, Some(own), ..) => (own, "the key's own"),
         (_, _, Some(anthropic), _) => (anthropic.id.as_str(), "messages go to anthropic"),
         (_, _, _, Some(default)) => (default.as_str(), "default_provider"),
-        _ => (only(usable.filter(|one| one.apis.contains(&api)).collect(), family)?, "the only login"),
+        _ => (only(usable.filter(|one| one.serves(family)).collect(), family)?, "the only login"),
     };
     let found = providers.iter().find(|one| one.names().any(|known| known == id));
     let provider = found.ok_or_else(|| {
@@ -54,7 +53,7 @@ pub fn choose<'a>(
             format!("this local key is for provider `{own}` only; use a key of its own for `{}`", provider.id);
         return Err(Stop::new(Refused::KEY_UNKNOWN, message));
     }
-    if !provider.apis.contains(&api) {
+    if !provider.serves(family) {
         let message = format!("provider `{}` does not serve {}; see `apis` in its row", provider.id, family.path());
         return Err(Stop::new(Refused::PATH_UNKNOWN, message));
     }
@@ -89,16 +88,4 @@ fn unknown() -> Stop {
     let paths = Family::ALL.map(Family::path).join(", /v1");
     let message = format!("there is no such path; there are /v1{paths}, each also below /PROVIDER, and /health");
     Stop::new(Refused::PATH_UNKNOWN, message)
-}
-
-/// The word of the provider table for a family.
-fn api(family: Family) -> Api {
-    match family {
-        Family::Chat => Api::Chat,
-        Family::Responses => Api::Responses,
-        Family::Messages | Family::CountTokens => Api::Messages,
-        Family::Completions => Api::Completions,
-        Family::Embeddings => Api::Embeddings,
-        Family::Models => Api::Models,
-    }
 }
