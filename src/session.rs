@@ -49,8 +49,8 @@ pub enum Error {
     Later(String, &'static str),
     /// The provider's own way to log in failed, or its client cannot be built (certificate files).
     Flow(flow::Error),
-    /// The records, a lock file or the log cannot be used; the text says which.
-    Storage(String),
+    /// The records, a lock file or the log cannot be used, or not for this; the text says which.
+    Storage(store::Error),
 }
 
 impl fmt::Display for Error {
@@ -60,7 +60,7 @@ impl fmt::Display for Error {
             Self::Unusable(id, what) => write!(f, "provider {id} {what}; type `infershield auth login {id}`"),
             Self::Later(id, what) => write!(f, "provider {id}: {what}; ask again"),
             Self::Flow(error) => error.fmt(f),
-            Self::Storage(what) => f.write_str(what),
+            Self::Storage(error) => error.fmt(f),
         }
     }
 }
@@ -70,7 +70,7 @@ impl std::error::Error for Error {}
 /// Errors of the store and of what is below it, whose texts already say what to do.
 impl<E: Into<store::Error>> From<E> for Error {
     fn from(error: E) -> Self {
-        Self::Storage(error.into().to_string())
+        Self::Storage(error.into())
     }
 }
 
@@ -383,7 +383,8 @@ impl Session {
     fn note(&self, user: &str, provider: &str, action: &'static str, outcome: Outcome) -> Result<()> {
         let (user_id, provider) = (Some(user.to_owned()), Some(provider.to_owned()));
         let event = Event { user_id, provider, outcome, ..Event::new(action) };
-        self.audit.append(&event).map(drop).map_err(|error| Error::Storage(error.to_string()))
+        self.audit.append(&event).map_err(|error| store::Error::Storage(error.to_string()))?;
+        Ok(())
     }
 
     fn with_life<T>(&self, user: &str, provider: &str, act: impl FnOnce(&mut Life) -> T) -> T {

@@ -225,6 +225,26 @@ fn a_key_brings_its_own_user_and_never_another_s_login() {
 }
 
 #[test]
+fn a_local_key_is_not_taken_for_a_provider_s() {
+    let desk = desk("local-key");
+    let before = std::fs::read(desk.home.join("tokens.json")).unwrap();
+    let key = create(&desk, &["--name", "editor"])["key"].as_str().unwrap().to_owned();
+    for provider in ["practice", "openai"] {
+        let done = desk.cli_typing(&["auth", "login", provider, "--with-key"], &format!("{key}\n"));
+        assert_eq!(done.code, 2, "{done:?}");
+        let advice = format!("`infershield auth login {provider} --with-key`");
+        assert!(
+            done.stderr.contains("that is a local key of infershield") && done.stderr.contains(&advice),
+            "{done:?}"
+        );
+        assert!(!done.stderr.contains(&key[..8]), "{done:?}");
+    }
+    assert_eq!(std::fs::read(desk.home.join("tokens.json")).unwrap(), before, "the login before is as it was");
+    assert_eq!(desk.status().len(), 1);
+    assert_eq!(desk.fetch(MODELS).status, 200);
+}
+
+#[test]
 fn a_key_is_taken_from_either_header() {
     let desk = desk("headers");
     let key = desk.key.as_str();

@@ -1,7 +1,7 @@
 //! Processes and threads that write at once lose nothing, and what one writes the other sees at once.
 
-use crate::store_support::{NOW, TestHome, add_exception, filled, names, new_key, references};
-use infershield::store::{Error, Store as _};
+use crate::store_support::{NOW, TestHome, add_exception, filled, names, new_key, record, references};
+use infershield::store::{Error, Record, State, Store as _};
 
 #[test]
 fn two_processes_that_write_at_once_lose_nothing() {
@@ -36,7 +36,7 @@ fn threads_that_change_one_login_at_once_lose_no_change() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..10 {
-                    let more = &mut |record: &mut infershield::store::Record| {
+                    let more = &mut |record: &mut Record| {
                         record.scopes.push("more".into());
                     };
                     assert!(store.update("alex", "openai", more).unwrap());
@@ -59,6 +59,24 @@ fn a_login_that_was_removed_meanwhile_is_not_brought_back_by_an_update() {
 }
 
 #[test]
+fn an_update_is_given_the_login_as_it_is_now_so_that_it_can_leave_a_newer_one_alone() {
+    let test = filled();
+    let (proxy, user) = (test.store(), test.store());
+    let judged = proxy.record("alex", "openai").unwrap().unwrap();
+    let mut renewed = record("openai", "token-renewed");
+    renewed.refreshed_at = Some(NOW + 1);
+    user.save("alex", &renewed).unwrap();
+    let mark = &mut |stored: &mut Record| {
+        assert_eq!((stored.created_at, stored.refreshed_at), (NOW, Some(NOW + 1)));
+        if stored.access_token == judged.access_token {
+            stored.state = State::Dead;
+        }
+    };
+    assert!(proxy.update("alex", "openai", mark).unwrap());
+    assert_eq!(proxy.record("alex", "openai").unwrap(), Some(renewed));
+}
+
+#[test]
 fn a_running_reader_sees_a_key_made_and_revoked_elsewhere_at_its_next_look() {
     let test = filled();
     let (proxy, command) = (test.store(), test.store());
@@ -75,7 +93,7 @@ fn a_running_reader_sees_a_user_whose_key_was_made_elsewhere() {
     let test = filled();
     let (proxy, command) = (test.store(), test.store());
     assert!(proxy.records("cleo").unwrap().is_empty());
-    let login = crate::store_support::record("openai", "token-of-cleo");
+    let login = record("openai", "token-of-cleo");
     command.save("cleo", &login).unwrap();
     assert_eq!(proxy.record("cleo", "openai").unwrap(), Some(login));
 }
@@ -120,7 +138,7 @@ fn a_name_is_taken_until_its_key_ends() {
     short.expires_at = Some(NOW + 10);
     store.create_key("alex", &short, NOW).unwrap();
     let error = store.create_key("alex", &short, NOW + 9).unwrap_err();
-    assert!(matches!(error, Error::NoKey(text) if text.contains("take another name")));
+    assert!(matches!(error, Error::Refused(text) if text.contains("take another name")));
     store.create_key("bo", &short, NOW + 9).unwrap();
     let (shown, _) = store.create_key("alex", &short, NOW + 10).unwrap();
     assert_eq!(store.keys("alex").unwrap(), [shown]);
@@ -136,7 +154,7 @@ fn a_key_is_handed_out_again_unless_it_was_made_for_once() {
     let (shown, text) = store.create_key("alex", &once, NOW).unwrap();
     assert_eq!(test.store().print_key("alex", "kept").unwrap(), Some(kept));
     let error = test.store().print_key("alex", "once").unwrap_err();
-    assert!(matches!(error, Error::NoKey(text) if text.contains("shown once")));
+    assert!(matches!(error, Error::Refused(text) if text.contains("shown once")));
     let found = test.store().look_up(text.expose(), NOW).unwrap();
     assert_eq!(found, Some(shown));
 }

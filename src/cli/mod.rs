@@ -125,7 +125,7 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
             session::Error::NotLoggedIn(_) => Exit::No,
             session::Error::Later(..) => Exit::Unreachable,
             session::Error::Unusable(..) => Exit::Credential,
-            session::Error::Storage(_) => Exit::Storage,
+            session::Error::Storage(error) => exit(error),
         };
     }
     if let Some(error) = error.downcast_ref() {
@@ -145,7 +145,7 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     }
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(config::Error::Setting(_)), _) => Exit::Usage,
-        (_, Some(store::Error::NoKey(_))) => Exit::Usage,
+        (_, Some(store::Error::Refused(_))) => Exit::Usage,
         _ => Exit::Storage,
     }
 }

@@ -74,7 +74,7 @@ impl Store for FileStore {
         self.local_keys.change(user, |own| {
             own.retain(|other| other.name != new.name || other.lives(now));
             if own.iter().any(|other| other.name == new.name) {
-                return Err(Error::NoKey(format!(
+                return Err(Error::Refused(format!(
                     "there is a local key {:?} already; take another name, or type `infershield key revoke ID`",
                     new.name
                 )));

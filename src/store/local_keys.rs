@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// Where they stand.
 pub(super) const LOCAL_KEYS_FILE: &str = "local-keys.json";
 /// What every local key begins with.
-const PREFIX: &str = "isk_";
+pub(super) const PREFIX: &str = "isk_";
 /// Random bytes in a key.
 const RANDOM_BYTES: usize = 32;
 /// Base62 digits that hold [`RANDOM_BYTES`]: 62^43 is a little more than 2^256.
@@ -83,7 +83,7 @@ impl LocalKey {
     pub(super) fn open(&self, key: &Key) -> Result<Secret> {
         match &self.copy {
             Some(copy) => super::open(key, &self.copy_place(), copy, LOCAL_KEYS_FILE),
-            None => Err(Error::NoKey(format!(
+            None => Err(Error::Refused(format!(
                 "the local key {:?} was shown once and not kept; type `infershield key create` for another one",
                 self.name
             ))),
@@ -193,7 +193,7 @@ mod tests {
         let key = Key::new(secret::random().unwrap());
         let (made, text) = LocalKey::make("alex", &key, &new, 50).unwrap();
         assert_eq!(made.copy, None);
-        assert!(matches!(made.open(&key), Err(Error::NoKey(_))));
+        assert!(matches!(made.open(&key), Err(Error::Refused(_))));
         let all = [made];
         let found = find(&all, text.expose(), 99).unwrap();
         assert_eq!((found.user_id.as_str(), found.provider.as_deref()), ("alex", Some("corp")));

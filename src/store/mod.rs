@@ -19,13 +19,13 @@ use std::fmt;
 pub enum Error {
     /// A file, a key, or a value that is sealed in a file cannot be used; the text names it. What cannot be read is left as it is.
     Storage(String),
-    /// The local key that was asked for cannot be had: its name is taken, or no copy of it was kept.
-    NoKey(String),
+    /// What was asked for cannot be had: a local key whose name is taken or of which no copy was kept, or a login with one as token.
+    Refused(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Storage(text) | Self::NoKey(text)) = self;
+        let (Self::Storage(text) | Self::Refused(text)) = self;
         f.write_str(text)
     }
 }

@@ -1,7 +1,8 @@
 //! One login: as the program uses it, and as it stands in `tokens.json` with its tokens sealed.
 //! Must never open a token in another record, field or binding than it was sealed for.
 
-use super::Result;
+use super::local_keys::PREFIX;
+use super::{Error, Result};
 use crate::keys::NamedKey;
 use crate::origin::Endpoint;
 use crate::secret::{Key, Sealed, Secret, place};
@@ -83,8 +84,14 @@ pub(super) struct SealedRecord {
 }
 
 impl SealedRecord {
-    /// Seals the tokens under the user's key, each with a fresh IV.
+    /// Seals the tokens under the user's key, each with a fresh IV. Refuses a local key, which no provider gave.
     pub(super) fn seal(user: &str, named: &NamedKey, record: &Record) -> Result<Self> {
+        if record.access_token.expose().starts_with(PREFIX) {
+            return Err(Error::Refused(format!(
+                "that is a local key of infershield; pipe the provider's own to `infershield auth login {} --with-key`",
+                record.provider
+            )));
+        }
         let seal = |field, token: &Secret| -> Result<Sealed> {
             Ok(named.key.seal(&token_place(user, record, field)?, token.expose().as_bytes())?)
         };
