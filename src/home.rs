@@ -1,14 +1,18 @@
 //! The folder that holds our state: who may read it, whole writes that survive a crash, and the lock around them.
 //! Must never follow a link inside the folder, change a file in place, or trust a file that others can write.
 
+use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{env, fmt};
 use zeroize::Zeroizing;
+
+/// What can go wrong with files, and in [`crate::keys`] with keys. The text says what was tried or is wrong, and what to type; the
+/// kind is the system's.
+pub use std::io::{Error, Result};
 
 /// The largest state file that is read, in bytes: ten thousand records of a few KiB each.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -41,29 +45,6 @@ pub struct Home {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(u64, i64, i64, u64);
 
-/// What can go wrong with files.
-#[derive(Debug)]
-pub enum Error {
-    /// The system refused; the text says what was tried.
-    Io(String, io::Error),
-    /// Others can get at the file, or it is none that we made; the text names it and the next command.
-    Refused(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(what, error) => write!(f, "{what}: {error}"),
-            Self::Refused(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// Results of this module.
-pub type Result<T> = std::result::Result<T, Error>;
-
 impl Home {
     /// Opens the folder, making it (mode 0700) when there is none; refuses one that others can write.
     pub fn open(dir: PathBuf) -> Result<Self> {
@@ -88,7 +69,7 @@ impl Home {
     pub fn open_file(&self, name: &str, privacy: Privacy, options: &OpenOptions) -> Result<Option<File>> {
         let path = self.path(name);
         let seen = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             seen => seen.map_err(failed("look at", &path))?,
         };
         if !seen.is_file() {
@@ -107,9 +88,9 @@ impl Home {
     /// Opens a private file for reading and writing, making it (mode 0600) when there is none.
     pub fn open_or_create(&self, name: &str) -> Result<File> {
         match create(&self.path(name)) {
-            Err(Error::Io(_, error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let file = self.open_file(name, Privacy::Secret, OpenOptions::new().read(true).write(true))?;
-                file.ok_or_else(|| failed("open", &self.path(name))(error))
+                file.ok_or(error)
             }
             made => made,
         }
@@ -170,7 +151,7 @@ impl Lock<'_> {
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.home.path(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             removed => removed.map_err(failed("remove", &path))?,
         }
         step();
@@ -204,12 +185,12 @@ pub fn step() {
 }
 
 /// Wraps a refusal of the system, saying what was tried.
-fn failed(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |error| Error::Io(format!("cannot {what} {}", path.display()), error)
+fn failed(what: &str, path: &Path) -> impl FnOnce(Error) -> Error {
+    move |error| Error::new(error.kind(), format!("cannot {what} {}: {error}", path.display()))
 }
 
 fn refused(path: &Path, why: &str) -> Error {
-    Error::Refused(format!("{} {why}", path.display()))
+    Error::other(format!("{} {why}", path.display()))
 }
 
 /// Refuses a file or folder that others can get at.
@@ -220,7 +201,7 @@ fn judge(path: &Path, meta: &Metadata, privacy: Privacy) -> Result<()> {
     }
     let path = path.display();
     let right = if meta.is_dir() { DIR_MODE } else { mode & !forbidden };
-    Err(Error::Refused(format!("{path} has mode {mode:03o}, so others can get at it: type `chmod {right:03o} {path}`")))
+    Err(Error::other(format!("{path} has mode {mode:03o}, so others can get at it: type `chmod {right:03o} {path}`")))
 }
 
 fn create(path: &Path) -> Result<File> {

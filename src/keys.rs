@@ -1,18 +1,18 @@
 //! The key hierarchy: the master key derives the root key, and the root key opens `keys.json`, which holds all other keys.
 //! Must never write a key unsealed, nor overwrite a `keys.json` that it cannot read.
 
-use crate::home::{self, Home, Lock, Privacy};
+use crate::home::{self, Error, Home, Lock, Privacy, Result};
 use crate::secret::{self, KEY_BYTES, Key, Sealed, Secret, place};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::{fmt, io};
 use zeroize::Zeroizing;
 
 /// PBKDF2 rounds that are accepted: fewer protect too little, more would look like a program that hangs.
@@ -55,42 +55,6 @@ pub enum MasterSource {
     Home,
 }
 
-/// What can go wrong with keys. The text says what to do; it never holds a key.
-#[derive(Debug)]
-pub enum Error {
-    /// A file could not be read or written.
-    Home(home::Error),
-    /// There is no master key to be had, or it does not open `keys.json`, or that file is not what we wrote, or the system gave
-    /// no random bytes.
-    Unusable(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Home(error) => error.fmt(f),
-            Self::Unusable(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<home::Error> for Error {
-    fn from(error: home::Error) -> Self {
-        Self::Home(error)
-    }
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Unusable(error.to_string())
-    }
-}
-
-/// Results of this module.
-pub type Result<T> = std::result::Result<T, Error>;
-
 /// The keys of one home. Nothing is read or derived before the first key is asked for; the root key is derived once.
 /// Never ask while holding [`Home::lock`]: `keys.json` is read and written under that lock.
 #[derive(Debug)]
@@ -125,7 +89,7 @@ impl Keys {
     pub fn open(home: Home, master: MasterSource, iterations: u32) -> Result<Self> {
         if !ITERATIONS.contains(&iterations) {
             let (least, most) = ITERATIONS.into_inner();
-            return Err(Error::Unusable(format!("{iterations} PBKDF2 rounds: set from {least} to {most}")));
+            return Err(Error::other(format!("{iterations} PBKDF2 rounds: set from {least} to {most}")));
         }
         Ok(Self { home, master, iterations, opened: Mutex::default() })
     }
@@ -170,11 +134,10 @@ impl Keys {
         rekeyed.write(&lock)?;
         *opened = Some(rekeyed);
         match (given, &self.master) {
-            (None, _) => lock.rename(NEW_MASTER_FILE, MASTER_FILE)?,
-            (Some(_), MasterSource::Home) => lock.remove(MASTER_FILE)?,
-            (Some(_), _) => {}
+            (None, _) => lock.rename(NEW_MASTER_FILE, MASTER_FILE),
+            (Some(_), MasterSource::Home) => lock.remove(MASTER_FILE),
+            (Some(_), _) => Ok(()),
         }
-        Ok(())
     }
 
     /// Opens all of `keys.json`, which other processes may have changed since `before`; without one, begins a new one.
@@ -246,7 +209,7 @@ impl Keys {
     }
 
     fn unusable(&self, why: &str) -> Error {
-        Error::Unusable(format!("{} {why}", self.home.path(KEYS_FILE).display()))
+        Error::other(format!("{} {why}", self.home.path(KEYS_FILE).display()))
     }
 }
 
@@ -265,7 +228,7 @@ impl Opened {
             let sealed = self.root.seal(&entry_place(id, label), key.expose())?;
             file.keys.push(Entry { id: id.clone(), label: label.clone(), sealed });
         }
-        Ok(lock.write(KEYS_FILE, file.text()?.as_bytes())?)
+        lock.write(KEYS_FILE, file.text()?.as_bytes())
     }
 }
 
@@ -287,7 +250,7 @@ impl KeyFile {
         (known && in_order && file.text().ok()?.as_bytes() == bytes).then_some(file)
     }
 
-    fn text(&self) -> io::Result<String> {
+    fn text(&self) -> Result<String> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 }
@@ -350,8 +313,7 @@ fn trimmed(bytes: &[u8], source: impl fmt::Display) -> Result<Secret> {
 }
 
 fn no_master(source: impl fmt::Display) -> Error {
-    let text = format!("no master key from {source}: put it back there, or set INFERSHIELD_MASTER_KEY to it");
-    Error::Unusable(text)
+    Error::other(format!("no master key from {source}: put it back there, or set INFERSHIELD_MASTER_KEY to it"))
 }
 
 /// What the user's command prints. It may talk to the user on standard error; it has no input, which belongs to our own commands.

@@ -383,8 +383,7 @@ impl Session {
     fn note(&self, user: &str, provider: &str, action: &'static str, outcome: Outcome) -> Result<()> {
         let (user_id, provider) = (Some(user.to_owned()), Some(provider.to_owned()));
         let event = Event { user_id, provider, outcome, ..Event::new(action) };
-        self.audit.append(&event).map_err(|error| store::Error::Storage(error.to_string()))?;
-        Ok(())
+        self.audit.append(&event).map(drop).map_err(|error| Error::Storage(store::Error::Storage(error.to_string())))
     }
 
     fn with_life<T>(&self, user: &str, provider: &str, act: impl FnOnce(&mut Life) -> T) -> T {

@@ -65,7 +65,7 @@ impl std::error::Error for Error {}
 impl From<home::Error> for Error {
     fn from(error: home::Error) -> Self {
         match error {
-            home::Error::Io(_, error) if is_full(&error) => Self::NoSpace,
+            error if is_full(&error) => Self::NoSpace,
             error => Self::Failed(error.to_string()),
         }
     }

@@ -9,7 +9,7 @@ pub use file_store::FileStore;
 pub use local_keys::{LocalKey, NewKey};
 pub use record::{Bound, Record, State};
 
-use crate::keys;
+use crate::home;
 use crate::secret::{Key, Sealed, Secret};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -33,9 +33,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Errors of the layers below, whose texts already say what to do.
-impl<E: Into<keys::Error>> From<E> for Error {
-    fn from(error: E) -> Self {
-        Self::Storage(error.into().to_string())
+impl From<home::Error> for Error {
+    fn from(error: home::Error) -> Self {
+        Self::Storage(error.to_string())
     }
 }
 
