@@ -1,6 +1,7 @@
 //! The folder that holds our state: who may read it, whole writes that survive a crash, and the lock around them.
 //! Must never follow a link inside the folder, change a file in place, or trust a file that others can write.
 
+use serde::{Serialize, de::DeserializeOwned};
 use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -42,8 +43,7 @@ pub struct Home {
 }
 
 /// What tells two versions of a file apart without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp(u64, i64, i64, u64);
+pub type Stamp = (u64, i64, i64, u64);
 
 impl Home {
     /// Opens the folder, making it (mode 0700) when there is none; refuses one that others can write.
@@ -61,12 +61,12 @@ impl Home {
 
     /// The whole file, or `None` when there is none.
     pub fn read(&self, name: &str, privacy: Privacy) -> Result<Option<Zeroizing<Vec<u8>>>> {
-        let file = self.open_file(name, privacy, OpenOptions::new().read(true))?;
+        let file = self.open_file(name, privacy, false)?;
         file.map(|file| read_all(file, &self.path(name))).transpose()
     }
 
-    /// Opens an existing file as `options` say; kind, mode and identity are judged on the opened handle.
-    pub fn open_file(&self, name: &str, privacy: Privacy, options: &OpenOptions) -> Result<Option<File>> {
+    /// Opens an existing file for reading, and for writing too if wanted; kind, mode and identity are judged on the opened handle.
+    pub fn open_file(&self, name: &str, privacy: Privacy, to_write: bool) -> Result<Option<File>> {
         let path = self.path(name);
         let seen = match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -75,7 +75,8 @@ impl Home {
         if !seen.is_file() {
             return Err(refused(&path, NOT_A_FILE));
         }
-        let file = options.open(&path).map_err(failed("open", &path))?;
+        let opened = OpenOptions::new().read(true).write(to_write).open(&path);
+        let file = opened.map_err(failed("open", &path))?;
         let meta = file.metadata().map_err(failed("look at", &path))?;
         // The name may have been exchanged for a link between the look and the opening.
         if !meta.is_file() || (meta.dev(), meta.ino()) != (seen.dev(), seen.ino()) {
@@ -89,7 +90,7 @@ impl Home {
     pub fn open_or_create(&self, name: &str) -> Result<File> {
         match create(&self.path(name)) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let file = self.open_file(name, Privacy::Secret, OpenOptions::new().read(true).write(true))?;
+                let file = self.open_file(name, Privacy::Secret, true)?;
                 file.ok_or(error)
             }
             made => made,
@@ -99,7 +100,7 @@ impl Home {
     /// Changes with every version of a file that [`Lock::write`] puts there; `None` when there is no file.
     pub fn stamp(&self, name: &str) -> Option<Stamp> {
         let meta = fs::symlink_metadata(self.path(name)).ok()?;
-        Some(Stamp(meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
+        Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
     }
 
     /// Waits for the right to write; held only over one read-modify-write.
@@ -143,7 +144,6 @@ impl Lock<'_> {
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         let path = self.home.path(to);
         fs::rename(self.home.path(from), &path).map_err(failed("rename to", &path))?;
-        step();
         self.sync_dir()
     }
 
@@ -151,14 +151,14 @@ impl Lock<'_> {
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.home.path(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            removed => removed.map_err(failed("remove", &path))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("remove", &path)(error)),
+            Ok(()) => self.sync_dir(),
         }
-        step();
-        self.sync_dir()
     }
 
     fn sync_dir(&self) -> Result<()> {
+        step();
         let synced = File::open(&self.home.dir).and_then(|folder| folder.sync_all());
         synced.map_err(failed("sync", &self.home.dir))?;
         step();
@@ -172,6 +172,13 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let meta = file.metadata().map_err(failed("look at", path))?;
     judge(path, &meta, Privacy::Secret)?;
     read_all(file, path)
+}
+
+/// The value of a JSON text that we wrote. We write it in one way only: any other text is `None`, one with members that only another
+/// version knows too.
+pub fn parse<T: DeserializeOwned + Serialize>(json: &[u8]) -> Option<T> {
+    let value = serde_json::from_slice(json).ok()?;
+    (serde_json::to_vec(&value).ok()? == json).then_some(value)
 }
 
 /// A point at which a test may kill the process: the number in `INFERSHIELD_TEST_DIE_AT_STEP` counts them down.

@@ -150,13 +150,7 @@ impl Keys {
             Some(before) if before.kdf == file.kdf => before.root.clone(),
             _ => self.root(lock, &file.kdf)?,
         };
-        let mut keys = BTreeMap::new();
-        for Entry { id, label, sealed } in file.keys {
-            let plain = root.open(&entry_place(&id, &label), &sealed).ok_or_else(|| self.unusable(DAMAGED))?;
-            let key = Key::from_slice(&plain).ok_or_else(|| self.unusable(DAMAGED))?;
-            keys.insert(label, NamedKey { id, key });
-        }
-        Ok(Opened { kdf: file.kdf, root, keys })
+        Opened::from(file, root).ok_or_else(|| self.unusable(DAMAGED))
     }
 
     /// The first start: no key yet, and a root key for those to come.
@@ -188,9 +182,7 @@ impl Keys {
         }
         let master = self.master(MASTER_FILE)?.ok_or_else(|| no_master(self.home.path(MASTER_FILE).display()))?;
         let root = kdf.root(&master).ok_or_else(|| self.unusable(WRONG_MASTER))?;
-        if self.home.path(NEW_MASTER_FILE).exists() {
-            lock.remove(NEW_MASTER_FILE)?;
-        }
+        lock.remove(NEW_MASTER_FILE)?;
         Ok(root)
     }
 
@@ -222,13 +214,25 @@ impl Opened {
         Ok(Self { kdf: Kdf { name, iterations, salt, check }, root, keys })
     }
 
+    /// `None` when a key was not sealed under this root key.
+    fn from(file: KeyFile, root: Key) -> Option<Self> {
+        let mut keys = BTreeMap::new();
+        for Entry { id, label, sealed } in file.keys {
+            let plain = root.open(&entry_place(&id, &label), &sealed)?;
+            let key = Key::new(plain.as_slice().try_into().ok()?);
+            keys.insert(label, NamedKey { id, key });
+        }
+        Some(Self { kdf: file.kdf, root, keys })
+    }
+
     fn write(&self, lock: &Lock<'_>) -> Result<()> {
         let mut file = KeyFile { version: VERSION, kdf: self.kdf.clone(), keys: Vec::new() };
         for (label, NamedKey { id, key }) in &self.keys {
             let sealed = self.root.seal(&entry_place(id, label), key.expose())?;
             file.keys.push(Entry { id: id.clone(), label: label.clone(), sealed });
         }
-        lock.write(KEYS_FILE, file.text()?.as_bytes())
+        let text = serde_json::to_string(&file)? + "\n";
+        lock.write(KEYS_FILE, text.as_bytes())
     }
 }
 
@@ -242,16 +246,12 @@ struct KeyFile {
 }
 
 impl KeyFile {
-    /// `None` for another version, and for any bytes but those that we would write: so unknown members are found too.
+    /// `None` for any bytes that this version would not write.
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let file: Self = serde_json::from_slice(bytes).ok()?;
-        let known = file.version == VERSION && file.kdf.name == KDF_NAME && ITERATIONS.contains(&file.kdf.iterations);
+        let file: Self = home::parse(bytes.strip_suffix(b"\n")?)?;
+        let known = file.version == VERSION && file.kdf.name == KDF_NAME;
         let in_order = file.keys.is_sorted_by(|one, next| one.label < next.label);
-        (known && in_order && file.text().ok()?.as_bytes() == bytes).then_some(file)
-    }
-
-    fn text(&self) -> Result<String> {
-        Ok(serde_json::to_string(self)? + "\n")
+        (known && in_order && ITERATIONS.contains(&file.kdf.iterations)).then_some(file)
     }
 }
 

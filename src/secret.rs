@@ -64,14 +64,15 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A sealed value as it stands in our files: base64 of a 12-byte IV, a 16-byte tag and the ciphertext.
+/// A sealed value as it stands in our files, in base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "the three members are described above")]
+#[serde(rename_all = "camelCase")]
 pub struct Sealed {
+    /// 12 bytes.
     pub iv: String,
-    #[serde(rename = "authTag")]
+    /// 16 bytes.
     pub auth_tag: String,
+    /// As long as the plain bytes.
     pub ciphertext: String,
 }
 
@@ -79,11 +80,6 @@ impl Key {
     /// Takes the bytes over.
     pub fn new(bytes: [u8; KEY_BYTES]) -> Self {
         Self(Zeroizing::new(bytes))
-    }
-
-    /// `None` for any other length than 32 bytes.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::new)
     }
 
     /// The bytes, for the one place that seals this key under another.

@@ -7,7 +7,7 @@ use super::{DIR, Error, Result, calendar, failed};
 use crate::home::{Home, Privacy};
 use crate::secret::Key;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::sync::LazyLock;
@@ -224,8 +224,7 @@ pub(super) fn lock_head(home: &Home, key: &Key, to_write: bool) -> Result<(File,
 
 /// Opens a file of the log for reading, and for writing too if wanted.
 pub(super) fn open(home: &Home, name: &str, to_write: bool) -> Result<File> {
-    let mut options = OpenOptions::new();
-    let file = home.open_file(&place(name), Privacy::Secret, options.read(true).write(to_write))?;
+    let file = home.open_file(&place(name), Privacy::Secret, to_write)?;
     file.ok_or_else(|| broken(name, "is missing"))
 }
 

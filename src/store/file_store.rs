@@ -4,7 +4,7 @@
 use super::local_keys::{self, LOCAL_KEYS_FILE, LocalKey, NewKey};
 use super::record::{Record, SealedRecord, TOKENS_FILE};
 use super::{Error, Exception, Result, Store};
-use crate::home::{Home, Privacy, Stamp};
+use crate::home::{self, Home, Privacy, Stamp};
 use crate::keys::{Keys, NamedKey};
 use crate::secret::{self, Key, Secret};
 use serde::{Serialize, de::DeserializeOwned};
@@ -197,11 +197,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
             return Err(self.damaged("is cut, damaged or was edited"));
         }
         let list = body.strip_prefix(&self.start).unwrap_or_default();
-        // We write it in one way only, so this finds members that only another version knows.
-        match serde_json::from_str(list) {
-            Ok(rows) if serde_json::to_string(&rows).is_ok_and(|written| written == list) => Ok(rows),
-            _ => Err(self.damaged("holds what this version does not know")),
-        }
+        home::parse(list.as_bytes()).ok_or_else(|| self.damaged("holds what this version does not know"))
     }
 
     fn damaged(&self, why: &str) -> Error {

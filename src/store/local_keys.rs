@@ -17,8 +17,6 @@ const RANDOM_BYTES: usize = 32;
 const RANDOM_DIGITS: usize = 43;
 /// Base62 digits of the check: a typing error or another tool's key passes once in 5 * 10^10.
 const CHECK_DIGITS: usize = 6;
-/// Bytes of the SHA-256 that the check is made of.
-const CHECK_BYTES: usize = 8;
 /// Bytes of a key's id before hex.
 const ID_BYTES: usize = 8;
 /// Digits of base62 by value.
@@ -63,26 +61,25 @@ impl LocalKey {
     pub(super) fn make(user: &str, key: &Key, new: &NewKey, now: u64) -> Result<(Self, Secret)> {
         let text = new_text()?;
         let bytes = text.expose().as_bytes();
-        let mut made = Self {
-            id: secret::hex(&secret::random::<ID_BYTES>()?),
+        let id = secret::hex(&secret::random::<ID_BYTES>()?);
+        let copy = if new.once { None } else { Some(key.seal(&copy_place(user, &id), bytes)?) };
+        let made = Self {
+            id,
             user_id: user.to_owned(),
             provider: new.provider.clone(),
             name: new.name.clone(),
             created_at: now,
             expires_at: new.expires_at,
             sha256: secret::sha256_hex(bytes),
-            copy: None,
+            copy,
         };
-        if !new.once {
-            made.copy = Some(key.seal(&made.copy_place(), bytes)?);
-        }
         Ok((made, text))
     }
 
     /// The key itself, from the copy.
     pub(super) fn open(&self, key: &Key) -> Result<Secret> {
         match &self.copy {
-            Some(copy) => super::open(key, &self.copy_place(), copy, LOCAL_KEYS_FILE),
+            Some(copy) => super::open(key, &copy_place(&self.user_id, &self.id), copy, LOCAL_KEYS_FILE),
             None => Err(Error::Refused(format!(
                 "the local key {:?} was shown once and not kept; type `infershield key create` for another one",
                 self.name
@@ -94,11 +91,11 @@ impl LocalKey {
     pub fn lives(&self, now: u64) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
+}
 
-    /// Associated data of the copy: version, user, what it is, the key's id.
-    fn copy_place(&self) -> Vec<u8> {
-        place(&["1", &self.user_id, "local key", &self.id])
-    }
+/// Associated data of the copy: version, user, what it is, the key's id.
+fn copy_place(user: &str, id: &str) -> Vec<u8> {
+    place(&["1", user, "local key", id])
 }
 
 /// The living key that this text is. Looks at all keys, so that the time does not tell where it stands.
@@ -122,11 +119,9 @@ fn new_text() -> Result<Secret> {
     Ok(Secret::new(format!("{}{}", *body, check_of(&body))))
 }
 
-/// The first 8 bytes of the SHA-256 of everything before, as a big-endian number, modulo 62^6.
+/// The SHA-256 of everything before, as a big-endian number, modulo 62^6.
 fn check_of(body: &str) -> String {
-    let mut hash = Sha256::digest(body.as_bytes());
-    let (first, _) = hash.split_at_mut(CHECK_BYTES);
-    base62(first, CHECK_DIGITS)
+    base62(&mut Sha256::digest(body.as_bytes()), CHECK_DIGITS)
 }
 
 /// The lowest `digits` digits of a big-endian number, which is used up.

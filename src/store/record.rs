@@ -11,6 +11,8 @@ use std::io;
 
 /// Where the sealed records stand.
 pub(super) const TOKENS_FILE: &str = "tokens.json";
+/// Why a local key is not saved as a provider's token.
+const LOCAL_KEY: &str = "that is a local key of infershield: repeat `infershield auth login` with the provider's own";
 /// Version of the associated data.
 const VERSION: &str = "1";
 
@@ -87,10 +89,7 @@ impl SealedRecord {
     /// Seals the tokens under the user's key, each with a fresh IV. Refuses a local key, which no provider gave.
     pub(super) fn seal(user: &str, named: &NamedKey, record: &Record) -> Result<Self> {
         if record.access_token.expose().starts_with(PREFIX) {
-            return Err(Error::Refused(format!(
-                "that is a local key of infershield; pipe the provider's own to `infershield auth login {} --with-key`",
-                record.provider
-            )));
+            return Err(Error::Refused(LOCAL_KEY.to_owned()));
         }
         let seal = |field, token: &Secret| -> Result<Sealed> {
             Ok(named.key.seal(&token_place(user, record, field)?, token.expose().as_bytes())?)
