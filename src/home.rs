@@ -38,9 +38,7 @@ pub enum Privacy {
 
 /// The folder of state, `$INFERSHIELD_HOME` or `~/.infershield`, or a folder inside it.
 #[derive(Clone, Debug)]
-pub struct Home {
-    dir: PathBuf,
-}
+pub struct Home(PathBuf);
 
 /// What tells two versions of a file apart without reading it.
 pub type Stamp = (u64, i64, i64, u64);
@@ -51,12 +49,12 @@ impl Home {
         DirBuilder::new().mode(DIR_MODE).recursive(true).create(&dir).map_err(failed("make the folder", &dir))?;
         let meta = fs::metadata(&dir).map_err(failed("look at", &dir))?;
         judge(&dir, &meta, Privacy::Readable)?;
-        Ok(Self { dir })
+        Ok(Self(dir))
     }
 
     /// Where a file or folder of this name stands.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        self.0.join(name)
     }
 
     /// The whole file, or `None` when there is none.
@@ -90,8 +88,7 @@ impl Home {
     pub fn open_or_create(&self, name: &str) -> Result<File> {
         match create(&self.path(name)) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let file = self.open_file(name, Privacy::Secret, true)?;
-                file.ok_or(error)
+                self.open_file(name, Privacy::Secret, true)?.ok_or(error)
             }
             made => made,
         }
@@ -159,8 +156,8 @@ impl Lock<'_> {
 
     fn sync_dir(&self) -> Result<()> {
         step();
-        let synced = File::open(&self.home.dir).and_then(|folder| folder.sync_all());
-        synced.map_err(failed("sync", &self.home.dir))?;
+        let synced = File::open(&self.home.0).and_then(|folder| folder.sync_all());
+        synced.map_err(failed("sync", &self.home.0))?;
         step();
         Ok(())
     }
@@ -181,12 +178,11 @@ pub fn parse<T: DeserializeOwned + Serialize>(json: &[u8]) -> Option<T> {
     (serde_json::to_vec(&value).ok()? == json).then_some(value)
 }
 
-/// A point at which a test may kill the process: the number in `INFERSHIELD_TEST_DIE_AT_STEP` counts them down.
-/// Only debug builds look.
+/// A point at which a test may kill the process: `INFERSHIELD_TEST_DIE_AT_STEP` is its number. Only debug builds look.
 pub fn step() {
     static PASSED: AtomicU64 = AtomicU64::new(0);
-    let fatal = if cfg!(debug_assertions) { env::var("INFERSHIELD_TEST_DIE_AT_STEP").ok() } else { None };
-    if fatal.is_some_and(|step| step == (PASSED.fetch_add(1, Ordering::SeqCst) + 1).to_string()) {
+    let passed = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
+    if cfg!(debug_assertions) && env::var("INFERSHIELD_TEST_DIE_AT_STEP").is_ok_and(|step| step == passed.to_string()) {
         std::process::abort();
     }
 }
@@ -206,9 +202,9 @@ fn judge(path: &Path, meta: &Metadata, privacy: Privacy) -> Result<()> {
     if mode & forbidden == 0 {
         return Ok(());
     }
-    let path = path.display();
     let right = if meta.is_dir() { DIR_MODE } else { mode & !forbidden };
-    Err(Error::other(format!("{path} has mode {mode:03o}, so others can get at it: type `chmod {right:03o} {path}`")))
+    let advice = format!("type `chmod {right:03o} {}`", path.display());
+    Err(refused(path, &format!("has mode {mode:03o}, so others can get at it: {advice}")))
 }
 
 fn create(path: &Path) -> Result<File> {

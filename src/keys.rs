@@ -3,8 +3,7 @@
 
 use crate::home::{self, Error, Home, Lock, Privacy, Result};
 use crate::secret::{self, KEY_BYTES, Key, Sealed, Secret, place};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::BTreeMap;
@@ -59,7 +58,8 @@ pub enum MasterSource {
 /// Never ask while holding [`Home::lock`]: `keys.json` is read and written under that lock.
 #[derive(Debug)]
 pub struct Keys {
-    home: Home,
+    /// Where they stand.
+    pub home: Home,
     master: MasterSource,
     iterations: u32,
     opened: Mutex<Option<Opened>>,

@@ -2,8 +2,7 @@
 //! Must never print, compare in variable time, or leave behind what it holds.
 
 use aes_gcm::{AeadInOut as _, Aes256Gcm, KeyInit as _};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

@@ -22,8 +22,8 @@ fn kids(keys: &Keys) -> [String; 2] {
 }
 
 /// Everything that was sealed before opens with these keys.
-fn all_opens(test: &TestHome, keys: Keys) {
-    let store = FileStore::new(test.home(), Arc::new(keys));
+fn all_opens(keys: Keys) {
+    let store = FileStore::new(&Arc::new(keys));
     assert_eq!(token(&store, "alex", "openai"), "token-a");
     assert_eq!(token(&store, "bo", "openai"), "token-c");
     assert!(store.print_key("alex", "default").unwrap().is_some());
@@ -43,7 +43,7 @@ fn a_rekey_changes_master_key_salt_and_nothing_else() {
     assert_ne!(salt(&test.bytes("keys.json")), salt(&before.1));
     assert_eq!(test.bytes("tokens.json"), tokens);
     assert!(!test.has("master.key.new"));
-    all_opens(&test, test.keys());
+    all_opens(test.keys());
     // The old master key is worth nothing now.
     test.put("master.key", &before.0);
     let error = test.keys().get("file").unwrap_err().to_string();
@@ -60,11 +60,11 @@ fn salt(keys_json: &[u8]) -> String {
 fn a_rekey_of_master_key_killed_at_any_step_is_finished_or_undone_at_the_next_start() {
     let test = filled();
     let deaths = test.die_at_every_step("rekey home", |copy| {
-        all_opens(copy, copy.keys());
+        all_opens(copy.keys());
         assert!(!copy.has("master.key.new"));
         // The next rekey works, whatever was left lying about.
         copy.keys().rekey(None).unwrap();
-        all_opens(copy, copy.keys());
+        all_opens(copy.keys());
     });
     // The new master key, keys.json, the last rename.
     assert_eq!(deaths, 7 + 7 + 2);
@@ -77,7 +77,7 @@ fn a_move_to_a_given_key_killed_at_any_step_opens_with_one_of_the_two() {
     let deaths = test.die_at_every_step("rekey given", |copy| {
         let moved = copy.keys_with(given(GIVEN)).get("file").is_ok();
         let source = if moved { given(GIVEN) } else { MasterSource::Home };
-        all_opens(copy, copy.keys_with(source));
+        all_opens(copy.keys_with(source));
         assert!(moved || copy.has("master.key"));
     });
     assert_eq!(deaths, 7 + 2);
@@ -92,7 +92,7 @@ fn a_move_back_to_the_home_killed_at_any_step_opens_with_one_of_the_two() {
     let deaths = test.die_at_every_step("rekey given to home", |copy| {
         let old = copy.keys_with(given(GIVEN)).get("file").is_ok();
         let source = if old { given(GIVEN) } else { MasterSource::Home };
-        all_opens(copy, copy.keys_with(source));
+        all_opens(copy.keys_with(source));
         assert!(old || !copy.has("master.key.new"));
     });
     assert_eq!(deaths, 7 + 7 + 2);
@@ -103,7 +103,7 @@ fn a_given_key_is_replaced_by_another_one() {
     let test = filled();
     test.keys().rekey(Some(&new("first\n"))).unwrap();
     test.keys_with(given("first")).rekey(Some(&new("second"))).unwrap();
-    all_opens(&test, test.keys_with(given("second\n")));
+    all_opens(test.keys_with(given("second\n")));
     let error = test.keys_with(given("first")).get("file").unwrap_err().to_string();
     assert!(error.contains("keys.json") && error.contains("after `infershield rekey`"));
     assert!(!error.contains("first") && !error.contains("second"));

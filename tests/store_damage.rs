@@ -337,7 +337,7 @@ fn a_login_whose_key_was_replaced_says_so() {
     }
     let keys: Keys = early.keys();
     keys.get("user:cleo").unwrap();
-    let store = FileStore::new(early.home(), Arc::new(keys));
+    let store = FileStore::new(&Arc::new(keys));
     store.save("cleo", &record("openai", "token-d")).unwrap();
     test.put("tokens.json", &early.bytes("tokens.json"));
     let error = text_of(test.store().records("cleo")).unwrap_err();

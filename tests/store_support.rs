@@ -42,7 +42,7 @@ impl TestHome {
 
     /// The store as a newly started process sees it.
     pub fn store(&self) -> FileStore {
-        FileStore::new(self.home(), Arc::new(self.keys()))
+        FileStore::new(&Arc::new(self.keys()))
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {

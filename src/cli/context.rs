@@ -107,7 +107,7 @@ impl Context {
         let home = Home::open(config.dir.clone())?;
         let keys = Arc::new(keys(&config, &home)?);
         let audit = Arc::new(Audit::open(&home, audit_keys(&keys)?)?);
-        let store = Arc::new(FileStore::new(home.clone(), Arc::clone(&keys)));
+        let store = Arc::new(FileStore::new(&keys));
         Ok(Self { config, user, home, keys, store, audit, providers })
     }
 

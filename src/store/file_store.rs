@@ -4,7 +4,7 @@
 use super::local_keys::{self, LOCAL_KEYS_FILE, LocalKey, NewKey};
 use super::record::{Record, SealedRecord, TOKENS_FILE};
 use super::{Error, Exception, Result, Store};
-use crate::home::{self, Home, Privacy, Stamp};
+use crate::home::{self, Privacy, Stamp};
 use crate::keys::{Keys, NamedKey};
 use crate::secret::{self, Key, Secret};
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,26 +15,24 @@ const MAC_MEMBER: &str = ",\"mac\":\"";
 
 /// `tokens.json`, `local-keys.json` and `exceptions.json`.
 pub struct FileStore {
-    keys: Arc<Keys>,
     tokens: Table<SealedRecord>,
     local_keys: Table<LocalKey>,
     exceptions: Table<Exception>,
 }
 
 impl FileStore {
-    /// Reads nothing yet: a file that is missing counts as empty.
-    pub fn new(home: Home, keys: Arc<Keys>) -> Self {
+    /// The store in the home of these keys. Reads nothing yet: a file that is missing counts as empty.
+    pub fn new(keys: &Arc<Keys>) -> Self {
         Self {
-            tokens: Table::new(&home, &keys, TOKENS_FILE, "records", |row| &row.user_id),
-            local_keys: Table::new(&home, &keys, LOCAL_KEYS_FILE, "keys", |row| &row.user_id),
-            exceptions: Table::new(&home, &keys, "exceptions.json", "exceptions", |row| &row.user_id),
-            keys,
+            tokens: Table::new(keys, TOKENS_FILE, "records", |row| &row.user_id),
+            local_keys: Table::new(keys, LOCAL_KEYS_FILE, "keys", |row| &row.user_id),
+            exceptions: Table::new(keys, "exceptions.json", "exceptions", |row| &row.user_id),
         }
     }
 
     /// What seals the user's own.
     fn key_of(&self, user: &str) -> Result<NamedKey> {
-        Ok(self.keys.get(&format!("user:{user}"))?)
+        Ok(self.tokens.keys.get(&format!("user:{user}"))?)
     }
 }
 
@@ -119,7 +117,6 @@ impl Store for FileStore {
 
 /// One file: `{"version":1,"LIST":[…],"mac":"…"}` and a newline. Its rows are only handed out user by user, but for [`Table::all`].
 struct Table<Row> {
-    home: Home,
     keys: Arc<Keys>,
     file: &'static str,
     /// Everything before the list.
@@ -131,9 +128,8 @@ struct Table<Row> {
 
 impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     /// `list` is the name of the member that holds the rows.
-    fn new(home: &Home, keys: &Arc<Keys>, file: &'static str, list: &str, user_of: fn(&Row) -> &str) -> Self {
+    fn new(keys: &Arc<Keys>, file: &'static str, list: &str, user_of: fn(&Row) -> &str) -> Self {
         Self {
-            home: home.clone(),
             keys: Arc::clone(keys),
             file,
             start: format!("{{\"version\":1,\"{list}\":"),
@@ -146,7 +142,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     fn all(&self) -> Result<Arc<Vec<Row>>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the reading: a change in between makes the next call read again.
-        let stamp = self.home.stamp(self.file);
+        let stamp = self.keys.home.stamp(self.file);
         if stamp.is_none() || stamp != seen.0 {
             *seen = (stamp, Arc::new(self.load(&self.keys.get("file")?.key)?));
         }
@@ -163,7 +159,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     /// the answer. It runs under the lock of the home, so it must not ask for keys.
     fn change(&self, user: &str, change: impl FnOnce(&mut Vec<Row>) -> Result<bool>) -> Result<bool> {
         let key = self.keys.get("file")?.key;
-        let lock = self.home.lock()?;
+        let lock = self.keys.home.lock()?;
         let all = self.load(&key)?.into_iter();
         let (mut own, mut rows): (Vec<Row>, Vec<Row>) = all.partition(|row| (self.user_of)(row) == user);
         let changed = change(&mut own)?;
@@ -188,7 +184,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     }
 
     fn load(&self, key: &Key) -> Result<Vec<Row>> {
-        let Some(bytes) = self.home.read(self.file, Privacy::Secret)? else {
+        let Some(bytes) = self.keys.home.read(self.file, Privacy::Secret)? else {
             return Ok(Vec::new());
         };
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
@@ -201,7 +197,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     }
 
     fn damaged(&self, why: &str) -> Error {
-        let path = self.home.path(self.file);
+        let path = self.keys.home.path(self.file);
         Error::Storage(format!(
             "{0} {why}. It is left as it is. Put back a copy of it, or type `mv {0} {0}.damaged` to go on without it",
             path.display()

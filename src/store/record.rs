@@ -1,8 +1,7 @@
 //! One login: as the program uses it, and as it stands in `tokens.json` with its tokens sealed.
 //! Must never open a token in another record, field or binding than it was sealed for.
 
-use super::local_keys::PREFIX;
-use super::{Error, Result};
+use super::{Error, Result, local_keys::PREFIX};
 use crate::keys::NamedKey;
 use crate::origin::Endpoint;
 use crate::secret::{Key, Sealed, Secret, place};

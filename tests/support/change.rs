@@ -56,8 +56,8 @@ impl Fixture {
 pub fn store(home: &Path, master: &str) -> FileStore {
     let home = Home::open(home.to_owned()).unwrap();
     let master = MasterSource::Value(Secret::new(master.to_owned()));
-    let keys = Keys::open(home.clone(), master, *ITERATIONS.start()).unwrap();
-    FileStore::new(home, Arc::new(keys))
+    let keys = Keys::open(home, master, *ITERATIONS.start()).unwrap();
+    FileStore::new(&Arc::new(keys))
 }
 
 /// Makes a login look as if it had been made so much earlier.
