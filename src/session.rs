@@ -37,6 +37,7 @@ const DEAD: &str = "ended the login";
 const SUSPECT: &str = "keeps refusing this login";
 const MOVED: &str = "is configured with other hosts than those this login was made for";
 const REFUSED: &str = "refused the stored credential";
+const EXPIRED: &str = "gave a token that has expired and cannot be refreshed";
 
 /// Why there is no token. Every text ends with what to do.
 #[derive(Debug)]
@@ -84,8 +85,17 @@ pub struct Credential {
     pub token: Secret,
     /// Stands for the client's `/v1`.
     pub api_base: Endpoint,
+    login: LoginId,
     /// This is the one try that a suspect login gets.
     is_suspect: bool,
+}
+
+/// A login: the next one of this user at this provider is another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct LoginId {
+    user: String,
+    provider: String,
+    created_at: u64,
 }
 
 /// What the provider is asked when a login ends.
@@ -107,8 +117,9 @@ pub struct Session {
     /// The provider table.
     pub providers: Vec<Provider>,
     clients: HashMap<String, Upstream>,
-    auto_revoke: Revoke,
-    lives: Mutex<HashMap<(String, String), Life>>,
+    /// Whether logins that turn out dead or suspect are ended at the provider too.
+    auto_revoke: bool,
+    lives: Mutex<HashMap<LoginId, Life>>,
 }
 
 /// What this process remembers of a login besides its record.
@@ -123,23 +134,21 @@ struct Life {
 }
 
 impl Session {
-    /// One client for each provider, by its certificate files; no connection is opened. `auto_revoke` is for logins that turn out
-    /// dead or suspect.
+    /// One client for each provider, by its certificate files; no connection is opened.
     pub fn new(
         home: Home,
         store: Arc<dyn Store>,
         audit: Arc<Audit>,
         providers: Vec<Provider>,
         settings: &Settings,
-        auto_revoke: Revoke,
     ) -> Result<Self> {
         let mut clients = HashMap::new();
         for provider in &providers {
-            let client = Upstream::new(settings, provider.ca_file.as_deref());
-            let client = client.map_err(|error| Error::Flow(flow::Error::Network(error)))?;
-            clients.insert(provider.id.clone(), client);
+            let client = Upstream::new(settings, provider.ca_file.as_deref()).map_err(flow::Error::Network);
+            clients.insert(provider.id.clone(), client.map_err(Error::Flow)?);
         }
-        Ok(Self { home, store, audit, providers, clients, auto_revoke, lives: Mutex::default() })
+        let (auto_revoke, lives) = (settings.auto_revoke, Mutex::default());
+        Ok(Self { home, store, audit, providers, clients, auto_revoke, lives })
     }
 
     /// The client that trusts what this provider's row says.
@@ -159,42 +168,34 @@ impl Session {
             Login::None => new_record(provider),
             _ => self.usable_record(user, provider)?,
         };
-        let refused = refused.map(|credential| &credential.token);
-        if is_due(&record) || record.state == State::Suspect || refused == Some(&record.access_token) {
-            record = self.refresh(user, provider, &record.access_token)?;
+        let is_refused = refused.is_some_and(|credential| credential.token == record.access_token);
+        if is_due(&record) || record.state == State::Suspect || is_refused {
+            record = self.refresh(user, provider, &record.access_token, is_refused)?;
         }
-        let id = provider.id.clone();
-        if refused == Some(&record.access_token) {
-            return Err(match record.refresh_token {
-                Some(_) => Error::Later(id, "the token is refused and cannot be refreshed now"),
-                None => Error::Unusable(id, REFUSED),
-            });
-        }
-        let is_suspect = record.state == State::Suspect;
-        let api_base = record.bound.api_base.ok_or(Error::Unusable(id, MOVED))?;
-        Ok(Credential { token: record.access_token, api_base, is_suspect })
+        let (login, is_suspect) = (LoginId::of(user, &record), record.state == State::Suspect);
+        let api_base = record.bound.api_base.ok_or_else(|| Error::Unusable(provider.id.clone(), MOVED))?;
+        Ok(Credential { token: record.access_token, api_base, login, is_suspect })
     }
 
     /// Takes note of the provider's last answer to a credential. The third 401 in a row, each to a token that was just
     /// refreshed, makes the login suspect; when the provider takes the token, what was suspected is forgotten.
-    pub fn answered(&self, user: &str, provider: &Provider, credential: &Credential, status: u16) -> Result<()> {
-        if status < 400 {
-            self.with_life(user, &provider.id, |life| life.strikes = 0);
-            if credential.is_suspect {
-                // Should this fail, the login is tried again in ten minutes.
-                let _ = self.store.update(user, &provider.id, &mut |record| record.state = State::Valid);
-            }
-        }
-        if status != 401 || credential.token.is_empty() {
+    pub fn answered(&self, credential: &Credential, status: u16) -> Result<()> {
+        let login = &credential.login;
+        if credential.token.is_empty() || (status >= 400 && status != 401) {
             return Ok(());
         }
-        let strikes = self.with_life(user, &provider.id, |life| {
-            life.strikes = life.strikes.saturating_add(1);
+        let strikes = self.with_life(login, |life| {
+            life.strikes = if status == 401 { life.strikes.saturating_add(1) } else { 0 };
             life.strikes
         });
+        if strikes == 0 && credential.is_suspect {
+            // Should this fail, the login is tried again in ten minutes.
+            let _ = self.set_state(login, State::Valid);
+        }
         match strikes {
-            ..STRIKES => Err(Error::Unusable(provider.id.clone(), REFUSED)),
-            _ => self.mark(user, provider, State::Suspect),
+            0 => Ok(()),
+            1..STRIKES => Err(Error::Unusable(login.provider.clone(), REFUSED)),
+            _ => self.mark(login, State::Suspect),
         }
     }
 
@@ -207,6 +208,8 @@ impl Session {
         progress: &mut dyn FnMut(Duration),
     ) -> Result<Record> {
         let http = self.http(provider)?;
+        // What cannot be stored should not be issued.
+        self.store.record(user, &provider.id)?;
         let endpoints = flow::discover::endpoints(http, provider).map_err(Error::Flow)?;
         let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(Error::Flow)?;
         show(&code);
@@ -231,7 +234,6 @@ impl Session {
         let record = self.record(user, provider)?;
         let revoked = self.revoke(&record, revoke).is_some();
         self.store.remove(user, provider)?;
-        self.with_life(user, provider, |life| *life = Life::default());
         let action = if revoked { "auth.revoke" } else { "auth.logout" };
         self.note(user, provider, action, Outcome::Complete)?;
         Ok(revoked)
@@ -269,38 +271,42 @@ impl Session {
 
     /// A record whose access token is another than `stale`, if there is one to be had. One refresh at a time, among all threads
     /// and processes: the turn first, then the record is read again, and only then the provider is asked.
-    fn refresh(&self, user: &str, provider: &Provider, stale: &Secret) -> Result<Record> {
+    fn refresh(&self, user: &str, provider: &Provider, stale: &Secret, is_refused: bool) -> Result<Record> {
         let _turn = self.turn(user, &provider.id)?;
         let id = provider.id.clone();
         let mut record = self.usable_record(user, provider)?;
+        let login = LoginId::of(user, &record);
         if record.access_token != *stale && !is_due(&record) {
             return Ok(record);
         }
-        let usable = record.state == State::Valid && record.expires_at.is_none_or(|at| at > now());
+        let lives = record.state == State::Valid && record.expires_at.is_none_or(|at| at > now());
+        let usable = lives && !is_refused;
         let (Some(token), Some(endpoint)) = (&record.refresh_token, &record.bound.token_endpoint) else {
-            let what = "gave a token that has expired and cannot be refreshed";
+            let what = if is_refused { REFUSED } else { EXPIRED };
             return if usable { Ok(record) } else { Err(Error::Unusable(id, what)) };
         };
+        let later = "the token cannot be refreshed just now";
         let paused = |life: &mut Life| life.failed_at.is_some_and(|at| at.elapsed() < REFRESH_PAUSE);
-        if usable && self.with_life(user, &id, paused) {
-            return Ok(record);
+        if lives && self.with_life(&login, paused) {
+            return if usable { Ok(record) } else { Err(Error::Later(id, later)) };
         }
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         match flow::token::refresh(self.http(provider)?, endpoint, client_id, token) {
             Ok(tokens) => {
                 take(&mut record, tokens);
-                record.refreshed_at = Some(now());
+                // Never earlier than before, though the clock was set back: the latest wins, see `keep`.
+                record.refreshed_at = record.refreshed_at.max(Some(now()));
                 self.keep(user, &record);
                 self.note(user, &id, "auth.refresh", Outcome::Complete)?;
                 Ok(record)
             }
-            Err(flow::Error::LoginOver(_)) => self.mark(user, provider, State::Dead),
+            Err(flow::Error::LoginOver(_)) => self.mark(&login, State::Dead),
             Err(error) => {
-                self.with_life(user, &id, |life| life.failed_at = Some(Instant::now()));
+                self.with_life(&login, |life| life.failed_at = Some(Instant::now()));
                 self.note(user, &id, "auth.refresh", Outcome::Error)?;
                 match error.is_transient() {
                     _ if usable => Ok(record),
-                    true => Err(Error::Later(id, "the token has expired and cannot be refreshed just now")),
+                    true => Err(Error::Later(id, later)),
                     false => Err(Error::Flow(error)),
                 }
             }
@@ -308,27 +314,27 @@ impl Session {
     }
 
     /// Saves refreshed tokens, or keeps them in memory until the disk takes them: the old ones may be worth nothing any more.
-    /// True when they are saved, or not wanted any more because the user has logged out or in anew.
-    fn keep(&self, user: &str, record: &Record) -> bool {
+    /// They are not wanted when the user has logged out or in anew, or when there are newer ones.
+    fn keep(&self, user: &str, record: &Record) {
         let saved = self.store.update(user, &record.provider, &mut |stored| {
-            if stored.created_at == record.created_at {
-                *stored = record.clone();
+            if stored.created_at == record.created_at && stored.refreshed_at <= record.refreshed_at {
+                *stored = Record { state: stored.state, ..record.clone() };
             }
         });
         let unsaved = saved.is_err().then(|| record.clone());
-        self.with_life(user, &record.provider, |life| life.unsaved = unsaved);
-        saved.is_ok()
+        self.with_life(&LoginId::of(user, record), |life| life.unsaved = unsaved);
     }
 
-    /// The record, newer tokens that could not be saved yet first.
+    /// The record; or newer tokens of the same login that could not be saved yet, which is tried again.
     fn record(&self, user: &str, provider: &str) -> Result<Record> {
-        let unsaved = self.with_life(user, provider, |life| life.unsaved.clone());
-        if let Some(record) = unsaved
-            && !self.keep(user, &record)
-        {
-            return Ok(record);
+        let stored = self.store.record(user, provider)?.ok_or_else(|| Error::NotLoggedIn(provider.to_owned()))?;
+        match self.with_life(&LoginId::of(user, &stored), |life| life.unsaved.clone()) {
+            Some(newer) if stored.refreshed_at <= newer.refreshed_at => {
+                self.keep(user, &newer);
+                Ok(newer)
+            }
+            _ => Ok(stored),
         }
-        self.store.record(user, provider)?.ok_or_else(|| Error::NotLoggedIn(provider.to_owned()))
     }
 
     /// Waits for the turn to refresh. A lock on a handle of its own keeps out the threads of this process as well as others.
@@ -346,22 +352,43 @@ impl Session {
         Ok(file)
     }
 
+    /// Stores a login. One that cannot be stored must not live on at the provider without anybody who knows of it.
     fn save_login(&self, user: &str, record: Record) -> Result<Record> {
-        self.store.save(user, &record)?;
-        self.with_life(user, &record.provider, |life| *life = Life::default());
+        let saved = self.store.save(user, &record);
+        if let Err(store::Error::Storage(why)) = &saved {
+            let end = match self.revoke(&record, Revoke::Ordinary) {
+                Some(()) => "the provider has revoked what it issued",
+                None => "the credential stays valid at the provider: revoke it there",
+            };
+            return Err(store::Error::Storage(format!("{why}. The login was not kept; {end}")).into());
+        }
+        saved?;
         self.note(user, &record.provider, "auth.login", Outcome::Complete)?;
         Ok(record)
     }
 
-    /// Keeps the login and marks it; the provider may be asked to end it too. Fails with what the user is told.
-    fn mark<T>(&self, user: &str, provider: &Provider, state: State) -> Result<T> {
+    /// Keeps the login and marks it, unless the user has a new one; the provider may be asked to end it too.
+    /// Fails with what the user is told.
+    fn mark<T>(&self, login: &LoginId, state: State) -> Result<T> {
         let (action, what) = if state == State::Dead { ("auth.dead", DEAD) } else { ("auth.suspect", SUSPECT) };
-        if let Ok(record) = self.record(user, &provider.id) {
-            self.revoke(&record, self.auto_revoke);
+        if let Some(record) = self.set_state(login, state)? {
+            self.note(&login.user, &login.provider, action, Outcome::Refused)?;
+            let how = if self.auto_revoke { Revoke::Ordinary } else { Revoke::No };
+            self.revoke(&record, how);
         }
-        self.store.update(user, &provider.id, &mut |record| record.state = state)?;
-        self.note(user, &provider.id, action, Outcome::Refused)?;
-        Err(Error::Unusable(provider.id.clone(), what))
+        Err(Error::Unusable(login.provider.clone(), what))
+    }
+
+    /// The login with its new state; `None` when the user has logged out or in anew.
+    fn set_state(&self, login: &LoginId, state: State) -> store::Result<Option<Record>> {
+        let mut marked = None;
+        self.store.update(&login.user, &login.provider, &mut |stored| {
+            if stored.created_at == login.created_at {
+                stored.state = state;
+                marked = Some(stored.clone());
+            }
+        })?;
+        Ok(marked)
     }
 
     /// `Some` when the provider confirmed it.
@@ -386,9 +413,15 @@ impl Session {
         self.audit.append(&event).map(drop).map_err(|error| Error::Storage(store::Error::Storage(error.to_string())))
     }
 
-    fn with_life<T>(&self, user: &str, provider: &str, act: impl FnOnce(&mut Life) -> T) -> T {
+    fn with_life<T>(&self, login: &LoginId, act: impl FnOnce(&mut Life) -> T) -> T {
         let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        act(lives.entry((user.to_owned(), provider.to_owned())).or_default())
+        act(lives.entry(login.clone()).or_default())
+    }
+}
+
+impl LoginId {
+    fn of(user: &str, record: &Record) -> Self {
+        Self { user: user.to_owned(), provider: record.provider.clone(), created_at: record.created_at }
     }
 }
 

@@ -69,47 +69,40 @@ pub type Request<'a> = http::Request<&'a [u8]>;
 /// The bytes of a reply, unframed but not decoded.
 pub type Body = BodyReader<'static>;
 
-/// A reply of any status, redirects included.
-pub struct Response {
-    /// Status as the provider gave it.
-    pub status: u16,
-    /// Headers as the provider gave them.
-    pub headers: http::HeaderMap,
-    /// The body as it comes, unframed, not decoded. Dropped before its end, it closes the connection.
-    /// [`Error::of_body`] reads its errors.
-    pub body: Body,
-}
+/// A reply of any status, redirects included, as the provider gave it. Its body dropped before its end closes the connection;
+/// [`Error::of_body`] reads its errors.
+pub type Response = http::Response<Body>;
 
 /// The client. Threads share it by reference; connections are kept and used again.
 #[derive(Debug)]
 pub struct Upstream {
     agent: Agent,
-    /// The same without the proxy.
-    direct: Agent,
     /// As `NO_PROXY` has it.
     no_proxy: String,
 }
 
-/// Ends the watch on drop: see [`watch_client`].
-pub struct Watching(());
+/// Asks whether our own client has left.
+type Left = Box<dyn Fn() -> bool>;
+
+/// A watch or its absence, see [`watch_client`]. Dropped, it brings back what was before.
+pub struct Watching(Option<Left>);
 
 thread_local! {
     /// Asked while this thread waits for a provider. ureq does all its work on the caller's thread.
-    static CLIENT_LEFT: RefCell<Option<Box<dyn Fn() -> bool>>> = const { RefCell::new(None) };
+    static CLIENT_LEFT: RefCell<Option<Left>> = const { RefCell::new(None) };
     /// True when this thread's request has a new connection or saw a byte of its reply: a failure is not staleness.
     static FRESH: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While the guard lives, every wait of this thread for a provider asks `left` four times a second and ends on true.
 pub fn watch_client(left: impl Fn() -> bool + 'static) -> Watching {
-    CLIENT_LEFT.set(Some(Box::new(left)));
-    Watching(())
+    Watching(CLIENT_LEFT.replace(Some(Box::new(left))))
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
         // At the end of a thread its place may be gone already.
-        let _ = CLIENT_LEFT.try_with(RefCell::take);
+        let _ = CLIENT_LEFT.try_with(|now| now.replace(self.0.take()));
     }
 }
 
@@ -125,60 +118,59 @@ impl Upstream {
         };
         let extra = settings.ca_file.as_deref().filter(|_| ca_file.is_none());
         let extra = extra.map(certificates).transpose()?;
-        let agent = |proxy: Option<Proxy>| {
-            let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-            let second = extra.clone().map(|extra| config(proxy.clone(), extra));
-            let dial = Dial { chain: chain.chain(RustlsConnector::default()), second };
-            Agent::with_parts(config(proxy, roots.clone()), dial, DefaultResolver::default())
-        };
+        let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        let dial = Dial { chain: chain.chain(RustlsConnector::default()), extra };
+        let agent = Agent::with_parts(config(proxy(settings)?, roots), dial, DefaultResolver::default());
         let no_proxy = settings.no_proxy.clone().unwrap_or_default().to_ascii_lowercase();
-        Ok(Self { agent: agent(proxy(settings)?), direct: agent(None), no_proxy })
+        Ok(Self { agent, no_proxy })
     }
 
-    /// Sends a request to a model; returns as soon as the head of the reply is there. The origin of its URL must be among
-    /// `allowed`. An [`Error::Stale`] may be answered by one more try.
-    pub fn send(&self, allowed: &[Origin], request: Request<'_>) -> Result<Response> {
+    /// Sends a request to a model; returns as soon as the head of the reply is there. The origin of its URL must be the
+    /// `allowed` one. An [`Error::Stale`] may be answered by one more try.
+    pub fn send(&self, allowed: &Origin, mut request: Request<'_>) -> Result<Response> {
         let origin = Origin::of(request.uri())?;
-        if !allowed.contains(&origin) {
+        if origin != *allowed {
             return Err(Error::Unusable(format!("{origin} is not allowed; type `infershield hosts`")));
+        }
+        if self.is_direct(&origin) {
+            request = self.agent.configure_request(request).proxy(None).build();
         }
         FRESH.set(false);
         let begun = Instant::now();
         // ureq takes no body, not even an empty one, where the method has none.
         let reply = match request.method() {
-            &http::Method::GET => self.agent(&origin).run(request.map(|_| ())),
-            _ => self.agent(&origin).run(request),
+            &http::Method::GET => self.agent.run(request.map(|_| ())),
+            _ => self.agent.run(request),
         };
         let stale = !FRESH.get() && begun.elapsed() < STALE_TIME;
         let reply = reply.map_err(|error| Error::of(origin.host(), error, stale))?;
-        let (head, body) = reply.into_parts();
-        Ok(Response { status: head.status.as_u16(), headers: head.headers, body: body.into_reader() })
+        Ok(reply.map(ureq::Body::into_reader))
     }
 
     /// A small call: at most 30 s and 1 MiB in all. Returns status and body.
-    pub fn call(&self, allowed: &[Origin], request: Request<'_>) -> Result<(u16, Zeroizing<Vec<u8>>)> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        let limits = self.agent(&Origin::of(request.uri())?).configure_request(request).timeout_global(Some(CALL_TIME));
+    pub fn call(&self, allowed: &Origin, request: Request<'_>) -> Result<(u16, Zeroizing<Vec<u8>>)> {
+        // Whoever leaves must not cut off a refresh: its reply may hold the only token that is still worth something.
+        let _unwatched = Watching(CLIENT_LEFT.take());
+        let limits = self.agent.configure_request(request).timeout_global(Some(CALL_TIME));
         // A refresh must not be sent twice: no kept connection, which may have died.
-        let limited = limits.max_idle_age(Duration::ZERO).build();
-        let Response { status, body, .. } = self.send(allowed, limited)?;
+        let reply = self.send(allowed, limits.max_idle_age(Duration::ZERO).build())?;
+        let status = reply.status().as_u16();
         let mut bytes = Zeroizing::new(Vec::new());
-        match body.take(CALL_MAX_BYTES + 1).read_to_end(&mut bytes) {
+        match reply.into_body().take(CALL_MAX_BYTES + 1).read_to_end(&mut bytes) {
             Ok(length) if length as u64 <= CALL_MAX_BYTES => Ok((status, bytes)),
-            Ok(_) => Err(Error::bad_reply(&host, "more than 1 MiB")),
-            Err(error) => Err(Error::of_body(&host, error)),
+            Ok(_) => Err(Error::bad_reply(allowed.host(), "more than 1 MiB")),
+            Err(error) => Err(Error::of_body(allowed.host(), error)),
         }
     }
 
     /// Loopback and the names of `NO_PROXY`, with what is below them, are called directly.
-    fn agent(&self, to: &Origin) -> &Agent {
+    fn is_direct(&self, to: &Origin) -> bool {
         let is_named = |name: &str| match name.trim().trim_start_matches("*.").trim_start_matches('.') {
             "" => false,
             "*" => true,
             name => to.host().strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
         };
-        let is_direct = to.is_loopback() || self.no_proxy.split(',').any(is_named);
-        if is_direct { &self.direct } else { &self.agent }
+        to.is_loopback() || self.no_proxy.split(',').any(is_named)
     }
 }
 
@@ -240,7 +232,7 @@ type Tried<T> = std::result::Result<T, ureq::Error>;
 #[derive(Debug)]
 struct Dial<C> {
     chain: C,
-    second: Option<Config>,
+    extra: Option<RootCerts>,
 }
 
 impl<C: Connector> Connector for Dial<C> {
@@ -248,10 +240,10 @@ impl<C: Connector> Connector for Dial<C> {
 
     fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Tried<Option<Self::Out>> {
         FRESH.set(true);
-        let connected = match (self.chain.connect(to, None), &self.second) {
-            (Err(error), Some(config)) if is_tls(&error) => {
+        let connected = match (self.chain.connect(to, None), &self.extra) {
+            (Err(error), Some(extra)) if is_tls(&error) => {
                 let again = ConnectionDetails {
-                    config,
+                    config: &config(to.config.proxy().cloned(), extra.clone()),
                     // Else the connector would go by the roots that it met first.
                     request_level: true,
                     addrs: to.addrs.clone(),
@@ -370,10 +362,8 @@ mod tests {
     #[test]
     fn names_of_no_proxy_are_called_directly_with_what_is_below_them() {
         let is_direct = |no_proxy: &str, url: &str| {
-            let https_proxy = Some("http://proxy.example:3128".to_owned());
-            let settings = Settings { https_proxy, no_proxy: Some(no_proxy.to_owned()), ..Settings::default() };
-            let up = Upstream::new(&settings, None).unwrap();
-            std::ptr::eq(up.agent(&Origin::parse(url).unwrap()), &raw const up.direct)
+            let settings = Settings { no_proxy: Some(no_proxy.to_owned()), ..Settings::default() };
+            Upstream::new(&settings, None).unwrap().is_direct(&Origin::parse(url).unwrap())
         };
         for (no_proxy, url) in [
             ("", "http://127.9.9.9:8080"),

@@ -46,9 +46,11 @@ fn show_gives_the_lines_as_they_stand_or_for_people() {
     assert_eq!(shown(&desk, &["--ref", "aaaaaaaa"]), Vec::<Value>::new());
     assert_eq!(shown(&desk, &["--since", "7d"]).len(), desk.audit().len());
     assert_eq!(shown(&desk, &["--since", "2100-01-01"]), Vec::<Value>::new());
-    let done = desk.cli(&["audit", "show", "--since", "yesterday"]);
-    assert_eq!(done.code, 2);
-    assert!(done.stderr.contains("2026-01-31"), "{done:?}");
+    for wrong in ["yesterday", "2026-13-45", "2026-02-30"] {
+        let done = desk.cli(&["audit", "show", "--since", wrong]);
+        assert_eq!(done.code, 2, "{wrong}");
+        assert!(done.stderr.contains("2026-01-31"), "{done:?}");
+    }
 }
 
 #[test]
@@ -69,6 +71,18 @@ fn verify_is_content_with_what_was_written_and_with_nothing_else() {
     let said: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((done.code, &said["ok"]), (1, &json!(false)));
     assert!(said["line"].is_u64() && said["file"].is_string() && said["what"].is_string(), "{said}");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_not_said_of_a_line() {
+    let (desk, _) = desk("audit-no-line");
+    fs::remove_file(desk.home.join("audit/head.json")).unwrap();
+    assert_eq!(desk.cli(&["audit", "verify"]).stdout, "✗ audit/head.json is missing\n");
+    let said: Value = serde_json::from_str(&desk.cli(&["audit", "verify", "--json"]).stdout).unwrap();
+    assert_eq!(said, json!({"ok": false, "file": "head.json", "line": null, "what": "is missing"}));
+    let done = desk.cli(&["key", "create"]);
+    assert_eq!(done.code, 5);
+    assert!(done.stderr.contains("is broken: audit/head.json is missing; type"), "{done:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A log in a home of its own, for the tests of the audit log.
 
-use infershield::audit::{Anchor, Audit, AuditKeys, Error, Event, Verified, verify};
+use infershield::audit::{Anchor, Audit, Error, Event, Verified, verify};
 use infershield::home::Home;
+use infershield::keys::NamedKey;
 use infershield::secret::{Key, hex, random};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,11 +60,11 @@ impl Place {
     }
 
     pub fn expect(&self, anchor: Option<&Anchor>) -> Result<Verified, Error> {
-        verify(&self.home(), &keys(), anchor)
+        verify(&self.home(), &chain_key().key, &head_key(), anchor)
     }
 
     pub fn verify_at(dir: &Path) -> Result<Verified, Error> {
-        verify(&Home::open(dir.to_owned()).unwrap(), &keys(), None)
+        verify(&Home::open(dir.to_owned()).unwrap(), &chain_key().key, &head_key(), None)
     }
 
     pub fn is_broken(&self) -> bool {
@@ -76,11 +77,15 @@ impl Place {
 }
 
 pub fn open(dir: &Path) -> Audit {
-    Audit::open(&Home::open(dir.to_owned()).unwrap(), keys()).unwrap()
+    Audit::open(&Home::open(dir.to_owned()).unwrap(), chain_key(), head_key()).unwrap()
 }
 
-pub fn keys() -> AuditKeys {
-    AuditKeys { audit: Key::new([1; 32]), head: Key::new([2; 32]), kid: "audit-1".to_owned() }
+pub fn chain_key() -> NamedKey {
+    NamedKey { id: "audit-1".to_owned(), key: Key::new([1; 32]) }
+}
+
+pub fn head_key() -> Key {
+    Key::new([2; 32])
 }
 
 pub fn event(number: usize) -> Event {

@@ -1,7 +1,7 @@
 //! Whatever is done to the log behind our back is found by `verify`.
 
-use crate::audit_place::{Place, clean, event, keys};
-use infershield::audit::{Anchor, AuditKeys, Error, verify};
+use crate::audit_place::{Place, chain_key, clean, event, head_key};
+use infershield::audit::{Anchor, Error, verify};
 use infershield::secret::Key;
 use std::fs;
 
@@ -63,7 +63,7 @@ fn every_removed_repeated_or_moved_line_is_found_where_it_is() {
         }
         fs::write(&month, without.concat()).unwrap();
         match place.verify() {
-            Err(Error::Broken { line, .. }) => assert_eq!(line, at as u64 + 1),
+            Err(Error::Broken { line, .. }) => assert_eq!(line, Some(at as u64 + 1)),
             verdict => panic!("line {at} removed: {verdict:?}"),
         }
     }
@@ -118,7 +118,7 @@ fn the_head_has_the_members_and_the_length_it_promises() {
     assert_eq!(head["synced"]["mac"], head["mac"]);
     let text = String::from_utf8(bytes).unwrap();
     let (body, seal) = text.split_once(",\"seal\":\"").unwrap();
-    assert_eq!(seal, format!("{}\"}}\n", keys().head.mac(&[body.as_bytes()])));
+    assert_eq!(seal, format!("{}\"}}\n", head_key().mac(&[body.as_bytes()])));
 }
 
 #[test]
@@ -149,15 +149,15 @@ fn an_older_log_and_head_put_back_together_are_caught_by_the_anchor_alone() {
     fs::write(&head, older.1).unwrap();
     assert_eq!(place.verify(), clean(3));
     assert_eq!(place.expect(Some(&early)), clean(3));
-    assert!(matches!(place.expect(Some(&late)), Err(Error::Broken { line: 3, .. })));
+    assert!(matches!(place.expect(Some(&late)), Err(Error::Broken { line: Some(3), .. })));
 }
 
 #[test]
 fn without_the_right_keys_nothing_is_called_whole() {
     let (place, _, _) = small_log();
     let other = || Key::new([9; 32]);
-    for keys in [AuditKeys { audit: other(), ..keys() }, AuditKeys { head: other(), ..keys() }] {
-        assert!(matches!(verify(&place.home(), &keys, None), Err(Error::Broken { .. })));
+    for (chain_key, head_key) in [(other(), head_key()), (chain_key().key, other())] {
+        assert!(matches!(verify(&place.home(), &chain_key, &head_key, None), Err(Error::Broken { .. })));
     }
 }
 

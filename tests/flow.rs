@@ -190,7 +190,7 @@ fn a_form_is_read_like_json() {
 #[test]
 fn nothing_of_a_server_reaches_a_terminal_unclean() {
     let reply = |uri: &str| {
-        json!({"device_code": "d", "user_code": "AB\u{1b}[2J-\u{202e}CD", "verification_uri": uri, "expires_in": 60})
+        json!({"device_code": "dc-9", "user_code": "AB\u{1b}[2J-\u{202e}CD", "verification_uri": uri, "expires_in": 60})
             .to_string()
     };
     let shown = code(raw(200, "application/json", &reply("https://idp.example/device"))).unwrap();
@@ -213,7 +213,7 @@ fn nothing_of_a_server_reaches_a_terminal_unclean() {
 
 #[test]
 fn numbers_out_of_this_world_neither_panic_nor_wait_for_ever() {
-    let reply = json!({"device_code": "d", "user_code": "A", "verification_uri": "https://idp.example/", "expires_in": u64::MAX, "interval": u64::MAX}).to_string();
+    let reply = json!({"device_code": "dc-9", "user_code": "A", "verification_uri": "https://idp.example/", "expires_in": u64::MAX, "interval": u64::MAX}).to_string();
     let code = code(raw(200, "application/json", &reply)).unwrap();
     assert_eq!(code.expires_in, 86_400);
 }
@@ -381,4 +381,91 @@ fn the_account_has_a_name_when_somebody_says_it() {
     // {"sub":"1","email":"dev@example.com\u001b[2J"}
     tokens.id_token = Some(Secret::new("e30.eyJzdWIiOiIxIiwiZW1haWwiOiJkZXZAZXhhbXBsZS5jb21cdTAwMWJbMkoifQ.x".into()));
     assert_eq!(tokens.account(&upstream(), None).as_deref(), Some("dev@example.com[2J"));
+}
+
+/// A refusal that says this, to a refresh with the token `rt+invented/1`.
+fn refusal_of_refresh(body: serde_json::Value) -> String {
+    refreshed(raw(400, "application/json", &body.to_string())).0.unwrap_err().to_string()
+}
+
+#[test]
+fn what_a_server_says_is_dropped_when_it_repeats_a_secret() {
+    let long = "a".repeat(190);
+    for words in [
+        "unknown token rt+invented/1",
+        "rt%2Binvented%2F1",
+        "100% rt%2binvented%2f1 &c",
+        "RT+INVENTED/1",
+        "rt+inv\u{200b}ented/1",
+        &format!("{long} rt+invented/1"),
+    ] {
+        let said = refusal_of_refresh(json!({"error": "odd", "error_description": words}));
+        assert!(said.contains("refused: odd; "), "{said}");
+        let said = refusal_of_refresh(json!({"error": words, "error_description": "well"}));
+        assert!(said.contains("refused: status 400 (well)"), "{said}");
+        let said = refusal_of_refresh(json!({"error": {"code": words}}));
+        assert!(said.contains("refused: status 400; "), "{said}");
+    }
+    let said = refusal_of_refresh(json!({"error": "odd", "error_description": "not at-9", "access_token": "at-9"}));
+    assert!(said.contains("refused: odd; "), "{said}");
+    let said = refusal_of_refresh(json!({"error": "odd", "error_description": "refresh_token of our-client"}));
+    assert!(said.contains("odd (refresh_token of our-client)"), "what is no secret stays: {said}");
+
+    let echo = json!({"error": "odd", "error_description": "GmRh-invented-9f3c"});
+    assert_eq!(polled(&[raw(400, "application/json", &echo.to_string())]).0.unwrap_err(), refused("odd"));
+    for echo in ["user_code", "verification_uri"] {
+        let mut reply = json!({"device_code": "dc-9", "user_code": "AB", "verification_uri": "https://idp.example/"});
+        reply[echo] = json!("https://idp.example/?dc-9");
+        assert!(code(raw(200, "application/json", &reply.to_string())).is_err(), "{echo}");
+    }
+}
+
+#[test]
+fn neither_scope_nor_account_is_a_token() {
+    let reply = json!({"access_token": "at-9", "refresh_token": "rt-9", "scope": "openid at-9 rt-9"});
+    let tokens = refreshed(raw(200, "application/json", &reply.to_string())).0.unwrap();
+    assert_eq!(tokens.scopes, ["openid"]);
+    let server = Responder::start(&[raw(200, "application/json", "{\"login\":\"at-9\",\"name\":\"dev\"}")]);
+    let at = Endpoint::try_from(format!("{}/user", server.base)).unwrap();
+    assert_eq!(tokens.account(&upstream(), Some(&at)).as_deref(), Some("dev"));
+    // {"login":"rt-9","email":"dev@example.com"}
+    let claims = "e30.eyJsb2dpbiI6InJ0LTkiLCJlbWFpbCI6ImRldkBleGFtcGxlLmNvbSJ9.x";
+    let tokens = Tokens { id_token: Some(Secret::new(claims.into())), ..tokens };
+    assert_eq!(tokens.account(&upstream(), None).as_deref(), Some("dev@example.com"));
+}
+
+#[test]
+fn a_token_that_no_request_can_carry_is_refused() {
+    let odd = ["", "a b", "a\nb", "a\u{7f}", "t\u{f6}ken", " a"].map(|token| json!({"access_token": token}));
+    for reply in odd.into_iter().chain([json!({"access_token": "a", "token_type": "mac"})]) {
+        let reply = raw(200, "application/json", &reply.to_string());
+        for error in [refreshed(reply.clone()).0.unwrap_err(), polled(&[reply]).0.unwrap_err()] {
+            assert!(error.to_string().contains("sent a token that cannot be used"), "{error}");
+            assert!(!error.is_transient(), "{error}");
+        }
+    }
+    for kind in ["Bearer", "bearer", "BEARER"] {
+        let reply = json!({"access_token": "a", "token_type": kind}).to_string();
+        assert!(refreshed(raw(200, "application/json", &reply)).0.is_ok());
+    }
+}
+
+#[test]
+fn no_odd_life_makes_a_token_without_end() {
+    let ten_years = 315_360_000;
+    for (life, expected) in [
+        ("-1", Some(0)),
+        ("-1e300", Some(0)),
+        ("\"soon\"", Some(0)),
+        ("\"\"", Some(0)),
+        ("3600.9", Some(3600)),
+        ("\"3600\"", Some(3600)),
+        ("18446744073709551615", Some(ten_years)),
+        ("999999999999999999999999999999", Some(ten_years)),
+        ("null", None),
+    ] {
+        let reply = format!("{{\"access_token\":\"a\",\"expires_in\":{life}}}");
+        let tokens = refreshed(raw(200, "application/json", &reply)).0.unwrap();
+        assert_eq!(tokens.expires_in, expected, "{life}");
+    }
 }

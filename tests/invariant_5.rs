@@ -1,6 +1,6 @@
 //! Invariant 5: we never discard a stored token; rotation is one at a time; a network fault never deletes anything.
 
-use crate::support::{Fixture, Wire, code, hello};
+use crate::support::{Fixture, Wire, code, hello, request};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
@@ -115,6 +115,33 @@ fn invariant_5_a_provider_that_is_down_ends_no_login() {
     assert_eq!(tokens(&proxy), before);
     let rows: Value = serde_json::from_str(&proxy.cli(&["auth", "status", "--json"]).stdout).unwrap();
     assert_eq!((&rows[0]["state"], &rows[0]["refreshable"]), (&json!("valid"), &json!(true)));
+}
+
+#[test]
+fn invariant_5_a_client_that_leaves_ends_no_refresh() {
+    let mut proxy = expired("refresh-left");
+    let path = proxy.home.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let open =
+        json!({"id": "open", "login": "none", "api_base": format!("{}/v1", proxy.practice.origin), "apis": ["chat"]});
+    config["providers"].as_array_mut().unwrap().push(open);
+    fs::write(&path, config.to_string()).unwrap();
+    proxy.restart();
+    let send = |path: &str, held: u64| {
+        let mut client = proxy.connect();
+        client.send(&request("POST", path, &[("x-api-key", &proxy.key)], hello().to_string().as_bytes()));
+        proxy.practice.wait("held", held);
+    };
+    proxy.practice.fail("/oauth/token", &json!({"kind": "silence"}));
+    send(CHAT, 1);
+    // Another client that leaves while its provider is silent is noticed: by then the first one would have been too.
+    proxy.practice.fail(CHAT, &json!({"kind": "silence"}));
+    send("/open/v1/chat/completions", 2);
+    proxy.practice.wait(&format!("left {CHAT}"), 1);
+    proxy.practice.release();
+    proxy.practice.wait("answered /oauth/token", 2);
+    assert_eq!(proxy.post(CHAT, &hello()).status, 200);
+    assert_eq!(proxy.practice.count(REFRESHED), 1, "the rotated refresh token is there");
 }
 
 #[test]

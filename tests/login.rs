@@ -1,6 +1,6 @@
 //! Logging in: what a person sees and types, every answer a provider may give, and that nothing is left half done.
 
-use crate::support::{Done, Fixture, Login, PATIENCE, Process, Wire};
+use crate::support::{Done, Fixture, Login, PATIENCE, Process, SECRETS, Wire};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -189,6 +189,71 @@ fn an_error_that_nobody_knows_ends_the_login_under_its_name() {
     assert_eq!(done.code, 4);
     assert!(done.stderr.contains("moon_is_full") && done.stderr.contains("made by the practice provider"), "{done:?}");
     assert_nobody_is_logged_in(&desk);
+}
+
+#[test]
+fn a_provider_that_repeats_the_device_code_has_its_words_dropped() {
+    let desk = newcomer("echo", json!({}));
+    let (login, _) = begin(&desk);
+    let issued = fs::read_to_string(desk.run.dir.join(SECRETS)).unwrap();
+    let code = issued.lines().find(|line| line.starts_with("dc_")).unwrap();
+    let body = json!({"error": "odd", "error_description": format!("unknown device code {code}")});
+    desk.practice.fail(TOKEN, &json!({"kind": "status", "status": 400, "body": body.to_string()}));
+    let done = login.wait();
+    assert_eq!(done.code, 4);
+    assert!(done.stderr.contains("odd") && !done.stderr.contains(code), "{done:?}");
+}
+
+#[test]
+fn a_token_that_cannot_be_used_is_no_login() {
+    let desk = newcomer("odd-token", json!({}));
+    for body in [
+        json!({"access_token": "two\r\nlines"}),
+        json!({"access_token": ""}),
+        json!({"access_token": "at_invented", "token_type": "mac"}),
+    ] {
+        desk.practice.fail(TOKEN, &json!({"kind": "status", "status": 200, "body": body.to_string()}));
+        let done = log_in(&desk, &[]);
+        assert_eq!(done.code, 4, "{done:?}");
+        assert!(done.stderr.contains("sent a token that cannot be used"), "{done:?}");
+        assert_nobody_is_logged_in(&desk);
+    }
+}
+
+#[test]
+fn a_token_that_ended_before_it_came_is_expired() {
+    let desk = newcomer("negative-life", json!({}));
+    let body = json!({"access_token": "at_invented", "expires_in": -1});
+    desk.practice.fail(TOKEN, &json!({"kind": "status", "status": 200, "body": body.to_string()}));
+    assert_eq!(log_in(&desk, &[]).code, 0);
+    assert_eq!(desk.status()[0]["state"], "expired");
+}
+
+#[test]
+fn where_no_login_can_be_stored_no_code_is_asked_for() {
+    let desk = newcomer("damaged-store", json!({"approve": true}));
+    fs::write(desk.home.join("tokens.json"), "{}").unwrap();
+    fs::set_permissions(desk.home.join("tokens.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    let done = log_in(&desk, &[]);
+    assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{done:?}");
+    assert!(done.stderr.contains("tokens.json"), "{done:?}");
+    assert!(desk.practice.requests(DEVICE).is_empty());
+}
+
+#[test]
+fn a_login_that_cannot_be_saved_is_revoked_where_that_is_possible() {
+    let desk = newcomer("unsaved-login", json!({"approve": true}));
+    // Nobody can write a file over a folder.
+    fs::create_dir(desk.home.join("tokens.json.tmp")).unwrap();
+    let done = log_in(&desk, &[]);
+    assert_eq!(done.code, 5, "{done:?}");
+    assert!(done.stderr.contains("the provider has revoked what it issued"), "{done:?}");
+    assert_eq!(desk.practice.count("revocations"), 1);
+
+    desk.practice.fail("/oauth/revoke", &json!({"kind": "status", "status": 503}));
+    let done = log_in(&desk, &[]);
+    assert_eq!(done.code, 5, "{done:?}");
+    assert!(done.stderr.contains("stays valid at the provider: revoke it there"), "{done:?}");
 }
 
 #[test]

@@ -364,3 +364,59 @@ fn logout_is_obeyed_by_a_process_that_holds_unsaved_tokens() {
     assert_eq!(desk.cli(&["auth", "logout", "practice", "--keep-remote"]).code, 0);
     assert_login_needed(&ask(&desk));
 }
+
+#[test]
+fn a_refresh_that_brings_the_same_refused_token_leads_to_a_suspect_login() {
+    let desk = Fixture::start("same-token");
+    let before = record(&desk);
+    let body = json!({"access_token": before.access_token.expose(), "expires_in": HOUR}).to_string();
+    desk.practice.fail(TOKEN, &json!({"kind": "status", "status": 200, "body": body, "times": 9}));
+    desk.practice.fail(MODELS, &json!({"kind": "status", "status": 401, "times": 99}));
+    for _ in 0..3 {
+        assert_login_needed(&ask(&desk));
+    }
+    assert_eq!(record(&desk).state, State::Suspect);
+    let asked = (desk.practice.requests(TOKEN).len(), desk.practice.requests(MODELS).len());
+    assert_login_needed(&ask(&desk));
+    assert_eq!((desk.practice.requests(TOKEN).len(), desk.practice.requests(MODELS).len()), asked);
+}
+
+#[test]
+fn unsaved_tokens_are_not_written_over_newer_ones() {
+    let desk = with("unsaved-older", json!({"rotate": false}));
+    desk.age_login(HOUR + CLEAR);
+    let obstacle = desk.home.join("tokens.json.tmp");
+    fs::create_dir(&obstacle).unwrap();
+    assert_eq!(ask(&desk).status, 200);
+    fs::remove_dir(&obstacle).unwrap();
+    let (_other, addr) = another_proxy(&desk);
+    let bearer = format!("Bearer {}", desk.key);
+    assert_eq!(Wire::call(addr, "GET", MODELS, &[("authorization", &bearer)], b"").status, 200);
+    let later = |record: &mut Record| record.refreshed_at = record.refreshed_at.map(|at| at + CLEAR);
+    assert!(desk.store().update(USER, "practice", &mut { later }).unwrap());
+    let newer = record(&desk);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(record(&desk), newer);
+}
+
+#[test]
+fn a_login_that_was_renewed_meanwhile_is_not_marked() {
+    let desk = Fixture::start("renewed");
+    desk.age_login(CLEAR);
+    let refuse = || desk.practice.fail(MODELS, &json!({"kind": "status", "status": 401, "times": 2}));
+    for _ in 0..2 {
+        refuse();
+        assert_login_needed(&ask(&desk));
+    }
+    refuse();
+    desk.practice.fail(TOKEN, &json!({"kind": "silence"}));
+    desk.practice.set(&json!({"approve": true}));
+    let (addr, bearer) = (desk.addr, format!("Bearer {}", desk.key));
+    let third = thread::spawn(move || Wire::call(addr, "GET", MODELS, &[("authorization", &bearer)], b""));
+    desk.practice.wait("held", 1);
+    assert_eq!(desk.cli(&["auth", "login", "practice"]).code, 0);
+    desk.practice.release();
+    assert_login_needed(&third.join().unwrap());
+    assert_eq!(record(&desk).state, State::Valid, "the third strike was the former login's");
+    assert_eq!(ask(&desk).status, 200);
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 fn client(settings: Settings) -> Upstream {
     Upstream::new(&settings, None).unwrap()
@@ -26,7 +27,7 @@ fn direct() -> Upstream {
 /// Posts to `url`, which is allowed.
 fn post(up: &Upstream, url: &str) -> Result<Response, Error> {
     let request = http::Request::post(url).header("x-ours", "1").body(&b"{}"[..]);
-    up.send(&[Origin::parse(url).unwrap()], request.unwrap())
+    up.send(&Origin::parse(url).unwrap(), request.unwrap())
 }
 
 fn error(up: &Upstream, url: &str) -> Error {
@@ -40,7 +41,7 @@ fn failed(error: &Error, how: &str) -> bool {
 
 fn text(response: Response) -> String {
     let mut text = String::new();
-    let mut body = response.body;
+    let mut body = response.into_body();
     body.read_to_string(&mut text).unwrap();
     text
 }
@@ -61,8 +62,8 @@ fn a_redirect_comes_back_as_it_is() {
     let reply = b"HTTP/1.1 307 Elsewhere\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 2\r\n\r\nno";
     let server = Responder::start(&[reply.to_vec()]);
     let response = post(&direct(), &server.base).unwrap();
-    assert_eq!(response.status, 307);
-    assert_eq!(response.headers["location"], "http://127.0.0.1:1/");
+    assert_eq!(response.status(), 307);
+    assert_eq!(response.headers()["location"], "http://127.0.0.1:1/");
     assert_eq!(text(response), "no");
 }
 
@@ -81,10 +82,11 @@ fn only_our_own_headers_go_out() {
 fn a_host_that_is_not_allowed_hears_nothing() {
     let server = Responder::start(&[raw(200, "text/plain", "")]);
     let request = http::Request::get(format!("{}/?key=hunter2", server.base)).body(&[][..]).unwrap();
-    let others = [Origin::parse("https://api.example.com").unwrap(), Origin::parse("http://127.0.0.1:1").unwrap()];
-    let error = direct().send(&others, request).err().unwrap();
-    assert!(matches!(&error, Error::Unusable(why) if why.contains("not allowed")));
-    assert!(!error.to_string().contains("hunter2"));
+    for other in ["https://api.example.com", "http://127.0.0.1:1"] {
+        let error = direct().send(&Origin::parse(other).unwrap(), request.clone()).err().unwrap();
+        assert!(matches!(&error, Error::Unusable(why) if why.contains("not allowed")));
+        assert!(!error.to_string().contains("hunter2"));
+    }
     assert!(server.requests().is_empty());
 }
 
@@ -117,7 +119,7 @@ fn a_client_that_leaves_in_the_middle_of_a_stream_closes_its_connection() {
     let up = direct();
     let _watching = watch_client(|| true);
     let mut response = post(&up, &url).unwrap();
-    let failure = response.body.read_to_end(&mut Vec::new()).unwrap_err();
+    let failure = response.body_mut().read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(Error::of_body("host", failure), Error::ClientLeft);
     drop(response);
     assert_eq!(closed.recv().unwrap(), 0);
@@ -131,10 +133,33 @@ fn the_watch_ends_with_its_guard() {
 }
 
 #[test]
+fn a_small_call_is_not_watched_and_leaves_the_watch_as_it_was() {
+    let (url, served) = one_connection(|mut stream| {
+        read_request(&mut stream);
+        // Longer than the time between two looks: nobody looks.
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let left = stream.read(&mut [0]).is_ok();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        left
+    });
+    let _watching = watch_client(|| true);
+    let request = http::Request::get(&url).body(&[][..]).unwrap();
+    let (status, body) = direct().call(&Origin::parse(&url).unwrap(), request).unwrap();
+    assert_eq!((status, body.as_slice()), (200, &b"ok"[..]));
+    assert!(!served.recv().unwrap());
+    let (url, closed) = one_connection(|mut stream| {
+        read_request(&mut stream);
+        stream.read(&mut [0]).unwrap()
+    });
+    assert_eq!(error(&direct(), &url), Error::ClientLeft);
+    assert_eq!(closed.recv().unwrap(), 0);
+}
+
+#[test]
 fn a_truncated_body_is_an_error() {
     let server = Responder::start(&[b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()]);
     let mut response = post(&direct(), &server.base).unwrap();
-    let failure = response.body.read_to_end(&mut Vec::new()).unwrap_err();
+    let failure = response.body_mut().read_to_end(&mut Vec::new()).unwrap_err();
     assert!(failed(&Error::of_body("host", failure), "cannot reach host"));
 }
 
@@ -267,12 +292,14 @@ fn a_certificate_is_trusted_by_its_issuer_only() {
     let server = TlsServer::start("trust", &["-www"]);
     let get = |up: &Upstream| {
         let request = http::Request::get(server.url()).body(&[][..]).unwrap();
-        let response = up.send(&[Origin::parse(&server.url()).unwrap()], request)?;
-        Ok::<_, Error>(response.status)
+        let response = up.send(&Origin::parse(&server.url()).unwrap(), request)?;
+        Ok::<_, Error>(response.status().as_u16())
     };
     let is_distrusted = |up: &Upstream| failed(&get(up).unwrap_err(), "no trust in ");
     assert!(is_distrusted(&direct()));
-    let beside = client(Settings { ca_file: server.certificate(), ..Settings::default() });
+    // Nobody is at this proxy, and nobody needs to be.
+    let https_proxy = Some("http://127.0.0.1:1".to_owned());
+    let beside = client(Settings { ca_file: server.certificate(), https_proxy, ..Settings::default() });
     assert_eq!((get(&beside), get(&beside)), (Ok(200), Ok(200)));
     assert_eq!(get(&trusting(&server.certificate().unwrap())), Ok(200));
     let file = client(Settings { ssl_cert_file: server.certificate(), ..Settings::default() });
@@ -312,7 +339,7 @@ fn a_wait_that_is_looked_into_loses_nothing_of_a_tls_record() {
     thread::spawn(move || (0..6).for_each(|_| early.send(()).unwrap_or_default()));
     let _watching = watch_client(move || looked.send(()).is_err());
     let request = http::Request::get(&url).body(&[][..]).unwrap();
-    let response = up.send(&[Origin::parse(&url).unwrap()], request).unwrap();
+    let response = up.send(&Origin::parse(&url).unwrap(), request).unwrap();
     assert!(text(response).contains("s_server"));
 }
 

@@ -12,6 +12,7 @@ use super::sync::Refusals;
 use super::verify::{self, BOOT_ID, HEAD, place};
 use super::{DIR, Error, Result, calendar, failed};
 use crate::home::{Home, step};
+use crate::keys::NamedKey;
 use crate::secret::Key;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -19,21 +20,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The keys of the log.
-#[derive(Clone, Debug)]
-pub struct AuditKeys {
-    /// Ties the lines together.
-    pub audit: Key,
-    /// Seals the head.
-    pub head: Key,
-    /// Id of the audit key, written into every line.
-    pub kid: String,
-}
-
 /// The log, open for writing.
 pub struct Audit {
     pub(super) home: Home,
-    keys: AuditKeys,
+    /// Ties the lines together; its id stands in every line.
+    chain_key: NamedKey,
+    /// Seals the head.
+    head_key: Key,
     /// Serialises the threads; the lock on the head serialises processes.
     threads: Mutex<()>,
     /// True after the disk failed a sync.
@@ -45,17 +38,17 @@ pub struct Audit {
 
 impl Audit {
     /// Opens the log of this home, beginning one when there is none, and settles what a killed writer or a power cut left.
-    pub fn open(home: &Home, keys: AuditKeys) -> Result<Self> {
+    pub fn open(home: &Home, chain_key: NamedKey, head_key: Key) -> Result<Self> {
         Home::open(home.path(DIR))?;
         let lock = home.lock()?;
         if !home.path(&place(HEAD)).exists() && verify::months(home)?.is_empty() {
             let start = Point::start(&calendar::month_file(now()));
             let head = Head { at: start.clone(), synced: start, boot: BOOT_ID.clone() };
-            lock.write(&place(HEAD), &head.bytes(&keys.head))?;
+            lock.write(&place(HEAD), &head.bytes(&head_key))?;
         }
         drop(lock);
-        let (threads, failed, lacking, refusals) = Default::default();
-        let log = Self { home: home.clone(), keys, threads, failed, lacking, refusals };
+        let (home, (threads, failed, lacking, refusals)) = (home.clone(), Default::default());
+        let log = Self { home, chain_key, head_key, threads, failed, lacking, refusals };
         log.writer()?.keep_reserve();
         Ok(log)
     }
@@ -72,7 +65,7 @@ impl Audit {
     /// Waits for the right to write, and settles what stands after the head.
     pub(super) fn writer(&self) -> Result<Writer<'_>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, head) = verify::lock_head(&self.home, &self.keys.head, true)?;
+        let (file, head) = verify::lock_head(&self.home, &self.head_key, true)?;
         let now = now();
         let month = calendar::month_file(now);
         let mut writer = Writer { log: self, now, month, head, file, _threads: threads };
@@ -96,7 +89,7 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Overwrites the head with one positioned write of constant length.
     pub(super) fn write_head(&mut self, head: Head) -> Result<()> {
-        let bytes = head.bytes(&self.log.keys.head);
+        let bytes = head.bytes(&self.log.head_key);
         self.file.write_all_at(&bytes, 0).map_err(failed("write", HEAD))?;
         self.head = head;
         Ok(())
@@ -110,7 +103,7 @@ impl Writer<'_> {
         if self.head.boot == *BOOT_ID && at.file == self.month && at.len == there {
             return Ok(());
         }
-        let (end, cut) = verify::settle(home, &self.log.keys.audit, &self.head)?;
+        let (end, cut) = verify::settle(home, &self.log.chain_key.key, &self.head)?;
         if let Some(name) = &cut {
             let file = home.open_or_create(&place(name))?;
             file.set_len(end.in_file(name).len).map_err(failed("cut", name))?;
@@ -150,7 +143,7 @@ impl Writer<'_> {
             head.at = head.at.in_file(&name);
         }
         let len = head.at.len;
-        let (line, next) = head.at.line(&self.log.keys, self.now, event)?;
+        let (line, next) = head.at.line(&self.log.chain_key, self.now, event)?;
         head.at = next;
         let month = self.log.home.open_or_create(&place(&name))?;
         step();
@@ -186,7 +179,8 @@ mod tests {
     struct Stage {
         dir: PathBuf,
         home: Home,
-        keys: AuditKeys,
+        chain_key: NamedKey,
+        head_key: Key,
     }
 
     impl Drop for Stage {
@@ -200,12 +194,12 @@ mod tests {
             let name = crate::secret::hex(&crate::secret::random::<8>().unwrap());
             let dir = std::env::temp_dir().join(format!("infershield-audit-{name}"));
             let home = Home::open(dir.clone()).unwrap();
-            let keys = AuditKeys { audit: Key::new([1; 32]), head: Key::new([2; 32]), kid: "audit-1".to_owned() };
-            Self { dir, home, keys }
+            let chain_key = NamedKey { id: "audit-1".to_owned(), key: Key::new([1; 32]) };
+            Self { dir, home, chain_key, head_key: Key::new([2; 32]) }
         }
 
         fn open(&self) -> Result<Audit> {
-            Audit::open(&self.home, self.keys.clone())
+            Audit::open(&self.home, self.chain_key.clone(), self.head_key.clone())
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -222,11 +216,11 @@ mod tests {
 
         fn head(&self) -> Head {
             let bytes = fs::read(self.path(HEAD)).unwrap();
-            Head::parse(&bytes, &self.keys.head).unwrap()
+            Head::parse(&bytes, &self.head_key).unwrap()
         }
 
         fn write_head(&self, head: &Head) {
-            fs::write(self.path(HEAD), head.bytes(&self.keys.head)).unwrap();
+            fs::write(self.path(HEAD), head.bytes(&self.head_key)).unwrap();
         }
 
         /// Brings the log to the disk, adds `lines` that are not, and lets the machine go down with `keep` bytes of them.
@@ -254,7 +248,7 @@ mod tests {
         }
 
         fn verify(&self) -> Result<Verified> {
-            verify(&self.home, &self.keys, None)
+            verify(&self.home, &self.chain_key.key, &self.head_key, None)
         }
 
         fn actions(&self) -> Vec<String> {
@@ -301,7 +295,7 @@ mod tests {
             "x".repeat(53),
             zeros
         );
-        let mac = stage.keys.audit.mac(&[zeros.as_bytes(), body.as_bytes()]);
+        let mac = stage.chain_key.key.mac(&[zeros.as_bytes(), body.as_bytes()]);
         assert_eq!(text, format!("{body},\"mac\":\"{mac}\"}}\n"));
     }
 
@@ -327,7 +321,7 @@ mod tests {
         stage.write_head(&second);
         assert!(has_note(&stage.verify()));
         stage.write_head(&first);
-        assert!(matches!(stage.verify(), Err(Error::Broken { line: 4, .. })));
+        assert!(matches!(stage.verify(), Err(Error::Broken { line: Some(4), .. })));
         assert!(matches!(log.append(&Event::new("test")), Err(Error::Broken { .. })));
         assert_eq!(stage.actions().len(), 3);
         stage.write_head(&second);
@@ -377,7 +371,7 @@ mod tests {
         let file = stage.path(&head.at.file);
         let kept = fs::read(&file).unwrap();
         fs::write(&file, [&kept[..], b"changed\"}\n"].concat()).unwrap();
-        assert!(matches!(stage.verify(), Err(Error::Broken { line: 2, .. })));
+        assert!(matches!(stage.verify(), Err(Error::Broken { line: Some(2), .. })));
         assert!(matches!(stage.open(), Err(Error::Broken { .. })));
         fs::write(&file, [&kept[..], &[0; 64], b"\"}\n"].concat()).unwrap();
         assert!(has_warning(&stage.verify()));
@@ -455,8 +449,8 @@ mod tests {
         let stage = Stage::new();
         let log = stage.append(1);
         fs::remove_file(stage.path(HEAD)).unwrap();
-        assert!(matches!(log.append(&Event::new("test")), Err(Error::Broken { line: 0, .. })));
-        assert!(matches!(stage.open(), Err(Error::Broken { line: 0, .. })));
+        assert!(matches!(log.append(&Event::new("test")), Err(Error::Broken { line: None, .. })));
+        assert!(matches!(stage.open(), Err(Error::Broken { line: None, .. })));
         assert!(log.sync().is_err());
         assert_eq!(stage.actions().len(), 1);
     }

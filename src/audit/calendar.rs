@@ -50,7 +50,7 @@ pub(super) fn is_month_file(name: &str) -> bool {
 pub fn parse_since(text: &str, now: u64) -> Option<String> {
     // Moments sort like their texts, so a day can be compared as it is.
     if is_like("0000-00-00", text) {
-        return Some(text.to_owned());
+        return is_day(text).then(|| text.to_owned());
     }
     for (unit, seconds) in [('m', 60), ('h', 3600), ('d', DAY)] {
         if let Some(number) = text.strip_suffix(unit) {
@@ -59,6 +59,12 @@ pub fn parse_since(text: &str, now: u64) -> Option<String> {
         }
     }
     text.parse().ok().map(moment)
+}
+
+/// Whether the calendar has this day.
+fn is_day(text: &str) -> bool {
+    let parts: Vec<u64> = text.split('-').filter_map(|part| part.parse().ok()).collect();
+    matches!(parts.as_slice(), &[year, month @ 1..=12, day] if (1..=days_of_month(year, month)).contains(&day))
 }
 
 /// True when a text has digits where the form has them, and is like it elsewhere.
@@ -101,6 +107,7 @@ mod tests {
         assert_eq!(at("1h").unwrap(), "2000-02-28 22:59:59");
         assert_eq!(at("99999d").unwrap(), "1970-01-01 00:00:00");
         assert_eq!(at("2026-11-24").unwrap(), "2026-11-24");
+        assert_eq!(at("2024-02-29").unwrap(), "2024-02-29");
         for nonsense in [
             "",
             "h",
@@ -109,6 +116,11 @@ mod tests {
             "-1",
             "1.5h",
             "2026-11-2x",
+            "2026-13-45",
+            "2026-00-01",
+            "2026-04-31",
+            "2026-02-29",
+            "2026-11-00",
             "2026-11-24T04:07Z",
             "99999999999999999999",
         ] {

@@ -1,9 +1,9 @@
 //! The chain: what a line and the head look like as bytes, and what ties a line to the one before it.
 //! Must never touch a file, so that every rule of the chain can be read and tested alone.
 
-use super::append::AuditKeys;
 use super::event::{Event, Line};
 use super::{Error, Result};
+use crate::keys::NamedKey;
 use crate::secret::{Key, same};
 use serde::Deserialize;
 
@@ -59,13 +59,13 @@ impl Point {
     }
 
     /// The line that says `event` after this point (newline included), and the point after it.
-    pub(super) fn line(&self, keys: &AuditKeys, timestamp: u64, event: &Event) -> Result<(String, Self)> {
-        let (event, kid, prev) = (event.trimmed(), keys.kid.clone(), self.mac.clone());
+    pub(super) fn line(&self, named: &NamedKey, timestamp: u64, event: &Event) -> Result<(String, Self)> {
+        let (event, kid, prev) = (event.trimmed(), named.id.clone(), self.mac.clone());
         let line = serde_json::to_string(&Line { seq: self.next_seq(), timestamp, event, kid, prev });
         let mut line = line.map_err(|error| Error::Failed(error.to_string()))?;
         // The mac is the last member, so it stands inside the closing brace.
         line.pop();
-        let mac = keys.audit.mac(&[self.mac.as_bytes(), line.as_bytes()]);
+        let mac = named.key.mac(&[self.mac.as_bytes(), line.as_bytes()]);
         line.push_str(&format!("{MAC_MEMBER}{mac}{END}"));
         if line.len() > MAX_LINE {
             return Err(Error::Failed(format!("a line may not be longer than {MAX_LINE} bytes")));
@@ -84,7 +84,7 @@ impl Point {
 
     /// Says what is wrong with the line after this point.
     pub(super) fn broken(&self, file: &str, what: &'static str) -> Error {
-        Error::Broken { file: file.to_owned(), line: self.next_seq(), what }
+        Error::Broken { file: file.to_owned(), line: Some(self.next_seq()), what }
     }
 
     fn next_seq(&self) -> u64 {

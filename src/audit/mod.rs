@@ -13,7 +13,7 @@ mod query;
 mod sync;
 mod verify;
 
-pub use append::{Audit, AuditKeys};
+pub use append::Audit;
 pub use calendar::parse_since;
 pub use event::{Event, Finding, Line, Outcome};
 pub use query::{Filter, query};
@@ -38,8 +38,8 @@ pub enum Error {
     Broken {
         /// File inside the folder `audit`.
         file: String,
-        /// The line that should stand there, counted over all months (its `seq`); 0 when it is not about a line.
-        line: u64,
+        /// The line that should stand there, counted over all months (its `seq`); `None` when it is not about a line.
+        line: Option<u64>,
         /// What is wrong with it.
         what: &'static str,
     },
@@ -53,14 +53,20 @@ impl fmt::Display for Error {
             Self::Export(error) => write!(f, "cannot write the export: {error}"),
             Self::Broken { file, line, what } => write!(
                 f,
-                "the audit log is broken: audit/{file}, line {line}, {what}; type `infershield audit verify`, \
-                 put back what is missing, or move the folder `audit` away to begin a new log"
+                "the audit log is broken: {} {what}; type `infershield audit verify`, \
+                 put back what is missing, or move the folder `audit` away to begin a new log",
+                place_of(file, *line)
             ),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// Where a log is broken, for people.
+pub fn place_of(file: &str, line: Option<u64>) -> String {
+    line.map_or(format!("audit/{file}"), |line| format!("audit/{file}: line {line}"))
+}
 
 impl From<home::Error> for Error {
     fn from(error: home::Error) -> Self {

@@ -1,7 +1,6 @@
 //! Reads the log along its chain: whether all of it is true, and what stands after the head.
 //! Must never write, and never call a log whole that is not. The writer goes by the same judgement, so that both always agree.
 
-use super::append::AuditKeys;
 use super::chain::{Head, MAX_HEAD, MAX_LINE, Point};
 use super::{DIR, Error, Result, calendar, failed};
 use crate::home::{Home, Privacy};
@@ -63,18 +62,18 @@ impl Anchor {
 /// Checks every line from the first one on, the head, and what stands after it. `expect` is an anchor kept elsewhere:
 /// the only thing that shows an older log and head which were put back together.
 /// A log that is not what was written is [`Error::Broken`]; after any other error nothing is known.
-pub fn verify(home: &Home, keys: &AuditKeys, expect: Option<&Anchor>) -> Result<Verified> {
+pub fn verify(home: &Home, chain_key: &Key, head_key: &Key, expect: Option<&Anchor>) -> Result<Verified> {
     let is_expected = |point: &Point| expect.is_none_or(|anchor| (anchor.seq, &anchor.mac) == (point.seq, &point.mac));
     let start = Point::start(months(home)?.first().map_or("", String::as_str));
     let mut seen = is_expected(&start);
     // The head and what follows it are read under the lock; what stands before it never changes again.
-    let (lock, head) = lock_head(home, &keys.head, false)?;
-    let settled = settle(home, &keys.audit, &head);
+    let (lock, head) = lock_head(home, head_key, false)?;
+    let settled = settle(home, chain_key, &head);
     drop(lock);
 
     let to = settled.as_ref().map_or(certain(&head), |(end, _)| end);
     if to.seq > 0 {
-        let (end, file, _) = walk(home, &keys.audit, &start, to.seq, &mut |point| seen |= is_expected(point))?;
+        let (end, file, _) = walk(home, chain_key, &start, to.seq, &mut |point| seen |= is_expected(point))?;
         if end != *to {
             return Err(end.broken(&file, NOT_NEXT));
         }
@@ -83,7 +82,7 @@ pub fn verify(home: &Home, keys: &AuditKeys, expect: Option<&Anchor>) -> Result<
     let recovered = is_recovered(&head, &end);
     if !seen {
         let what = "is the end, and the expected line is not there: an older or another log was put here";
-        return Err(Error::Broken { file: end.file, line: end.seq, what });
+        return Err(Error::Broken { file: end.file, line: (end.seq > 0).then_some(end.seq), what });
     }
     let mut notes = Vec::new();
     if let Some(file) = cut {
@@ -234,5 +233,5 @@ pub(super) fn place(name: &str) -> String {
 }
 
 fn broken(file: &str, what: &'static str) -> Error {
-    Error::Broken { file: file.to_owned(), line: 0, what }
+    Error::Broken { file: file.to_owned(), line: None, what }
 }

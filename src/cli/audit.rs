@@ -31,8 +31,8 @@ pub(super) fn verify(args: &Args) -> Done {
     let expect = args.value("expect").map(|text| Anchor::parse(text).ok_or_else(wrong)).transpose()?;
     // Not the context: verifying writes nothing, and opening the log may.
     let home = Home::open(config.dir.clone())?;
-    let keys = context::audit_keys(&context::keys(&config, &home)?)?;
-    match audit::verify(&home, &keys, expect.as_ref()) {
+    let keys = context::keys(&config, &home)?;
+    match audit::verify(&home, &keys.get("audit")?.key, &keys.get("head")?.key, expect.as_ref()) {
         Ok(log) => {
             let json = json!({"ok": true, "lines": log.lines, "notes": log.notes, "warning": log.warning});
             answer(args, json, format_args!("✓ {} lines, unbroken", log.lines))?;
@@ -43,7 +43,7 @@ pub(super) fn verify(args: &Args) -> Done {
         Err(audit::Error::Broken { file, line, what }) => {
             let json = json!({"ok": false, "file": file, "line": line, "what": what});
             // The answer is no, whether or not anybody reads why.
-            let _ = answer(args, json, format_args!("✗ audit/{file}: line {line} {what}"));
+            let _ = answer(args, json, format_args!("✗ {} {what}", audit::place_of(&file, line)));
             Err(no(""))
         }
         Err(error) => Err(error.into()),

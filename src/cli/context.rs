@@ -1,14 +1,14 @@
 //! What most commands need: settings, home, keys, store, log, providers. Opened once, in this order.
 
 use super::{Args, Done, Failure, unknown, usage};
-use crate::audit::{Audit, AuditKeys, Event};
+use crate::audit::{Audit, Event};
 use crate::config::{self, Config};
 use crate::detect::Policy;
 use crate::flow::provider::{Provider, table};
 use crate::home::Home;
 use crate::keys::{Keys, MasterSource};
 use crate::secret::Secret;
-use crate::session::{Revoke, Session};
+use crate::session::Session;
 use crate::store::{FileStore, Store};
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -69,12 +69,6 @@ pub(super) fn keys(config: &Config, home: &Home) -> Result<Keys, Failure> {
     Ok(Keys::open(home.clone(), master(config)?, config.settings.limits.pbkdf2_iterations)?)
 }
 
-/// The keys of the log.
-pub(super) fn audit_keys(keys: &Keys) -> Result<AuditKeys, Failure> {
-    let audit = keys.get("audit")?;
-    Ok(AuditKeys { audit: audit.key, head: keys.get("head")?.key, kid: audit.id })
-}
-
 /// Where the master key comes from, the first that is set: variable, file, command, home.
 pub(super) fn master(config: &Config) -> Result<MasterSource, Failure> {
     if let Some(text) = config::variable(MASTER_KEY)? {
@@ -106,7 +100,7 @@ impl Context {
         let providers = table(&config.settings.providers)?;
         let home = Home::open(config.dir.clone())?;
         let keys = Arc::new(keys(&config, &home)?);
-        let audit = Arc::new(Audit::open(&home, audit_keys(&keys)?)?);
+        let audit = Arc::new(Audit::open(&home, keys.get("audit")?, keys.get("head")?.key)?);
         let store = Arc::new(FileStore::new(&keys));
         Ok(Self { config, user, home, keys, store, audit, providers })
     }
@@ -116,8 +110,7 @@ impl Context {
         let settings = &self.config.settings;
         let (home, store) = (self.home.clone(), Arc::clone(&self.store));
         let audit = Arc::clone(&self.audit);
-        let auto_revoke = if settings.auto_revoke { Revoke::Ordinary } else { Revoke::No };
-        Ok(Session::new(home, store, audit, self.providers.clone(), settings, auto_revoke)?)
+        Ok(Session::new(home, store, audit, self.providers.clone(), settings)?)
     }
 
     /// Writes a line about something that a command did, durably.

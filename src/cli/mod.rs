@@ -134,7 +134,7 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
             flow::Error::Config(_) => Exit::Usage,
             flow::Error::Reply(_) => Exit::Unreachable,
             flow::Error::Denied | flow::Error::CodeExpired => Exit::No,
-            flow::Error::Refused(..) | flow::Error::LoginOver(_) => Exit::Credential,
+            flow::Error::Refused(..) | flow::Error::BadToken(_) | flow::Error::LoginOver(_) => Exit::Credential,
         };
     }
     if let Some(error) = error.downcast_ref() {

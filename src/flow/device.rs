@@ -1,7 +1,7 @@
 //! The device grant (RFC 8628): ask for a code, wait until a person has entered it somewhere else.
 //! Must never poll faster than the server asked, or beyond the life of the code.
 
-use super::{Answer, Endpoints, Error, Provider, Result, Tokens, clean, post};
+use super::{Answer, Endpoints, Error, Provider, Result, Tokens, post};
 use crate::secret::Secret;
 use crate::upstream::{Endpoint, Origin, Upstream};
 use std::time::{Duration, Instant, SystemTime};
@@ -76,11 +76,12 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
     }
     let (now, wall) = clock.now();
     let mut answer = post(up, &endpoints.device, &fields)?.accepted()?;
-    let user_code = clean(answer.text("user_code").unwrap_or_default());
+    let user_code = answer.text("user_code").and_then(|code| answer.shown(code)).unwrap_or_default();
     if user_code.is_empty() {
         return Err(answer.lacks("a `user_code`"));
     }
-    let page = |name: &str| answer.text(name).filter(|url| is_page(url)).map(str::to_owned);
+    let page =
+        |name: &str| answer.text(name).filter(|url| is_page(url) && !answer.repeats_secret(url)).map(str::to_owned);
     // Google and its followers say `verification_url`.
     let uri = page("verification_uri").or_else(|| page("verification_url"));
     let complete = page("verification_uri_complete").or_else(|| page("verification_url_complete"));
@@ -133,7 +134,7 @@ pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut 
             Some("access_denied" | "authorization_declined") => return Err(Error::Denied),
             Some("expired_token" | "token_expired") => return Err(Error::CodeExpired),
             _ => match answer.and_then(Tokens::read) {
-                last @ (Ok(_) | Err(Error::Refused(..))) => return last,
+                last @ (Ok(_) | Err(Error::Refused(..) | Error::BadToken(_))) => return last,
                 // Even a wrong certificate: a hotel's login page between us and a server that answered a minute ago.
                 Err(_) => pause = (pause * 2).min(LONGEST_PAUSE).max(interval),
             },

@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 const SHOWN_CHARS: usize = 200;
 /// What to do about a login that is none.
 const LOGIN: &str = "type `infershield auth login`";
+/// Members of requests and replies that hold a secret, of RFC 6749, RFC 7009 and RFC 8628.
+const SECRETS: [&str; 5] = ["access_token", "refresh_token", "id_token", "device_code", "token"];
 /// What we call ourselves; GitHub answers nobody without a name.
 const USER_AGENT: &str = concat!("infershield/", env!("CARGO_PKG_VERSION"));
 
@@ -36,6 +38,8 @@ pub enum Error {
     /// What came back is not what OAuth foresees (HTML, cut off, 5xx, 429, metadata of another issuer): from where, why,
     /// and what to do.
     Reply(String),
+    /// A server sent a token that no request can carry, or of a kind that we do not know: which server.
+    BadToken(String),
     /// The server refused, with its error code and its words.
     Refused(String, String),
     /// The user pressed "cancel".
@@ -61,6 +65,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(text) | Self::Reply(text) => f.write_str(text),
             Self::Network(error) => error.fmt(f),
+            Self::BadToken(host) => write!(f, "{host} sent a token that cannot be used; {LOGIN}"),
             Self::Refused(code, words) => {
                 let words = if words.is_empty() { String::new() } else { format!(" ({words})") };
                 write!(f, "the provider refused: {code}{words}; `infershield config show` says what it was asked with")
@@ -76,11 +81,15 @@ impl std::error::Error for Error {}
 
 /// A server's text made fit for a terminal: no control, direction or invisible characters, and not too long.
 pub(crate) fn clean(text: &str) -> String {
+    visible(text).take(SHOWN_CHARS).collect()
+}
+
+fn visible(text: &str) -> impl Iterator<Item = char> {
     let hidden = |c: &char| {
         matches!(*c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
             || matches!(*c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
     };
-    text.chars().filter(|c| !c.is_control() && !hidden(c)).take(SHOWN_CHARS).collect()
+    text.chars().filter(move |c| !c.is_control() && !hidden(c))
 }
 
 /// The members of a JSON object or of a form, numbers as texts too. They may be tokens.
@@ -91,6 +100,8 @@ pub(crate) struct Answer {
     host: String,
     pub(crate) status: u16,
     pub(crate) members: Members,
+    /// What the server was sent and must not show up in its words.
+    sent: Vec<Secret>,
 }
 
 impl Answer {
@@ -99,9 +110,26 @@ impl Answer {
         self.members.get(name).map(Secret::expose)
     }
 
-    /// A member that is a whole number and not negative.
+    /// A text of the server as it may be shown: cleaned, and only if it repeats no secret.
+    pub(crate) fn shown(&self, text: &str) -> Option<String> {
+        (!self.repeats_secret(text)).then(|| clean(text))
+    }
+
+    /// Whether a text holds a secret of the request or of this reply, as it is or as a form has it.
+    pub(crate) fn repeats_secret(&self, text: &str) -> bool {
+        let text = Zeroizing::new(visible(text).collect::<String>().to_ascii_lowercase());
+        let received = SECRETS.iter().filter_map(|name| self.members.get(*name));
+        let mut secrets = received.chain(&self.sent).filter(|secret| !secret.is_empty());
+        secrets.any(|secret| {
+            let plain = Zeroizing::new(secret.expose().to_ascii_lowercase());
+            let form = Zeroizing::new(encoded(secret.expose()).to_ascii_lowercase());
+            text.contains(plain.as_str()) || text.contains(form.as_str())
+        })
+    }
+
+    /// A member that is a number, as a whole one; 0 when it is negative.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)?.trim().parse().ok()
+        self.text(name)?.trim().parse().ok().map(|number: f64| number as u64)
     }
 
     /// A member that is not empty, moved out without a copy.
@@ -112,7 +140,8 @@ impl Answer {
     /// The error code: `error` (RFC 6749, 5.2), or `code` as OpenAI has it. Cleaned.
     pub(crate) fn error(&self) -> Option<String> {
         let code = self.text("error").or_else(|| self.text("code").filter(|_| self.status >= 400));
-        code.filter(|code| !code.is_empty()).map(clean)
+        let code = code.filter(|code| !code.is_empty())?;
+        Some(self.shown(code).unwrap_or_else(|| format!("status {}", self.status)))
     }
 
     /// The answer if it is a success; else the server's refusal, known by its status when it names no code.
@@ -122,7 +151,7 @@ impl Answer {
             // Not now, whatever the body says.
             (408 | 429 | 500.., _) | (..400, None) => Err(self.lacks("a verdict")),
             (status, code) => {
-                let words = clean(self.text("error_description").unwrap_or_default());
+                let words = self.text("error_description").and_then(|words| self.shown(words)).unwrap_or_default();
                 Err(Error::Refused(code.unwrap_or(format!("status {status}")), words))
             }
         }
@@ -141,16 +170,25 @@ pub(crate) fn post(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Res
     for (name, value) in fields {
         let separator = if form.is_empty() { "" } else { "&" };
         form.push_str(&format!("{separator}{name}="));
-        for byte in value.bytes() {
-            match byte {
-                b' ' => form.push('+'),
-                b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => form.push(char::from(byte)),
-                _ => form.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        form.push_str(&encoded(value));
     }
     let request = http::Request::post(to.as_str()).header("content-type", "application/x-www-form-urlencoded");
-    exchange(up, to, request, form.as_bytes())
+    let secrets = fields.iter().filter(|(name, _)| SECRETS.contains(name));
+    let sent = secrets.map(|(_, value)| Secret::new((*value).to_owned())).collect();
+    exchange(up, to, request, form.as_bytes(), sent)
+}
+
+/// A value as it stands in a form.
+fn encoded(value: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::new());
+    for byte in value.bytes() {
+        match byte {
+            b' ' => text.push('+'),
+            b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 /// Gets a JSON object, with a token if one is needed.
@@ -160,19 +198,25 @@ pub(crate) fn fetch(up: &Upstream, from: &Endpoint, token: Option<&Secret>) -> R
         let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
         request = request.header("authorization", bearer.as_str());
     }
-    exchange(up, from, request, &[])
+    exchange(up, from, request, &[], token.cloned().into_iter().collect())
 }
 
-/// Sends a request to its endpoint and nowhere else.
-pub(crate) fn exchange(up: &Upstream, to: &Endpoint, request: Builder, body: &[u8]) -> Result<Answer> {
+/// Sends a request, with these secrets in it, to its endpoint and nowhere else.
+pub(crate) fn exchange(
+    up: &Upstream,
+    to: &Endpoint,
+    request: Builder,
+    body: &[u8],
+    sent: Vec<Secret>,
+) -> Result<Answer> {
     let host = to.origin().host().to_owned();
     let request = request
         .header("accept", "application/json")
         .header("user-agent", USER_AGENT)
         .body(body)
         .map_err(|_| Error::Reply(format!("the token for {host} fits into no header; {LOGIN}")))?;
-    let (status, bytes) = up.call(&[to.origin().clone()], request).map_err(Error::Network)?;
-    let mut answer = Answer { host, status, members: Members::new() };
+    let (status, bytes) = up.call(to.origin(), request).map_err(Error::Network)?;
+    let mut answer = Answer { host, status, members: Members::new(), sent };
     answer.members = members(&bytes).ok_or_else(|| answer.lacks("JSON or a form"))?;
     Ok(answer)
 }
@@ -247,7 +291,7 @@ mod tests {
                 bytes.push(alphabet[(state >> 33) as usize % alphabet.len()]);
             }
             if let Some(members) = members(&bytes) {
-                let answer = Answer { host: String::new(), status: 400, members };
+                let answer = Answer { host: String::new(), status: 400, members, sent: Vec::new() };
                 answer.number("a");
                 assert!(answer.accepted().is_err());
             }

@@ -1,7 +1,7 @@
 //! Token replies and whose they are, the refresh grant (RFC 6749, 6) and revocation (RFC 7009).
 //! Must never take a fault of the network or of a busy server for the end of a login, or decide by the name of an account.
 
-use super::{Answer, Error, Members, Result, clean, exchange, fetch, members, post};
+use super::{Answer, Error, Result, exchange, fetch, members, post};
 use crate::secret::Secret;
 use crate::upstream::{Endpoint, Upstream};
 use base64::Engine as _;
@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 /// Codes that end a login for good, of RFC 6749, GitHub, OpenAI and Entra.
 const LOGIN_OVER: &str = "invalid_grant bad_refresh_token refresh_token_expired refresh_token_reused \
     refresh_token_invalidated interaction_required";
+
+/// Longest life of an access token that is believed, in seconds: ten years.
+const LONGEST_LIFE_SECONDS: u64 = 315_360_000;
 
 /// Members that name an account, the most telling first: GitHub's, then OpenID Connect's.
 const NAMES: [&str; 5] = ["login", "email", "preferred_username", "name", "sub"];
@@ -38,11 +41,19 @@ impl Tokens {
         let mut answer = answer.accepted()?;
         let scope = answer.text("scope").unwrap_or_default();
         // GitHub separates by comma, everybody else by space.
-        let scopes = scope.split([' ', ',']).filter(|scope| !scope.is_empty()).map(clean).collect();
+        let scopes = scope.split([' ', ',']).filter(|scope| !scope.is_empty());
+        let scopes = scopes.filter_map(|scope| answer.shown(scope)).collect();
+        // What is no number must not become a token without an end.
+        let life = answer.text("expires_in").map(|_| answer.number("expires_in").unwrap_or(0));
+        let is_bearer = answer.text("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+        let access = answer.members.remove("access_token").ok_or_else(|| answer.lacks("a token"))?;
+        if !is_bearer || access.is_empty() || !access.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::BadToken(answer.host));
+        }
         Ok(Self {
-            access: answer.take("access_token").ok_or_else(|| answer.lacks("a token"))?,
+            access,
             refresh: answer.take("refresh_token"),
-            expires_in: answer.number("expires_in"),
+            expires_in: life.map(|life| life.min(LONGEST_LIFE_SECONDS)),
             scopes,
             id_token: answer.take("id_token"),
         })
@@ -51,11 +62,19 @@ impl Tokens {
     /// A name of their account for display, cleaned and not verified: from the identity token, else asked at `endpoint`;
     /// `None` when neither says.
     pub fn account(&self, up: &Upstream, endpoint: Option<&Endpoint>) -> Option<String> {
-        let claimed = self.id_token.as_ref().and_then(claims).and_then(named);
+        let claimed = self.id_token.as_ref().and_then(|token| named(&self.claims(token)?));
         claimed.or_else(|| {
             let answer = fetch(up, endpoint?, Some(&self.access)).and_then(Answer::accepted);
-            named(answer.ok()?.members)
+            named(&answer.ok()?)
         })
+    }
+
+    /// The claims of a JWT (RFC 7519), unverified.
+    fn claims(&self, token: &Secret) -> Option<Answer> {
+        let payload = token.expose().split('.').nth(1)?.trim_end_matches('=');
+        let members = members(&URL_SAFE_NO_PAD.decode(payload).ok()?)?;
+        let sent = [Some(&self.access), self.refresh.as_ref()].into_iter().flatten().cloned().collect();
+        Some(Answer { host: String::new(), status: 200, members, sent })
     }
 }
 
@@ -84,17 +103,12 @@ pub fn revoke_exposed(up: &Upstream, to: &Endpoint, access: &Secret, refresh: Op
     let tokens: Vec<&str> = [access].into_iter().chain(refresh).map(Secret::expose).collect();
     let body = serde_json::to_vec(&BTreeMap::from([("credentials", tokens)])).unwrap_or_default();
     let request = http::Request::post(to.as_str()).header("content-type", "application/json");
-    let answer = exchange(up, to, request, &Zeroizing::new(body))?.accepted()?;
+    let sent = [access].into_iter().chain(refresh).cloned().collect();
+    let answer = exchange(up, to, request, &Zeroizing::new(body), sent)?.accepted()?;
     if answer.status == StatusCode::ACCEPTED { Ok(()) } else { Err(answer.lacks("a confirmation")) }
 }
 
-/// The claims of a JWT (RFC 7519), unverified.
-fn claims(token: &Secret) -> Option<Members> {
-    let payload = token.expose().split('.').nth(1)?.trim_end_matches('=');
-    members(&URL_SAFE_NO_PAD.decode(payload).ok()?)
-}
-
-fn named(members: Members) -> Option<String> {
-    let mut names = NAMES.iter().filter_map(|name| members.get(*name)).map(|name| clean(name.expose()));
+fn named(answer: &Answer) -> Option<String> {
+    let mut names = NAMES.iter().filter_map(|name| answer.shown(answer.text(name)?));
     names.find(|name| !name.trim().is_empty())
 }

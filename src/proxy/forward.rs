@@ -25,25 +25,26 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Re
     let provider = scanned.route.provider;
     let mut credential = session.credential(user, provider, None)?;
     let mut response = attempt(request, &scanned, &credential)?;
-    if response.status == 401 && !credential.token.is_empty() {
+    if response.status() == 401 && !credential.token.is_empty() {
         drop(response);
         credential = session.credential(user, provider, Some(&credential))?;
         response = attempt(request, &scanned, &credential)?;
     }
-    let status = response.status;
+    let status = response.status().as_u16();
     // 304 sends nobody anywhere: what the client has is still good.
     if status < 200 || (300..400).contains(&status) && status != 304 {
         let id = &provider.id;
         let message = format!("provider `{id}` answered with status {status}, which is neither followed nor passed on");
         return Err(Stop::new(Refused::PROVIDER, message));
     }
-    session.answered(user, provider, &credential, status)?;
+    session.answered(&credential, status)?;
     Ok(response)
 }
 
 /// Relays the reply. When something fails the connection is cut, and the audit line says why.
 pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: Family, response: Response) {
-    let Response { status, headers, mut body } = response;
+    let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
+    let status = status.as_u16();
     let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let streamed = kind.starts_with("text/event-stream");
     let length = match status {
@@ -101,7 +102,7 @@ fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Creden
         Stop::new(Refused::LOGIN_NEEDED, message)
     })?;
     let http = request.proxy.session.http(provider)?;
-    let allowed = std::slice::from_ref(credential.api_base.origin());
+    let allowed = credential.api_base.origin();
     let mut sent = http.send(allowed, outgoing.clone());
     // A kept connection that the provider had closed: no byte of a reply was seen, so once more is safe enough.
     if matches!(sent, Err(upstream::Error::Stale(_))) {
