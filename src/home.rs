@@ -2,12 +2,10 @@
 //! Must never follow a link inside the folder, change a file in place, or trust a file that others can write.
 
 use serde::{Serialize, de::DeserializeOwned};
-use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -124,16 +122,9 @@ impl Lock<'_> {
         let path = self.home.path(&temporary);
         // Left by a writer that was killed; we hold the lock, so nobody is still writing it.
         let _ = fs::remove_file(&path);
-        step();
         let mut file = create(&path)?;
-        let (first, second) = bytes.split_at(bytes.len() / 2);
-        for half in [first, second] {
-            step();
-            file.write_all(half).map_err(failed("write", &path))?;
-        }
-        step();
+        file.write_all(bytes).map_err(failed("write", &path))?;
         file.sync_all().map_err(failed("sync", &path))?;
-        step();
         self.rename(&temporary, name)
     }
 
@@ -155,10 +146,8 @@ impl Lock<'_> {
     }
 
     fn sync_dir(&self) -> Result<()> {
-        step();
         let synced = File::open(&self.home.0).and_then(|folder| folder.sync_all());
         synced.map_err(failed("sync", &self.home.0))?;
-        step();
         Ok(())
     }
 }
@@ -176,15 +165,6 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 pub fn parse<T: DeserializeOwned + Serialize>(json: &[u8]) -> Option<T> {
     let value = serde_json::from_slice(json).ok()?;
     (serde_json::to_vec(&value).ok()? == json).then_some(value)
-}
-
-/// A point at which a test may kill the process: `INFERSHIELD_TEST_DIE_AT_STEP` is its number. Only debug builds look.
-pub fn step() {
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-    let passed = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
-    if cfg!(debug_assertions) && env::var("INFERSHIELD_TEST_DIE_AT_STEP").is_ok_and(|step| step == passed.to_string()) {
-        std::process::abort();
-    }
 }
 
 /// Wraps a refusal of the system, saying what was tried.

@@ -2,6 +2,7 @@
 //! The writers are this very test binary, started again as another process with a home in its environment.
 
 use crate::audit_place::{Place, clean, event, open};
+use crate::support::die_at;
 use infershield::audit::{Audit, Error, Filter, Verified, query};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,9 +13,6 @@ use std::sync::Arc;
 
 /// Where the other process finds the home.
 const HOME: &str = "INFERSHIELD_TEST_AUDIT_HOME";
-/// Lets the process abort at the step of this number (debug builds of the library look at it).
-const DIE_AT: &str = "INFERSHIELD_TEST_DIE_AT_STEP";
-
 /// Which of the writers below the other process is.
 const ROLE: &str = "INFERSHIELD_TEST_AUDIT_ROLE";
 
@@ -184,7 +182,9 @@ fn a_writer_killed_at_every_step_leaves_a_log_that_the_next_one_continues() {
     loop {
         step += 1;
         let place = Place::new();
-        let mut child = other_process("short", &place.dir).env(DIE_AT, step.to_string()).spawn().unwrap();
+        let mut command = other_process("short", &place.dir);
+        die_at(&mut command, &place.dir, step);
+        let mut child = command.spawn().unwrap();
         let mut output = answers(child.stdout.take().unwrap());
         let answered: BTreeSet<u64> = std::iter::from_fn(|| next_answer(&mut output)).collect();
         let finished = child.wait().unwrap().success();
@@ -202,7 +202,7 @@ fn a_writer_killed_at_every_step_leaves_a_log_that_the_next_one_continues() {
             break;
         }
     }
-    assert!(step > 15, "the steps are counted in debug builds only");
+    assert!(step > 15, "{step}");
 }
 
 /// A file size limit makes a write fail in the middle of a line, as a dying disk would. It needs no rights.

@@ -1,5 +1,6 @@
 //! Homes, records and child processes for the tests of keys and store.
 
+use crate::support::die_at;
 use infershield::home::Home;
 use infershield::keys::{Keys, MasterSource};
 use infershield::secret::Secret;
@@ -77,12 +78,12 @@ impl TestHome {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         if let Some(step) = die_at_step {
-            command.env("INFERSHIELD_TEST_DIE_AT_STEP", step.to_string());
+            die_at(&mut command, &self.0, step);
         }
         command.spawn().unwrap()
     }
 
-    /// Does `work` in a child that dies at step 1, 2, 3 and so on, each time in a fresh copy of this home; then `look`.
+    /// Does `work` in a child that dies at the first, second, third … call that changes a file, each time in a fresh copy of this home; then `look`.
     /// Ends with the first child that lives through. Returns how many died.
     pub fn die_at_every_step(&self, work: &str, look: impl Fn(&TestHome)) -> u64 {
         let copy = TestHome::new();

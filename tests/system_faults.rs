@@ -1,11 +1,10 @@
 //! When the system fails under it: a disk that does not keep what was written, a thread that cannot be had.
 
-use crate::support::{Fixture, Wire, code, hello, request, until};
+use crate::support::{Fixture, Wire, code, faults, hello, request, until};
 use serde_json::json;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -22,15 +21,10 @@ impl Faulty {
         let mut plan = Fixture::plan(name);
         plan.config = json!({"limits": {"max_connections": 8, "pbkdf2_iterations": 100_000}});
         let proxy = plan.start();
-        let faults = proxy.run.home("faults");
-        let library = faults.join("faults.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults.c");
-        let mut cc = Command::new("cc");
-        let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]).status().unwrap();
-        assert!(built.success(), "cc builds {source}");
-        let preparation = format!("export FAULTS={} LD_PRELOAD={}", faults.display(), library.display());
+        let folder = proxy.run.home("faults");
+        let preparation = format!("export FAULTS={} LD_PRELOAD={}", folder.display(), faults().display());
         let (serve, addr) = proxy.serve_after(&["sh"], &preparation);
-        Self { proxy, addr, faults, _serve: serve }
+        Self { proxy, addr, faults: folder, _serve: serve }
     }
 
     fn order(&self, call: &str) {

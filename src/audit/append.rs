@@ -11,7 +11,7 @@ use super::event::Event;
 use super::sync::Refusals;
 use super::verify::{self, BOOT_ID, HEAD, place};
 use super::{DIR, Error, Result, calendar, failed};
-use crate::home::{Home, step};
+use crate::home::Home;
 use crate::keys::NamedKey;
 use crate::secret::Key;
 use std::fs::{self, File};
@@ -107,7 +107,6 @@ impl Writer<'_> {
         if let Some(name) = &cut {
             let file = home.open_or_create(&place(name))?;
             file.set_len(end.in_file(name).len).map_err(failed("cut", name))?;
-            step();
         }
         let recovered = verify::is_recovered(&self.head, &end);
         let settled = Head { at: end, boot: BOOT_ID.clone(), synced: self.head.synced.clone() };
@@ -117,7 +116,6 @@ impl Writer<'_> {
             return self.put(&Event::new("audit.recovered"));
         }
         self.write_head(settled)?;
-        step();
         Ok(())
     }
 
@@ -146,11 +144,8 @@ impl Writer<'_> {
         let (line, next) = head.at.line(&self.log.chain_key, self.now, event)?;
         head.at = next;
         let month = self.log.home.open_or_create(&place(&name))?;
-        step();
         let written = month.write_all_at(line.as_bytes(), len).map_err(failed("write", &name));
-        step();
         let written = written.and_then(|()| self.write_head(head));
-        step();
         if written.is_err() {
             // If this fails too, the next writer settles what stands there.
             let _ = month.set_len(len);

@@ -5,7 +5,6 @@ use super::append::{Audit, Writer};
 use super::event::Event;
 use super::verify::{self, Anchor, HEAD, place};
 use super::{DIR, Error, Result, failed};
-use crate::home::step;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::sync::atomic::Ordering;
@@ -56,7 +55,6 @@ impl Audit {
             return Ok(());
         }
         self.sync_file(&captured.at.file)?;
-        step();
         let mut writer = self.writer()?;
         let mut head = writer.head.clone();
         if head.synced.seq < captured.at.seq {
@@ -64,7 +62,6 @@ impl Audit {
         }
         writer.write_head(head)?;
         drop(writer);
-        step();
         self.sync_file(HEAD)
     }
 
