@@ -6,7 +6,6 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 /// What can go wrong with files, and in [`crate::keys`] with keys. The text says what was tried or is wrong, and what to type; the
@@ -21,9 +20,6 @@ const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
 /// Why a link, a folder or a device is refused.
 const NOT_A_FILE: &str = "is not a regular file; move it away";
-
-/// Serialises the writers of this process; the advisory lock on `lock` serialises processes.
-static WRITERS: Mutex<()> = Mutex::new(());
 
 /// Who may get at a file. The numbers are the bits that its mode must not have.
 #[derive(Clone, Copy)]
@@ -98,12 +94,12 @@ impl Home {
         Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
     }
 
-    /// Waits for the right to write; held only over one read-modify-write.
+    /// Waits for the right to write; held only over one read-modify-write. The lock is on a handle of its own, so it keeps out
+    /// the threads of this process as well as others.
     pub fn lock(&self) -> Result<Lock<'_>> {
-        let writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.open_or_create("lock")?;
         file.lock().map_err(failed("lock", &self.path("lock")))?;
-        Ok(Lock { home: self, _file: file, _writers: writers })
+        Ok(Lock { home: self, _file: file })
     }
 }
 
@@ -111,7 +107,6 @@ impl Home {
 pub struct Lock<'a> {
     home: &'a Home,
     _file: File,
-    _writers: MutexGuard<'a, ()>,
 }
 
 impl Lock<'_> {

@@ -110,11 +110,6 @@ impl Key {
 
     /// HMAC-SHA256 over the parts, one after the other, as 64 lower-case hex digits.
     pub fn mac(&self, parts: &[&[u8]]) -> String {
-        hex(&self.mac_bytes(parts))
-    }
-
-    /// HMAC-SHA256 over the parts, one after the other.
-    pub fn mac_bytes(&self, parts: &[&[u8]]) -> [u8; 32] {
         // RFC 2104: a key shorter than the block of 64 bytes is filled up with zeros; so no length can fail.
         let mut block = Zeroizing::new([0; 64]);
         for (to, from) in block.iter_mut().zip(self.0.iter()) {
@@ -124,7 +119,7 @@ impl Key {
         for part in parts {
             mac.update(part);
         }
-        mac.finalize().into_bytes().into()
+        hex(&mac.finalize().into_bytes())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Joins flow and store: "a valid token for (user, provider)", login and logout.
 //! Must never send a token anywhere but to the hosts it was bound to, refresh twice at once, or forget a login by itself.
 
-use crate::audit::{Audit, Event, Outcome};
+use crate::audit::{Audit, Event, Outcome, now};
 use crate::config::Settings;
 use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens};
 use crate::home::Home;
@@ -11,7 +11,7 @@ use crate::upstream::{Endpoint, Upstream};
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 /// A token is refreshed when it has less than this left, in seconds; a request may take minutes.
@@ -26,11 +26,6 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(15);
 const STRIKES: u32 = 3;
 /// So long after its last refresh, in seconds, a suspect login may be tried once, with tokens refreshed again.
 const SUSPECT_PAUSE_SECONDS: u64 = 600;
-
-/// Seconds since 1970, by the wall clock.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// What is wrong with a login; the end of an [`Error::Unusable`].
 const DEAD: &str = "ended the login";

@@ -4,7 +4,7 @@
 pub use crate::origin::{Endpoint, Origin};
 
 use crate::config::{Roots, Settings};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io, io::Read as _};
@@ -36,16 +36,9 @@ const IDLE_AGE: Duration = Duration::from_secs(20);
 const BUFFER_BYTES: usize = 16 << 10;
 /// How often a silent provider makes us look whether our own client is still there.
 const WATCH_TICK: Duration = Duration::from_millis(250);
-/// A kept connection that fails later than this had the request in work: it was not stale.
-const STALE_TIME: Duration = Duration::from_secs(1);
 /// Where systems keep their root certificates as one PEM file.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM_BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// What can go wrong on the way to a provider. No text holds a path, a query, a header or a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +49,6 @@ pub enum Error {
     Failed(String),
     /// Our own client went away; the provider's connection is closed.
     ClientLeft,
-    /// A kept connection was dead when we used it again; no byte of a reply was seen. The call may be sent once more.
-    Stale(String),
 }
 
 /// Results of this module.
@@ -90,8 +81,6 @@ pub struct Watching(Option<Left>);
 thread_local! {
     /// Asked while this thread waits for a provider. ureq does all its work on the caller's thread.
     static CLIENT_LEFT: RefCell<Option<Left>> = const { RefCell::new(None) };
-    /// True when this thread's request has a new connection or saw a byte of its reply: a failure is not staleness.
-    static FRESH: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While the guard lives, every wait of this thread for a provider asks `left` four times a second and ends on true.
@@ -126,7 +115,7 @@ impl Upstream {
     }
 
     /// Sends a request to a model; returns as soon as the head of the reply is there. The origin of its URL must be the
-    /// `allowed` one. An [`Error::Stale`] may be answered by one more try.
+    /// `allowed` one. It is sent once: a model may have it in work.
     pub fn send(&self, allowed: &Origin, mut request: Request<'_>) -> Result<Response> {
         let origin = Origin::of(request.uri())?;
         if origin != *allowed {
@@ -135,15 +124,12 @@ impl Upstream {
         if self.is_direct(&origin) {
             request = self.agent.configure_request(request).proxy(None).build();
         }
-        FRESH.set(false);
-        let begun = Instant::now();
         // ureq takes no body, not even an empty one, where the method has none.
         let reply = match request.method() {
             &http::Method::GET => self.agent.run(request.map(|_| ())),
             _ => self.agent.run(request),
         };
-        let stale = !FRESH.get() && begun.elapsed() < STALE_TIME;
-        let reply = reply.map_err(|error| Error::of(origin.host(), error, stale))?;
+        let reply = reply.map_err(|error| Error::of(origin.host(), error))?;
         Ok(reply.map(ureq::Body::into_reader))
     }
 
@@ -239,7 +225,6 @@ impl<C: Connector> Connector for Dial<C> {
     type Out = Watch<C::Out>;
 
     fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Tried<Option<Self::Out>> {
-        FRESH.set(true);
         let connected = match (self.chain.connect(to, None), &self.extra) {
             (Err(error), Some(extra)) if is_tls(&error) => {
                 let again = ConnectionDetails {
@@ -260,8 +245,8 @@ impl<C: Connector> Connector for Dial<C> {
     }
 }
 
-/// A connection that asks between waits whether our client has left. It stands above TLS, so that it knows a reply's bytes
-/// from TLS's own; a wait that is cut short loses nothing, rustls keeps what it has of a record.
+/// A connection that asks between waits whether our client has left. A wait that is cut short loses nothing: rustls keeps what
+/// it has of a record.
 #[derive(Debug)]
 struct Watch<T>(T);
 
@@ -283,10 +268,7 @@ impl<T: Transport> Transport for Watch<T> {
             limit.after = left.min(WATCH_TICK).into();
             match self.0.await_input(limit) {
                 Err(ureq::Error::Timeout(_)) if left > WATCH_TICK => {}
-                result => {
-                    FRESH.set(FRESH.get() || matches!(result, Ok(true)));
-                    return result;
-                }
+                result => return result,
             }
             if CLIENT_LEFT.with_borrow(|left| left.as_ref().is_some_and(|left| left())) {
                 return Err(io::Error::other(Error::ClientLeft).into());
@@ -312,11 +294,10 @@ fn is_tls(error: &ureq::Error) -> bool {
 impl Error {
     /// What an error of a body means; `host` is for the text.
     pub fn of_body(host: &str, error: io::Error) -> Self {
-        Self::of(host, error.into(), false)
+        Self::of(host, error.into())
     }
 
-    fn of(host: &str, error: ureq::Error, stale: bool) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    fn of(host: &str, error: ureq::Error) -> Self {
         if is_tls(&error) {
             return Self::Failed(format!("no trust in {host}: {error}; is `ca_file` right?"));
         }
@@ -325,10 +306,7 @@ impl Error {
             ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Self>()) => {
                 return Self::ClientLeft;
             }
-            ureq::Error::Io(error) => match error.kind() {
-                UnexpectedEof | ConnectionReset | BrokenPipe if stale => return Self::Stale(host.to_owned()),
-                _ => error.to_string(),
-            },
+            ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "no such host".into(),
             ureq::Error::ConnectProxyFailed(_) => "the proxy refused".into(),
@@ -348,7 +326,6 @@ impl fmt::Display for Error {
         match self {
             Self::Unusable(what) | Self::Failed(what) => f.write_str(what),
             Self::ClientLeft => f.write_str("the client left before the reply"),
-            Self::Stale(host) => write!(f, "{host} had closed a kept connection; try again"),
         }
     }
 }

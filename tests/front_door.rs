@@ -345,7 +345,6 @@ fn random_chunks_come_together_to_the_body() {
 fn a_chunk_line_that_breaks_the_rules_is_refused_at_once() {
     let addr = door(Limits::default()).addr;
     let long_extension = format!("5;{}", "a".repeat(257));
-    let long_trailers = format!("0\r\n{}", "A: b\r\n".repeat(2_000));
     for chunks in [
         "g",
         "\r",
@@ -364,11 +363,13 @@ fn a_chunk_line_that_breaks_the_rules_is_refused_at_once() {
         "0\r\n\n",
         "0\r\nA: b\n",
         &long_extension,
-        &long_trailers,
     ] {
         let request = format!("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         assert_refused(&ask(addr, request.as_bytes()), 400, request.as_bytes());
     }
+    let trailers = "A: b\r\n".repeat(2_000);
+    let request = format!("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
+    assert_refused(&ask(addr, request.as_bytes()), 431, request.as_bytes());
 }
 
 #[test]

@@ -77,14 +77,15 @@ fn a_local_key_is_never_forwarded_wherever_it_stands() {
     let proxy = Fixture::start("stray-key");
     let key = proxy.key.as_str();
     let among = format!("mine is {key}, hidden");
-    let headers = [("api-key", key), ("x-goog-api-key", key), ("x-note", among.as_str()), ("x-kept", "isk")];
+    let headers = [("api-key", key), ("x-goog-api-key", key), ("x-note", among.as_str()), ("x-kept", "risk_low")];
     assert_eq!(proxy.post_with(MESSAGES, &headers, &hello()).status, 200);
     let sent = sent(&proxy, MESSAGES);
-    assert!(!sent.iter().any(|(_, value)| value.contains("isk_")), "{sent:?}");
-    assert_eq!(values(&sent, "x-kept"), ["isk"]);
+    assert!(!sent.iter().any(|(_, value)| value.contains(key)), "{sent:?}");
+    assert_eq!(values(&sent, "x-kept"), ["risk_low"]);
+    assert_eq!(proxy.post(&format!("{MESSAGES}?risk_level=1"), &hello()).status, 200);
 
     let forwarded = proxy.forwarded();
-    for target in [format!("{MESSAGES}?key={key}"), format!("{MESSAGES}?a=b&isk_")] {
+    for target in [format!("{MESSAGES}?key={key}"), format!("{MESSAGES}?a=b&{key}")] {
         let reply = proxy.post(&target, &hello());
         assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (400, "infershield_bad_request"));
         assert!(!reply.text().contains(key));

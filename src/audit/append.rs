@@ -18,7 +18,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The log, open for writing.
 pub struct Audit {
@@ -42,7 +41,7 @@ impl Audit {
         Home::open(home.path(DIR))?;
         let lock = home.lock()?;
         if !home.path(&place(HEAD)).exists() && verify::months(home)?.is_empty() {
-            let start = Point::start(&calendar::month_file(now()));
+            let start = Point::start(&calendar::month_file(calendar::now()));
             let head = Head { at: start.clone(), synced: start, boot: BOOT_ID.clone() };
             lock.write(&place(HEAD), &head.bytes(&head_key))?;
         }
@@ -66,7 +65,7 @@ impl Audit {
     pub(super) fn writer(&self) -> Result<Writer<'_>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, head) = verify::lock_head(&self.home, &self.head_key, true)?;
-        let now = now();
+        let now = calendar::now();
         let month = calendar::month_file(now);
         let mut writer = Writer { log: self, now, month, head, file, _threads: threads };
         writer.settle()?;
@@ -152,10 +151,6 @@ impl Writer<'_> {
         }
         written
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -1,10 +1,17 @@
-//! Days and months of the civil calendar in UTC, for file names and reports.
+//! The wall clock, and days and months of the civil calendar in UTC, for file names and reports.
 //! Must never fail or run long, whatever number it is given.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds of a day; UTC as Unix counts it has no leap seconds.
 const DAY: u64 = 86_400;
 /// The last second that has a four-digit year: 9999-12-31T23:59:59Z. Later ones are taken for it.
 const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// The UTC day of a moment in seconds since 1970, as `2026-11-24`: month after month is taken off.
 pub(super) fn day(timestamp: u64) -> String {

@@ -5,7 +5,6 @@ use super::terminal::{answer, note, written};
 use super::{Args, Done, Exit, Failure, no, usage};
 use crate::audit::{self, Anchor, Filter, export as shapes};
 use crate::home::Home;
-use crate::session::now;
 use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -104,7 +103,7 @@ fn create(name: &str, home: &Path) -> Result<File, Failure> {
 
 fn filter(args: &Args) -> Result<Filter, Failure> {
     let wrong = || usage("--since takes seconds since 1970, a date (2026-01-31) or an age (90m, 12h, 7d)");
-    let since = args.value("since").map(|text| audit::parse_since(text, now()).ok_or_else(wrong)).transpose()?;
+    let since = args.value("since").map(|text| audit::parse_since(text, audit::now()).ok_or_else(wrong)).transpose()?;
     let text = |flag| args.value(flag).map(str::to_owned);
     let (user, request_id, reference) = (text("user"), text("request"), text("ref"));
     Ok(Filter { since, user, blocked: args.has("blocked"), request_id, reference })

@@ -18,6 +18,7 @@ use serde_json::json;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 /// Longest word that an error repeats, in bytes: names are shorter, keys that were pasted into the wrong place are longer.
@@ -78,6 +79,8 @@ enum Exit {
     Storage = 5,
     /// Cannot listen.
     Listen = 6,
+    /// A bug of ours: what happened stands on stderr.
+    Bug = 70,
 }
 
 /// Why a command ends early: its exit code, and a line for stderr that names the next command to type.
@@ -105,16 +108,23 @@ type Done = Result<(), Failure>;
 
 /// Runs the program with these arguments (without its own name).
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let done = match args::parse(arguments) {
-        Ok(Action::Help(text)) => terminal::print(text.trim_end()),
-        Ok(Action::Run(command, args)) => (command.run)(&args),
-        Err(failure) => Err(failure),
+    let exit = exit_of(|| match args::parse(arguments)? {
+        Action::Help(text) => terminal::print(text.trim_end()),
+        Action::Run(command, args) => (command.run)(&args),
+    });
+    ExitCode::from(exit)
+}
+
+/// The exit code of what was done, after a line for stderr where it did not end well.
+fn exit_of(act: impl FnOnce() -> Done) -> u8 {
+    let done = catch_unwind(AssertUnwindSafe(act));
+    let Err(failure) = done.unwrap_or_else(|_| Err(Failure::new(Exit::Bug, "this is a bug: please report it"))) else {
+        return 0;
     };
-    let Err(failure) = done else { return ExitCode::SUCCESS };
     if !failure.message.is_empty() {
         terminal::note(format_args!("infershield: {}", failure.message));
     }
-    ExitCode::from(failure.exit as u8)
+    failure.exit as u8
 }
 
 /// The exit code of an error; what is not named here is storage.
@@ -173,4 +183,16 @@ fn unknown<'a>(kind: &str, word: &str, known: impl IntoIterator<Item = &'a str>)
 fn version(args: &Args) -> Done {
     let version = env!("CARGO_PKG_VERSION");
     terminal::answer(args, json!({"version": version}), format_args!("infershield {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_of_ours_ends_with_70_and_a_no_with_1() {
+        assert_eq!(exit_of(|| panic!("on purpose")), 70);
+        assert_eq!(exit_of(|| Err(no(""))), 1);
+        assert_eq!(exit_of(|| Ok(())), 0);
+    }
 }

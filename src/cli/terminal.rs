@@ -2,8 +2,8 @@
 //! Must never panic when the other end of a pipe has gone.
 
 use super::{Args, Done, Exit, Failure, usage};
+use crate::audit::now;
 use crate::secret::Secret;
-use crate::session::now;
 use serde_json::Value;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};

@@ -1,11 +1,11 @@
 //! Who may ask: `Host` and `Origin` first, then the local key. A request becomes a [`Caller`] here or nowhere.
 //! Must never tell a wrong key from an unknown one, nor treat loopback as proof of anything.
 
-use super::{KEY_PREFIX, Proxy, Stop, text};
+use super::{Proxy, Stop, text};
 use crate::api::Refused;
+use crate::audit::now;
 use crate::server::Head;
-use crate::session::now;
-use crate::store::LocalKey;
+use crate::store::{LOCAL_KEY_PREFIX, LocalKey, holds_local_key};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 
 /// Names that always mean this machine; a page elsewhere cannot take them (DNS rebinding changes the address, not the name).
@@ -45,11 +45,11 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
 pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Caller, Stop> {
     let headers = &head.headers;
     // The query goes on as it is.
-    if head.query.as_ref().is_some_and(|query| query.contains(KEY_PREFIX)) {
+    if head.query.as_deref().is_some_and(holds_local_key) {
         let message = "a local key must not stand in a URL; send it as `Authorization: Bearer` or `x-api-key`";
         return Err(Stop::new(Refused::BAD_REQUEST, message));
     }
-    let local = |key: &&str| key.starts_with(KEY_PREFIX);
+    let local = |key: &&str| key.starts_with(LOCAL_KEY_PREFIX);
     let bearer = match text(headers, AUTHORIZATION).and_then(|value| value.split_once(' ')) {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Some(key.trim()),
         _ => None,

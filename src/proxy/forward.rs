@@ -4,11 +4,12 @@
 //! nor end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
 use super::judge::Scanned;
-use super::{KEY_PREFIX, Request, Route, Stop, elapsed_ms, text};
+use super::{Request, Route, Stop, elapsed_ms, text};
 use crate::api::{Family, Observer, Refused};
 use crate::audit::Outcome;
 use crate::server::{Exchange, Head};
 use crate::session::Credential;
+use crate::store::holds_local_key;
 use crate::upstream::{self, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::io::Read as _;
@@ -102,14 +103,7 @@ fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Creden
         Stop::new(Refused::LOGIN_NEEDED, message)
     })?;
     let http = request.proxy.session.http(provider)?;
-    let allowed = credential.api_base.origin();
-    let mut sent = http.send(allowed, outgoing.clone());
-    // A kept connection that the provider had closed: no byte of a reply was seen, so once more is safe enough.
-    if matches!(sent, Err(upstream::Error::Stale(_))) {
-        request.event.count = 2;
-        sent = http.send(allowed, outgoing);
-    }
-    sent.map_err(|error| match error {
+    http.send(credential.api_base.origin(), outgoing).map_err(|error| match error {
         upstream::Error::ClientLeft => Stop::new(Refused::CLIENT_LEFT, error),
         error => Stop::new(Refused::PROVIDER, error),
     })
@@ -160,7 +154,7 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for (name, value) in headers {
         let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()));
-        let holds_key = value.to_str().is_ok_and(|value| value.contains(KEY_PREFIX));
+        let holds_key = value.to_str().is_ok_and(holds_local_key);
         if !is_named && !holds_key && !stays(name.as_str()) {
             passed.append(name, value.clone());
         }

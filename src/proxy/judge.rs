@@ -10,8 +10,8 @@ use crate::detect::{self, Action};
 use crate::secret::{self, Key};
 use http::HeaderValue;
 
-/// Bytes of the keyed fingerprint that make a `ref`: 40 bits are 8 characters of base32.
-const REF_BYTES: usize = 5;
+/// Hexadecimal digits of the keyed fingerprint that make a `ref`: 40 bits are 8 characters of base32.
+const REF_HEX_DIGITS: usize = 10;
 /// Base32 digits (RFC 4648), lower case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -73,8 +73,8 @@ pub(super) fn scan<'a>(
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.
 fn reference(key: &Key, user: &str, rule: &str, matched: &str) -> String {
-    let mac = key.mac_bytes(&[&secret::place(&[user, rule]), matched.as_bytes()]);
-    let bits = mac.iter().take(REF_BYTES).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let mac = key.mac(&[&secret::place(&[user, rule]), matched.as_bytes()]);
+    let bits = mac.get(..REF_HEX_DIGITS).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
     let digits = (0..8).rev().filter_map(|at| BASE32.get((bits >> (at * 5) & 31) as usize));
     digits.map(|digit| char::from(*digit)).collect()
 }

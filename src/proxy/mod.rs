@@ -16,7 +16,7 @@ use crate::detect::{Policy, Scanner, Source};
 use crate::secret::{self, Key};
 use crate::server::{Exchange, Handler, Head, Refusal};
 use crate::session::{self, Session};
-use crate::store::Store;
+use crate::store::{Store, holds_local_key};
 use http::header::{AsHeaderName, HeaderMap, HeaderValue, USER_AGENT};
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -24,8 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-/// How every local key begins.
-const KEY_PREFIX: &str = "isk_";
 /// Random bytes of a request id.
 const REQUEST_ID_BYTES: usize = 12;
 /// Characters of a model's or client's name that are looked at. The log takes fewer, so a secret that begins there is seen whole.
@@ -113,7 +111,7 @@ impl Proxy {
     fn harmless(&self, text: &str) -> Option<String> {
         let beginning: String = text.chars().take(CLIENT_TEXT_CHARS).collect();
         let found = self.scanner.scan(&beginning, Source::Document);
-        let harmless = found.is_empty() && !beginning.contains(KEY_PREFIX);
+        let harmless = found.is_empty() && !holds_local_key(&beginning);
         harmless.then_some(beginning)
     }
 }

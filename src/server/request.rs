@@ -19,8 +19,8 @@ const ONCE: [&str; 7] =
 const MAX_SIZE_DIGITS: usize = 16;
 /// Bytes of a chunk extension with its semicolon; nobody sends any, and they mean nothing to us.
 const MAX_EXTENSION: usize = 257;
-/// Bytes of all trailer lines together; they are thrown away.
-const MAX_TRAILERS: usize = 8 << 10;
+/// Bytes of all trailer lines together, with the empty line after them; they are thrown away.
+const MAX_TRAILERS: u64 = 8 << 10;
 
 /// A request without its body.
 #[derive(Clone, Default)]
@@ -147,16 +147,12 @@ pub(super) fn read_body(length: Option<u64>, connection: &mut Connection) -> Res
         connection.take(size, &mut whole)?;
         connection.expect(b"\r\n", Refusal::CHUNK)?;
     }
-    let mut left = MAX_TRAILERS;
-    loop {
-        let line = connection.text(left, is_text)?;
+    connection.allow(MAX_TRAILERS, limits.body_read_time, limits.body_read_time);
+    while !connection.text(usize::MAX, is_text)?.is_empty() {
         connection.expect(b"\r\n", Refusal::CHUNK)?;
-        if line.is_empty() {
-            return Ok(whole);
-        }
-        // The line end counts too.
-        left = left.saturating_sub(line.len()).saturating_sub(2);
     }
+    connection.expect(b"\r\n", Refusal::CHUNK)?;
+    Ok(whole)
 }
 
 /// A byte of a method or a header's name (RFC 9110 section 5.6.2).

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// Where they stand.
 pub(super) const LOCAL_KEYS_FILE: &str = "local-keys.json";
 /// What every local key begins with.
-pub(super) const PREFIX: &str = "isk_";
+pub const PREFIX: &str = "isk_";
 /// Random bytes in a key.
 const RANDOM_BYTES: usize = 32;
 /// Base62 digits that hold [`RANDOM_BYTES`]: 62^43 is a little more than 2^256.
@@ -101,13 +101,14 @@ fn copy_place(user: &str, id: &str) -> Vec<u8> {
 /// The living key that this text is. Looks at all keys, so that the time does not tell where it stands.
 pub(super) fn find<'a>(keys: &'a [LocalKey], presented: &str, now: u64) -> Option<&'a LocalKey> {
     let hash = secret::sha256_hex(presented.as_bytes());
-    let mut found = None;
-    for key in keys {
-        if secret::same(hash.as_bytes(), key.sha256.as_bytes()) {
-            found = Some(key);
-        }
-    }
-    found.filter(|key| key.lives(now))
+    let found = keys.iter().filter(|key| secret::same(hash.as_bytes(), key.sha256.as_bytes()));
+    found.last().filter(|key| key.lives(now))
+}
+
+/// Whether a whole local key stands somewhere in this text.
+pub fn holds_local_key(text: &str) -> bool {
+    let digits = |rest: &str| rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    text.split(PREFIX).skip(1).any(|rest| digits(rest) >= RANDOM_DIGITS + CHECK_DIGITS)
 }
 
 /// A new key: `isk_`, 43 digits of base62 (`0-9A-Za-z`, most significant first, filled up with `0`) that hold 32 random bytes,

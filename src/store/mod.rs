@@ -6,7 +6,7 @@ mod local_keys;
 mod record;
 
 pub use file_store::FileStore;
-pub use local_keys::{LocalKey, NewKey};
+pub use local_keys::{LocalKey, NewKey, PREFIX as LOCAL_KEY_PREFIX, holds_local_key};
 pub use record::{Bound, Record, State};
 
 use crate::home;
@@ -59,13 +59,6 @@ pub struct Exception {
     pub expires_at: Option<u64>,
 }
 
-impl Exception {
-    /// True when it lets this finding of its user pass.
-    pub fn covers(&self, reference: &str, now: u64) -> bool {
-        self.reference == reference && self.expires_at.is_none_or(|end| now < end)
-    }
-}
-
 /// Everything that is kept of a user. Each call takes one, but [`Store::look_up`], which is where a request's user comes from.
 /// Calls see what other processes wrote before. `now` is in seconds since 1970.
 pub trait Store: Send + Sync {
@@ -107,7 +100,7 @@ pub trait Store: Send + Sync {
     /// Lets a finding of the user's pass from now on, in place of what was decided on its reference before.
     fn add_exception(&self, user: &str, exception: &Exception) -> Result<()>;
 
-    /// All exceptions of the user, expired ones too; [`Exception::covers`] tells what they let pass.
+    /// All exceptions of the user, expired ones too.
     fn exceptions(&self, user: &str) -> Result<Vec<Exception>>;
 
     /// Ends an exception; false when the user has none for this reference.
