@@ -15,6 +15,7 @@ mod audit_read;
 mod audit_tamper;
 mod bad_input;
 mod command_line;
+mod device_dialects;
 mod flow;
 mod flow_support;
 mod front_door;

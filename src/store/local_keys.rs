@@ -101,8 +101,8 @@ fn copy_place(user: &str, id: &str) -> Vec<u8> {
 /// The living key that this text is. Looks at all keys, so that the time does not tell where it stands.
 pub(super) fn find<'a>(keys: &'a [LocalKey], presented: &str, now: u64) -> Option<&'a LocalKey> {
     let hash = secret::sha256_hex(presented.as_bytes());
-    let found = keys.iter().filter(|key| secret::same(hash.as_bytes(), key.sha256.as_bytes()));
-    found.last().filter(|key| key.lives(now))
+    let found: Vec<_> = keys.iter().filter(|key| secret::same(hash.as_bytes(), key.sha256.as_bytes())).collect();
+    found.first().copied().filter(|key| key.lives(now))
 }
 
 /// Whether a whole local key stands somewhere in this text.

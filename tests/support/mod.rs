@@ -12,6 +12,7 @@ mod practice;
 mod process;
 mod raw_provider;
 mod run;
+mod scripted;
 mod wire;
 
 pub use ask::{POSTED, STREAMING, code, hello, repair_status, say, streamed, until};
