@@ -62,6 +62,8 @@ fn main() {
     let build = examples.parent().unwrap();
     let report = build.parent().unwrap().join("demo").join("report.html");
     fs::create_dir_all(report.parent().unwrap()).unwrap();
+    // An export writes over nothing; this one is the last demo's.
+    let _ = fs::remove_file(&report);
 
     step("A provider to practise with, on this machine only");
     let mut practice = Command::new(examples.join("practice"));
