@@ -28,8 +28,9 @@ const VARIABLES: [(&str, &str); 8] = [
 ];
 /// What the names of our variables begin with.
 const OURS: &str = "INFERSHIELD_";
-/// Those that set no value of [`Settings`], or that we set ourselves: for the clients of `env`.
-const OTHER_VARIABLES: [&str; 4] = [HOME_VARIABLE, "INFERSHIELD_MASTER_KEY", "INFERSHIELD_URL", "INFERSHIELD_KEY"];
+/// Those that set no value of [`Settings`], or that we set ourselves: for the clients of `env` and `exec`.
+const OTHER_VARIABLES: [&str; 5] =
+    [HOME_VARIABLE, "INFERSHIELD_MASTER_KEY", "INFERSHIELD_URL", "INFERSHIELD_KEY", "INFERSHIELD_EXEC"];
 
 /// Whether the guard acts or only watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -321,7 +321,7 @@ fn every_client_s_settings_can_be_evaluated_and_undone() {
     }
     let before = after_eval(&desk, &[]);
     let base = format!("http://{}", desk.addr);
-    for client in clients.as_array().unwrap() {
+    for client in clients.as_array().unwrap().iter().filter(|client| client["cannot"].is_null()) {
         let id = client["id"].as_str().unwrap();
         let text = env(&desk, &[id]);
         let key = desk.run.secret(desk.cli(&["key", "print", id]).stdout.trim_end());

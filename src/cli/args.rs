@@ -47,6 +47,8 @@ impl Command {
 #[derive(Debug, Default)]
 pub(super) struct Args {
     words: Vec<OsString>,
+    /// How many of them stand before `--`, if there is one.
+    before: Option<usize>,
     flags: BTreeMap<&'static str, String>,
 }
 
@@ -59,6 +61,11 @@ impl Args {
     /// All words, as the system gave them (file names).
     pub(super) fn words(&self) -> &[OsString] {
         &self.words
+    }
+
+    /// The words before `--` and after it; `None` without one.
+    pub(super) fn halves(&self) -> Option<(&[OsString], &[OsString])> {
+        self.words.split_at_checked(self.before?)
     }
 
     /// Whether a flag was given.
@@ -104,6 +111,9 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
                 let value = value.into_string().map_err(|_| format!("the value of --{name} is not UTF-8"))?;
                 args.flags.insert(known, value);
             }
+        }
+        if parser.try_raw_args().is_some_and(|raw| raw.peek() == Some("--".as_ref())) {
+            args.before.get_or_insert(args.words.len());
         }
     }
     match command {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Holds the master key itself, if it is set.
 const MASTER_KEY: &str = "INFERSHIELD_MASTER_KEY";
+/// What gives the master key, or says where it lies.
+pub(super) const MASTER_KEY_VARIABLES: [&str; 2] = [MASTER_KEY, "INFERSHIELD_MASTER_KEY_FILE"];
 
 /// Longest name of a user or of a key, in characters: an address by e-mail, or the name of a machine and a program.
 const LONGEST_NAME: usize = 128;

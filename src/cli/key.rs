@@ -11,26 +11,34 @@ use crate::store::{LocalKey, NewKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The table: what to set, where `{base}` is the proxy's address and `{key}` the client's own local key.
+/// The table, where `{base}` is the proxy's address and `{key}` the client's own local key.
 const CLIENTS: &str = include_str!("clients.json");
 /// Seconds in a day.
 const DAY: u64 = 86_400;
 /// Longest life of a key, in days: a hundred years; whoever wants more wants no end.
 const MAX_DAYS: u64 = 36_500;
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Client {
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Client {
     id: String,
-    title: String,
+    pub(super) title: String,
     /// The version whose settings these are.
     version: String,
     /// Variables and values.
-    set: Vec<(String, String)>,
+    pub(super) set: Vec<(String, String)>,
     /// What a person has to do, or should know.
     note: String,
     /// What a person has to do for the way back.
     undo: String,
+    /// File names of its program.
+    pub(super) command: Vec<String>,
+    /// What stands before its own arguments when `exec` starts it.
+    pub(super) arguments: Vec<String>,
+    /// Why `exec` would be no use.
+    pub(super) past_exec: Option<String>,
+    /// Why nothing works.
+    pub(super) cannot: Option<String>,
 }
 
 pub(super) fn create(args: &Args) -> Done {
@@ -71,24 +79,32 @@ pub(super) fn list(args: &Args) -> Done {
 pub(super) fn print(args: &Args) -> Done {
     let context = Context::open(args)?;
     let name = args.word().unwrap_or_default();
-    match context.store.print_key(&context.user, name)? {
-        Some(secret) => say(secret.expose()),
-        None => Err(no_such_key(name)),
-    }
+    let secret = context.store.print_key(&context.user, name)?.ok_or_else(|| no_such_key(name))?;
+    say(secret.expose())
 }
 
 pub(super) fn revoke(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let id = args.word().unwrap_or_default();
-    let keys = context.store.keys(&context.user)?;
-    let key = keys.iter().find(|key| key.id == id).ok_or_else(|| no_such_key(id))?;
-    context.store.revoke_key(&context.user, id)?;
-    record(&context, "key.revoke", key)?;
+    let key = ended(&context, args.word().unwrap_or_default())?;
     say(format_args!("✓ Local key `{}` revoked.", key.name))
 }
 
+/// Ends the user's key with this id, and writes that down.
+pub(super) fn ended(context: &Context, id: &str) -> Result<LocalKey, Failure> {
+    let mut keys = context.store.keys(&context.user)?.into_iter();
+    let key = keys.find(|key| key.id == id).ok_or_else(|| no_such_key(id))?;
+    context.store.revoke_key(&context.user, id)?;
+    record(context, "key.revoke", &key)?;
+    Ok(key)
+}
+
+/// Every client of the table.
+pub(super) fn known() -> Result<Vec<Client>, Failure> {
+    Ok(serde_json::from_str(CLIENTS)?)
+}
+
 pub(super) fn env(args: &Args) -> Done {
-    let clients: Vec<Client> = serde_json::from_str(CLIENTS)?;
+    let clients = known()?;
     let Some(name) = args.word() else {
         return Err(usage("name a client; type `infershield clients` for those that are known"));
     };
@@ -96,12 +112,13 @@ pub(super) fn env(args: &Args) -> Done {
         let known = clients.iter().map(|client| client.id.as_str());
         return Err(usage(unknown("client", name, known) + "; type `infershield clients`"));
     };
+    if let Some(why) = &client.cannot {
+        return Err(usage(format_args!("{}: {why}", client.title)));
+    }
     let (set, between, unset) = match args.value("shell") {
         None | Some("sh" | "bash" | "zsh") => ("export", "=", "unset"),
         Some("fish") => ("set -gx", " ", "set -e"),
-        Some(other) => {
-            return Err(usage(format_args!("--shell takes sh or fish, not `{}`", repeated(other))));
-        }
+        Some(other) => return Err(usage(format_args!("--shell takes sh or fish, not `{}`", repeated(other)))),
     };
     let mut note = client.undo.clone();
     if args.has("undo") {
@@ -124,10 +141,10 @@ pub(super) fn env(args: &Args) -> Done {
 }
 
 pub(super) fn clients(args: &Args) -> Done {
-    let clients: Vec<Client> = serde_json::from_str(CLIENTS)?;
     let mut rows = Vec::new();
-    for client in clients {
-        let text = format!("{:12}  {} (settings of: {})", client.id, client.title, client.version);
+    for client in known()? {
+        let more = client.cannot.clone().unwrap_or_else(|| format!("settings of: {}", client.version));
+        let text = format!("{:12}  {} ({more})", client.id, client.title);
         rows.push((serde_json::to_value(client)?, text));
     }
     show(args, rows, "no clients are known")
@@ -145,7 +162,7 @@ pub(super) fn named(context: &Context, name: &str) -> Result<Secret, Failure> {
     Ok(secret)
 }
 
-fn made(context: &Context, new: &NewKey) -> Result<(LocalKey, Secret), Failure> {
+pub(super) fn made(context: &Context, new: &NewKey) -> Result<(LocalKey, Secret), Failure> {
     let (key, secret) = context.store.create_key(&context.user, new, now())?;
     record(context, "key.create", &key)?;
     Ok((key, secret))

@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod auth;
 mod context;
+mod exec;
 mod key;
 mod scan;
 mod serve;
@@ -27,6 +28,7 @@ const LONGEST_REPEATED: usize = 24;
 const WHOLE: &str = include_str!("help/infershield.txt");
 const AUTH: &str = include_str!("help/auth.txt");
 const SERVE: &str = include_str!("help/serve.txt");
+const EXEC: &str = include_str!("help/exec.txt");
 const ENV: &str = include_str!("help/env.txt");
 const KEY: &str = include_str!("help/key.txt");
 const SCAN: &str = include_str!("help/scan.txt");
@@ -37,11 +39,12 @@ const HOSTS: &str = include_str!("help/hosts.txt");
 const REKEY: &str = include_str!("help/rekey.txt");
 
 /// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
-static COMMANDS: [Command; 21] = [
+static COMMANDS: [Command; 22] = [
     command("auth login", AUTH, 0..=1, "user= client-id= with-key no-browser json", auth::login),
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
-    command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http", serve::serve),
+    command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http tied-to=", serve::serve),
+    command("exec", EXEC, 0..=usize::MAX, "", exec::exec),
     command("env", ENV, 0..=1, "shell= undo user=", key::env),
     command("clients", ENV, 0..=0, "json", key::clients),
     command("key create", KEY, 0..=0, "name= user= provider= expires= once json", key::create),
@@ -81,6 +84,10 @@ enum Exit {
     Listen = 6,
     /// A bug of ours: what happened stands on stderr.
     Bug = 70,
+    /// `exec`: the command cannot be run, as a shell says it.
+    NotRunnable = 126,
+    /// `exec`: there is no such command, as a shell says it.
+    NotFound = 127,
 }
 
 /// Why a command ends early: its exit code, and a line for stderr that names the next command to type.

@@ -2,7 +2,7 @@
 
 use super::context::{self, Context, policy, provider, unusable};
 use super::terminal::{note, print};
-use super::{Args, Done, Exit, Failure, key, repeated, usage};
+use super::{Args, Done, Exit, Failure, exec, key, repeated, usage};
 use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
 use crate::detect::Scanner;
@@ -16,8 +16,11 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+/// What the line begins with that says that requests are accepted; the URL follows.
+pub(super) const LISTENING_ON: &str = "infershield listening on ";
 /// Characters of the policy's hash that stand in the audit log.
 const POLICY_NAME_CHARS: usize = 8;
 /// State of a listening socket in `/proc/net/tcp`.
@@ -45,8 +48,16 @@ pub(super) fn serve(args: &Args) -> Done {
     let (user_id, policy) = (Some(context.user.clone()), Some(proxy.policy_name.clone()));
     context.record(&Event { user_id, policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;
-    print(format_args!("infershield listening on http://{listening}"))?;
-    server::run(&listener, limits, &proxy)
+    let said = print(format_args!("{LISTENING_ON}http://{listening}"));
+    let Some(tie) = args.value("tied-to") else {
+        said?;
+        server::run(&listener, limits, &proxy)
+    };
+    // A command that is gone already has no use for the line, but its key has to end.
+    let handler = Arc::clone(&proxy);
+    thread::Builder::new().spawn(move || server::run(&listener, limits, &handler))?;
+    // Each connection holds the proxy, as do the server and this thread.
+    exec::stay(&context, tie, || Arc::strong_count(&proxy) <= 2)
 }
 
 /// Where these settings, when all of them can be used, let the proxy listen.
