@@ -175,6 +175,18 @@ impl std::error::Error for Error {}
 impl Config {
     /// Reads the file, then the environment.
     pub fn load() -> Result<Self, Error> {
+        let mut config = Self::built_in()?;
+        config.read_file()?;
+        for (name, key) in VARIABLES {
+            if let Some(value) = variable(name)? {
+                config.set(key, value, &format!("${name}"))?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// What holds where nothing is set but the place of the home.
+    pub fn built_in() -> Result<Self, Error> {
         let mut origins = BTreeMap::new();
         let dir = match std::env::var_os(HOME_VARIABLE).filter(|dir| !dir.is_empty()) {
             Some(dir) => {
@@ -184,14 +196,7 @@ impl Config {
             None => dirs::home_dir().map(|home| home.join(".infershield")),
         };
         let dir = dir.ok_or_else(|| Error::Setting(format!("no home folder is known: set {HOME_VARIABLE}")))?;
-        let mut config = Self { dir, settings: Settings::default(), origins };
-        config.read_file()?;
-        for (name, key) in VARIABLES {
-            if let Some(value) = variable(name)? {
-                config.set(key, value, &format!("${name}"))?;
-            }
-        }
-        Ok(config)
+        Ok(Self { dir, settings: Settings::default(), origins })
     }
 
     /// Puts a value over the one that was there. `origin`, a variable or a flag, is what `config show` and an error call it by.

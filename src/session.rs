@@ -234,19 +234,6 @@ impl Session {
         Ok(revoked)
     }
 
-    /// Every login of the user, with its state as it is now: what the record says, or why it is not used all the same.
-    pub fn status(&self, user: &str) -> Result<Vec<(&'static str, Record)>> {
-        let records = self.store.records(user)?;
-        let state = |record: &Record| match record.state {
-            State::Dead => "dead",
-            State::Suspect => "suspect",
-            State::Valid if self.provider(&record.provider).is_none_or(|row| is_moved(row, record)) => "suspect",
-            State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
-            State::Valid => "valid",
-        };
-        Ok(records.into_iter().map(|record| (state(&record), record)).collect())
-    }
-
     fn provider(&self, id: &str) -> Option<&Provider> {
         self.providers.iter().find(|provider| provider.id == id)
     }
@@ -417,6 +404,17 @@ impl Session {
 impl LoginId {
     fn of(user: &str, record: &Record) -> Self {
         Self { user: user.to_owned(), provider: record.provider.clone(), created_at: record.created_at }
+    }
+}
+
+/// The state of a login as it is now: what the record says, or why it is not used all the same. `row` is its provider's, if there is one.
+pub fn state(record: &Record, row: Option<&Provider>) -> &'static str {
+    match record.state {
+        State::Dead => "dead",
+        State::Suspect => "suspect",
+        State::Valid if row.is_none_or(|row| is_moved(row, record)) => "suspect",
+        State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
+        State::Valid => "valid",
     }
 }
 

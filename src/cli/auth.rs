@@ -5,7 +5,7 @@ use super::terminal::{answer, duration, end, interactive, list, note, print, pro
 use super::{Args, Done, Failure, no, usage};
 use crate::flow::{DeviceCode, Login, Provider};
 use crate::secret::Secret;
-use crate::session::Revoke;
+use crate::session::{self, Revoke};
 use crate::store::Record;
 use serde_json::json;
 use std::process::{Command, Stdio};
@@ -82,7 +82,9 @@ pub(super) fn status(args: &Args) -> Done {
     let context = Context::open(args)?;
     let mut usable = false;
     let mut rows = Vec::new();
-    for (state, record) in context.session()?.status(&context.user)? {
+    for record in context.store.records(&context.user)? {
+        let row = context.providers.iter().find(|row| row.id == record.provider);
+        let state = session::state(&record, row);
         usable |= state == "valid";
         let with_key = if record.bound.token_endpoint.is_none() { " --with-key" } else { "" };
         let repair = (state != "valid").then(|| format!("infershield auth login {}{with_key}", record.provider));

@@ -7,7 +7,6 @@ use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
 use crate::detect::Scanner;
 use crate::flow::provider::table;
-use crate::home::Home;
 use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
 use crate::server;
@@ -63,7 +62,6 @@ pub(super) fn serve(args: &Args) -> Done {
 /// Where these settings, when all of them can be used, let the proxy listen.
 pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
     let settings = &config.settings;
-    context::keys(config, &Home::open(config.dir.clone())?)?;
     context::name("user", &settings.default_user)?;
     policy(config)?;
     let providers = table(&settings.providers)?;
@@ -121,14 +119,14 @@ fn limits(settings: &Settings) -> server::Limits {
     limits
 }
 
-fn address(listen: &str) -> Result<SocketAddr, Failure> {
+pub(super) fn address(listen: &str) -> Result<SocketAddr, Failure> {
     let resolved = listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     resolved.ok_or_else(|| {
         usage(format_args!("cannot listen on `{}`: write HOST:PORT, such as 127.0.0.1:8000", repeated(listen)))
     })
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+pub(super) fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
     let who = match owner(address.port()) {
         Some(who) if error.kind() == io::ErrorKind::AddrInUse => format!(" ({who} has it)"),
         _ => String::new(),

@@ -6,6 +6,7 @@ use super::{Args, Done, no, serve, usage};
 use crate::audit::Event;
 use crate::config::{unknown_variables, without_user};
 use crate::flow::provider::table;
+use crate::home::Home;
 use crate::keys::MasterSource;
 use crate::proxy::choose;
 use serde_json::{Map, Value, json};
@@ -23,6 +24,7 @@ pub(super) fn show(args: &Args) -> Done {
 
 pub(super) fn check(args: &Args) -> Done {
     let config = context::load(args)?;
+    context::keys(&config, &Home::open(config.dir.clone())?)?;
     serve::usable(&config)?;
     let warnings = unknown_variables();
     warnings.iter().for_each(|text| note(format_args!("warning: {text}")));
