@@ -65,7 +65,7 @@ fn there_is_help_at_every_level_and_it_needs_no_home() {
         assert_eq!(cli(line).stdout, whole.stdout, "{line}");
     }
     let groups = ["auth", "key", "audit", "config"];
-    let commands = ["serve", "exec", "env", "clients", "scan", "route", "hosts", "rekey"];
+    let commands = ["serve", "exec", "env", "clients", "scan", "route", "hosts", "doctor", "rekey"];
     for command in groups.iter().chain(&commands) {
         assert!(whole.stdout.contains(command), "{command} is in the list");
         let done = cli(&format!("{command} --help"));

@@ -16,6 +16,7 @@ mod audit_tamper;
 mod bad_input;
 mod command_line;
 mod device_dialects;
+mod doctor;
 mod exec;
 mod flow;
 mod flow_support;

@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod auth;
 mod context;
+mod doctor;
 mod exec;
 mod key;
 mod scan;
@@ -36,10 +37,11 @@ const AUDIT: &str = include_str!("help/audit.txt");
 const CONFIG: &str = include_str!("help/config.txt");
 const ROUTE: &str = include_str!("help/route.txt");
 const HOSTS: &str = include_str!("help/hosts.txt");
+const DOCTOR: &str = include_str!("help/doctor.txt");
 const REKEY: &str = include_str!("help/rekey.txt");
 
 /// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
-static COMMANDS: [Command; 22] = [
+static COMMANDS: [Command; 23] = [
     command("auth login", AUTH, 0..=1, "user= client-id= with-key no-browser json", auth::login),
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
@@ -60,6 +62,7 @@ static COMMANDS: [Command; 22] = [
     command("config check", CONFIG, 0..=0, "json", settings::check),
     command("route", ROUTE, 1..=1, "user= json", settings::route),
     command("hosts", HOSTS, 0..=0, "json", settings::hosts),
+    command("doctor", DOCTOR, 0..=0, "online json", doctor::doctor),
     command("rekey", REKEY, 0..=0, "with-key json", settings::rekey),
     command("version", WHOLE, 0..=0, "json", version),
 ];

@@ -1,0 +1,109 @@
+//! `doctor`: a line for each thing that has to be right, and the command that repairs it.
+//! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
+
+use super::{Args, Done, Exit, Failure, context, no, serve, terminal, usage};
+use crate::audit;
+use crate::config::{self, Config, Settings};
+use crate::flow::provider::{Provider, table};
+use crate::store::{FileStore, Store as _};
+use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
+use crate::{home::Home, keys::MasterSource, session};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+use std::{path::Path, sync::Arc};
+
+/// Time for a host to begin its answer, once there is a connection: no model has a part in it.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// What was found: fine, or a failure, of which [`Exit::No`] is only a warning.
+type Found = Result<String, Failure>;
+/// What was checked.
+type Check = (&'static str, Found);
+
+pub(super) fn doctor(args: &Args) -> Done {
+    let usable = Config::load().map_err(Failure::from).and_then(|config| serve::usable(&config));
+    // What the settings spoil is judged as if nothing were set.
+    let config = Config::load().or_else(|_| Config::built_in())?;
+    let settings = &config.settings;
+    let providers = table(&settings.providers).unwrap_or_default();
+    let known = if usable.is_ok() { providers.as_slice() } else { &[] };
+    let mut found = vec![("config", usable.map(|_| "can be used".to_owned()))];
+    found.extend(config::unknown_variables().into_iter().map(|text| ("config", Err(no(text)))));
+    let home = home(&config, known, &mut found);
+    found.push(("home", home));
+    found.extend(serve::address(&settings.listen).ok().map(|address| ("port", port(address))));
+    if args.has("online") {
+        providers.iter().for_each(|provider| online(settings, provider, &mut found));
+    }
+    let mut failures = found.iter().filter_map(|(_, found)| found.as_ref().err());
+    let failed = failures.any(|failure| failure.exit != Exit::No);
+    terminal::list(args, found.into_iter().map(row).collect(), "")?;
+    if failed { Err(no("")) } else { Ok(()) }
+}
+
+fn row((check, found): Check) -> (Value, String) {
+    let (state, mark, what) = match found {
+        Ok(what) => ("ok", '✓', what),
+        Err(Failure { exit: Exit::No, message }) => ("warning", '!', message),
+        Err(Failure { message, .. }) => ("failed", '✗', message),
+    };
+    let typed = what.split_once("type `").and_then(|(_, rest)| rest.split('`').next());
+    let next = (state != "ok").then(|| typed.unwrap_or("infershield doctor"));
+    let json = json!({"check": check, "state": state, "what": what, "next": next});
+    (json, format!("{mark} {check}: {what}"))
+}
+
+/// Opens what is stored, unless that could write: keys that are missing are made, a rekey that was killed is finished.
+fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
+    let there = |name: &str| config.dir.join(name).exists();
+    let is_used = there("tokens.json") || there("local-keys.json");
+    if !is_used || !there("lock") || there("master.key.new") {
+        return Err(no("not in use yet, or unsettled; type `infershield auth status`"));
+    }
+    let home = Home::open(config.dir.clone())?;
+    if let MasterSource::Home = context::master(config)? {
+        let what = "lies beside the tokens, so a stolen home opens; type `infershield rekey --with-key`";
+        found.push(("master.key", Err(no(what))));
+    }
+    let keys = Arc::new(context::keys(config, &home)?);
+    let log = audit::verify(&home, &keys.get("audit")?.key, &keys.get("head")?.key, None);
+    let log = log.map(|log| format!("{} lines, unbroken", log.lines));
+    found.push(("audit log", log.map_err(Failure::from)));
+    let store = FileStore::new(&keys);
+    let user = &config.settings.default_user;
+    let records = store.records(user)?;
+    let logins = records.len();
+    // Without the settings nobody can say where a login leads.
+    for record in records.into_iter().filter(|_| !known.is_empty()) {
+        let id = record.provider.clone();
+        let row = known.iter().find(|row| row.id == id);
+        let login = format!("{id} is {}", session::state(&record, row));
+        let repair = usage(format_args!("{login}; type `infershield auth login {id}`"));
+        found.push(("login", if login.ends_with(" valid") { Ok(login) } else { Err(repair) }));
+    }
+    store.keys(user)?;
+    Ok(format!("{} opens, for you alone; {logins} logins", config.dir.display()))
+}
+
+fn port(address: SocketAddr) -> Found {
+    let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
+    Err(serve::cannot_listen(address, &error))
+}
+
+/// Asks each host of a provider for its first page.
+fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
+    for host in provider.hosts() {
+        let reply = ask(settings, provider.ca_file.as_deref(), &host);
+        found.push(("host", reply.map(|_| format!("{host} answers"))));
+    }
+}
+
+fn ask(settings: &Settings, ca_file: Option<&Path>, host: &Origin) -> Result<Response, Failure> {
+    let begun = Instant::now();
+    let _watching = watch_client(move || begun.elapsed() > ANSWER_TIME);
+    let request = http::Request::get(host.to_string()).body(&[][..])?;
+    match Upstream::new(settings, ca_file)?.send(host, request) {
+        Err(Error::ClientLeft) => Err(usage(format_args!("{host} is silent; type `infershield hosts`"))),
+        reply => Ok(reply?),
+    }
+}
