@@ -209,16 +209,11 @@ impl Config {
         Ok(())
     }
 
-    /// Name, value and origin of each setting and of the home; user information in URLs and the values of headers
-    /// are left out.
+    /// Name, value and origin of each setting and of the home, without what may be a secret.
     pub fn shown(&self) -> Vec<(String, Value, &str)> {
         let mut values = by_name(members(&self.settings));
+        values.iter_mut().for_each(|(name, value)| hide(name, value));
         values.insert(HOME_KEY.to_owned(), Value::String(self.dir.display().to_string()));
-        if let Some(url) = &self.settings.https_proxy {
-            values.insert("https_proxy".to_owned(), Value::String(without_user(url)));
-        }
-        let rows = values.get_mut("providers").and_then(Value::as_array_mut).into_iter().flatten();
-        rows.filter_map(|row| row.get_mut("extra_headers")).for_each(hide);
         let row = |(name, value)| {
             let origin = self.origins.get(&name).map_or("built in", String::as_str);
             (name, value, origin)
@@ -308,11 +303,17 @@ pub fn with_nearest(error: impl fmt::Display) -> String {
     }
 }
 
-/// Leaves nothing but names.
-fn hide(headers: &mut Value) {
-    match headers {
-        Value::Object(headers) => headers.values_mut().for_each(hide),
-        value => *value = "…".into(),
+/// Takes out what may be a secret: the values of headers, the arguments of a command, user information in a URL.
+fn hide(name: &str, value: &mut Value) {
+    match value {
+        Value::Object(headers) if name == "extra_headers" => headers.values_mut().for_each(|value| *value = "…".into()),
+        Value::Array(words) if name == "master_key_command" => {
+            words.iter_mut().skip(1).for_each(|word| *word = "…".into())
+        }
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| hide(name, value)),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(name, item)),
+        Value::String(url) if name == "https_proxy" || url.contains("://") => *url = without_user(url),
+        _ => {}
     }
 }
 

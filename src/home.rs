@@ -173,6 +173,10 @@ fn refused(path: &Path, why: &str) -> Error {
 
 /// Refuses a file or folder that others can get at.
 fn judge(path: &Path, meta: &Metadata, privacy: Privacy) -> Result<()> {
+    let own = fs::metadata("/proc/self").map_or(meta.uid(), |process| process.uid());
+    if ![0, own].contains(&meta.uid()) {
+        return Err(refused(path, &format!("belongs to user {}: type `chown {own} {}`", meta.uid(), path.display())));
+    }
     let (mode, forbidden) = (meta.mode() & 0o777, privacy as u32);
     if mode & forbidden == 0 {
         return Ok(());

@@ -234,10 +234,6 @@ impl Session {
         Ok(revoked)
     }
 
-    fn provider(&self, id: &str) -> Option<&Provider> {
-        self.providers.iter().find(|provider| provider.id == id)
-    }
-
     /// The record, if it may be used now.
     fn usable_record(&self, user: &str, provider: &Provider) -> Result<Record> {
         let record = self.record(user, &provider.id)?;
@@ -375,7 +371,7 @@ impl Session {
 
     /// `Some` when the provider confirmed it.
     fn revoke(&self, record: &Record, how: Revoke) -> Option<()> {
-        let provider = self.provider(&record.provider)?;
+        let provider = self.providers.iter().find(|provider| provider.id == record.provider)?;
         let endpoint = record.bound.revoke_endpoint.as_ref()?;
         let http = self.http(provider).ok()?;
         let (access, refresh) = (&record.access_token, record.refresh_token.as_ref());

@@ -57,12 +57,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A request with its whole body and every header that goes out, except `host` and `content-length`.
 pub type Request<'a> = http::Request<&'a [u8]>;
 
-/// The bytes of a reply, unframed but not decoded.
-pub type Body = BodyReader<'static>;
-
-/// A reply of any status, redirects included, as the provider gave it. Its body dropped before its end closes the connection;
-/// [`Error::of_body`] reads its errors.
-pub type Response = http::Response<Body>;
+/// A reply of any status, redirects included, as the provider gave it; its body is unframed but not decoded. Dropped before its
+/// end it closes the connection; [`Error::of_body`] reads its errors.
+pub type Response = http::Response<BodyReader<'static>>;
 
 /// The client. Threads share it by reference; connections are kept and used again.
 #[derive(Debug)]

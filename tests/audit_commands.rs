@@ -186,3 +186,17 @@ fn a_wrong_master_key_verifies_nothing() {
     assert_eq!(done.code, 5, "{done:?}");
     assert!(done.stderr.contains("does not open"), "{done:?}");
 }
+
+#[test]
+fn a_log_that_was_taken_away_as_a_whole_begins_anew_and_says_so() {
+    let (desk, _) = desk("audit-restart");
+    assert!(desk.audit_of("audit.restarted").is_empty());
+    fs::rename(desk.home.join("audit"), desk.home.join("taken")).unwrap();
+    let done = desk.cli(&["audit", "verify"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stderr.contains("move the folder `audit` away"), "{done:?}");
+    assert_eq!(desk.cli(&["key", "create"]).code, 0);
+    let actions: Vec<Value> = desk.audit().into_iter().map(|line| line["action"].clone()).collect();
+    assert_eq!(actions, ["audit.restarted", "key.create"]);
+    assert_eq!(desk.cli(&["audit", "verify"]).code, 0);
+}

@@ -216,13 +216,15 @@ fn a_login_that_cannot_be_used_comes_with_the_command_that_repairs_it() {
 }
 
 #[test]
-fn a_port_that_somebody_has_is_a_failure() {
+fn a_port_that_somebody_has_is_a_warning_that_names_who() {
     let fixture = healthy(plan("doctor-port"));
     let stranger = TcpListener::bind(FREE).unwrap();
     let listen = stranger.local_addr().unwrap().to_string();
     std::thread::spawn(move || while stranger.accept().is_ok() {});
     fixture.configure(|config| config["listen"] = json!(listen));
-    alone(&fixture.cli(&["doctor", "--json"]), "port", "infershield doctor");
+    let rows = rows(&fixture.cli(&["doctor", "--json"]));
+    let warned = of_state(&rows, "warning").into_iter().find(|(check, ..)| *check == "port");
+    assert!(warned.is_some_and(|(_, what, _)| what.contains("process")), "{rows:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use crate::support::{Fixture, Reply, STREAMING, Wire, code, hello, request, say};
 use regex::Regex;
 use serde_json::{Value, json};
+use std::fs;
 
 const CHAT: &str = "/v1/chat/completions";
 /// Words of commands and settings that weaken the guard.
@@ -103,6 +104,19 @@ fn invariant_9_no_other_refusal_names_a_way_around_either() {
     ] {
         proxy.practice.fail(CHAT, &fault);
         assert_no_way_around(&proxy.post(CHAT, &hello()));
+    }
+}
+
+#[test]
+fn invariant_9_a_broken_log_is_no_lesson_in_beginning_another() {
+    let proxy = Fixture::start("broken-log");
+    fs::remove_file(proxy.home.join("audit/head.json")).unwrap();
+    // The first one was let in while the log was whole, and is cut without its line.
+    assert!(proxy.begin(CHAT, &hello()).try_head().is_ok());
+    for _ in 0..2 {
+        let reply = proxy.post(CHAT, &hello());
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(!reply.text().contains("move ") && !reply.text().contains("begin"), "{}", reply.text());
     }
 }
 

@@ -280,6 +280,18 @@ fn a_file_that_others_can_read_is_refused_with_the_chmod_to_type() {
 }
 
 #[test]
+fn a_file_of_another_user_is_refused_with_the_chown_to_type() {
+    let test = filled();
+    let path = test.0.join("tokens.json");
+    if std::os::unix::fs::chown(&path, Some(1234), None).is_err() {
+        eprintln!("skipped: only root can give a file to somebody else");
+        return;
+    }
+    let error = use_tokens(&test.store()).unwrap_err();
+    assert!(error.contains("belongs to user 1234") && error.contains("chown "), "{error}");
+}
+
+#[test]
 fn a_link_in_place_of_a_state_file_is_refused() {
     let test = filled();
     let path = test.0.join("tokens.json");

@@ -110,6 +110,16 @@ fn a_reply_without_framing_is_whole_when_its_connection_ends() {
 }
 
 #[test]
+fn json_without_framing_is_whole_only_when_it_is_json() {
+    let proxy =
+        unframed("half-json", b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"choices\":[{\"a\":");
+    let mut wire = proxy.begin("/v1/chat/completions", &hello());
+    assert_eq!(wire.head().status, 200);
+    assert_eq!(wire.body(), Err(Cut));
+    assert_eq!(last_outcome(&proxy), "upstream_cut");
+}
+
+#[test]
 fn a_stream_without_framing_is_whole_only_with_its_closing_event() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
     let chunk = r#"data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}"#;

@@ -3,6 +3,7 @@
 
 use super::Family;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::mem::take;
 
 /// Longest event that is looked at, in bytes. The closing event of the Responses API repeats instructions, tools and
@@ -18,7 +19,7 @@ pub struct Observer {
     pub tokens_in: u64,
     /// Tokens of the answer; 0 while unknown.
     pub tokens_out: u64,
-    /// True when the stream's own closing event was seen; never for a whole reply.
+    /// True when the stream's own closing event was seen; for a reply that is one JSON value, when that is whole.
     pub ended: bool,
     family: Family,
     stream: bool,
@@ -54,6 +55,7 @@ impl Observer {
     pub fn finish(&mut self) {
         if !self.stream {
             let reply = take(&mut self.pending);
+            self.ended = serde_json::from_slice::<IgnoredAny>(&reply).is_ok();
             self.count(&reply);
         }
     }

@@ -51,12 +51,9 @@ impl fmt::Display for Error {
             Self::NoSpace => f.write_str("the audit log has no space left on its disk: type `df -h` and make room"),
             Self::Failed(what) => write!(f, "the audit log: {what}"),
             Self::Export(error) => write!(f, "cannot write the export: {error}"),
-            Self::Broken { file, line, what } => write!(
-                f,
-                "the audit log is broken: {} {what}; type `infershield audit verify`, \
-                 put back what is missing, or move the folder `audit` away to begin a new log",
-                place_of(file, *line)
-            ),
+            Self::Broken { file, line, what } => {
+                write!(f, "the audit log is broken: {} {what}; type `infershield audit verify`", place_of(file, *line))
+            }
         }
     }
 }

@@ -43,7 +43,9 @@ pub(super) fn verify(args: &Args) -> Done {
             let json = json!({"ok": false, "file": file, "line": line, "what": what});
             // The answer is no, whether or not anybody reads why.
             let _ = answer(args, json, format_args!("✗ {} {what}", audit::place_of(&file, line)));
-            Err(no(""))
+            Err(no(
+                "put back what is missing, or move the folder `audit` away: the next command begins a new log and says so",
+            ))
         }
         Err(error) => Err(error.into()),
     }
@@ -68,7 +70,7 @@ fn export_as(export: Export, args: &Args) -> Done {
     let home = Home::open(dir.clone())?;
     let filter = filter(args)?;
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match args.value("o") {
-        None => Box::new(io::stdout()),
+        None | Some("-") => Box::new(io::stdout()),
         Some(name) => Box::new(create(name, &dir)?),
     });
     let unreadable = match export(&home, &filter, &mut out) {

@@ -101,8 +101,13 @@ impl Context {
         let user = name("user", args.value("user").unwrap_or(&config.settings.default_user))?;
         let providers = table(&config.settings.providers)?;
         let home = Home::open(config.dir.clone())?;
+        // With keys there was a log; one that begins anew says so, whoever took the old one away.
+        let is_restart = home.stamp("keys.json").is_some() && home.stamp("audit/head.json").is_none();
         let keys = Arc::new(keys(&config, &home)?);
         let audit = Arc::new(Audit::open(&home, keys.get("audit")?, keys.get("head")?.key)?);
+        if is_restart {
+            audit.append(&Event::new("audit.restarted"))?;
+        }
         let store = Arc::new(FileStore::new(&keys));
         Ok(Self { config, user, home, keys, store, audit, providers })
     }

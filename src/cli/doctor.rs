@@ -87,7 +87,8 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
 
 fn port(address: SocketAddr) -> Found {
     let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
-    Err(serve::cannot_listen(address, &error))
+    // It may be our own proxy: the message names who has it.
+    Err(no(serve::cannot_listen(address, &error).message))
 }
 
 /// Asks each host of a provider for its first page.

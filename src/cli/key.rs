@@ -6,13 +6,15 @@ use super::terminal::{answer, end, list as show, note, print as say};
 use super::{Args, Done, Failure, no, repeated, unknown, usage};
 use crate::audit::Event;
 use crate::audit::now;
-use crate::secret::Secret;
+use crate::secret::{Secret, hex, random};
 use crate::store::{LocalKey, NewKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The table, where `{base}` is the proxy's address and `{key}` the client's own local key.
 const CLIENTS: &str = include_str!("clients.json");
+/// Random bytes in the name of a key that was given none.
+const NAME_BYTES: usize = 4;
 /// Seconds in a day.
 const DAY: u64 = 86_400;
 /// Longest life of a key, in days: a hundred years; whoever wants more wants no end.
@@ -52,7 +54,7 @@ pub(super) fn create(args: &Args) -> Done {
     let provider = provider.map(|row| row.id.clone());
     let name = match args.value("name") {
         Some(text) => name("key", text)?,
-        None => free_name(&context)?,
+        None => format!("key-{}", hex(&random::<NAME_BYTES>()?)),
     };
     let (key, secret) = made(&context, &NewKey { name, provider, expires_at, once: args.has("once") })?;
     note(format_args!("Local key `{}` ({}), for programs on this machine", key.name, key.id));
@@ -166,12 +168,6 @@ pub(super) fn made(context: &Context, new: &NewKey) -> Result<(LocalKey, Secret)
     let (key, secret) = context.store.create_key(&context.user, new, now())?;
     record(context, "key.create", &key)?;
     Ok((key, secret))
-}
-
-fn free_name(context: &Context) -> Result<String, Failure> {
-    let keys = context.store.keys(&context.user)?;
-    let mut names = (1..).map(|number| format!("key-{number}"));
-    Ok(names.find(|name| keys.iter().all(|key| key.name != *name)).unwrap_or_default())
 }
 
 fn no_such_key(word: &str) -> Failure {

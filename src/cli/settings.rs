@@ -25,8 +25,10 @@ pub(super) fn show(args: &Args) -> Done {
 pub(super) fn check(args: &Args) -> Done {
     let config = context::load(args)?;
     context::keys(&config, &Home::open(config.dir.clone())?)?;
-    serve::usable(&config)?;
-    let warnings = unknown_variables();
+    let mut warnings = unknown_variables();
+    if !serve::usable(&config)?.ip().is_loopback() {
+        warnings.push("`serve` listens beyond this machine only with --insecure-plain-http".to_owned());
+    }
     warnings.iter().for_each(|text| note(format_args!("warning: {text}")));
     let json = json!({"ok": true, "warnings": warnings});
     answer(args, json, format_args!("✓ the settings in {} can be used", config.dir.display()))

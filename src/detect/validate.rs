@@ -13,52 +13,15 @@ const PASSWORD_BITS: f64 = 2.5;
 /// A character repeated this often in a row is filling.
 const FILLING: usize = 6;
 /// Words that stand where a real value would stand.
-const PLACEHOLDERS: [&str; 16] = [
-    "example",
-    "placeholder",
-    "changeme",
-    "change_me",
-    "your",
-    "dummy",
-    "xxxx",
-    "...",
-    "1234567",
-    "abcdefgh",
-    "redacted",
-    "insert",
-    "replace",
-    "sample",
-    "todo",
-    "foobar",
-];
+const PLACEHOLDERS: &str = "example placeholder changeme change_me your dummy xxxx ... 1234567 abcdefgh redacted insert replace sample \
+    todo foobar";
 /// Parts of names and code that a guessed password is not made of.
-const NOT_PASSWORDS: [&str; 11] =
-    ["password", "secret", "token", "test", "fake", "process.", "env", "config", "default", "mock", "http"];
+const NOT_PASSWORDS: &str = "password secret token test fake process. env config default mock http";
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-const NOT_DOMAINS: [&str; 17] = [
-    "example.com",
-    "example.org",
-    "example.net",
-    "email.com",
-    "domain.com",
-    "test.com",
-    "users.noreply.github.com",
-    "example",
-    "test",
-    "invalid",
-    "localhost",
-    "local",
-    "png",
-    "svg",
-    "jpg",
-    "js",
-    "ts",
-];
+const NOT_DOMAINS: &str = "example.com example.org example.net email.com domain.com test.com users.noreply.github.com example test \
+    invalid localhost local png svg jpg js ts";
 /// Names before the `@` that are no person's.
-const NOT_PERSONS: [&str; 15] = [
-    "git", "noreply", "no-reply", "user", "me", "you", "your", "name", "test", "support", "info", "security", "hello",
-    "contact", "admin",
-];
+const NOT_PERSONS: &str = "git noreply no-reply user me you your name test support info security hello contact admin";
 /// Printed on a specimen card, in a leaflet, everywhere, everywhere.
 const FAMOUS_SSNS: &str = "078-05-1120 219-09-9999 123-45-6789 987-65-4321";
 /// Verhoeff's permutation of the digits.
@@ -136,7 +99,7 @@ fn digits(text: &str) -> Vec<u32> {
 fn is_placeholder(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let mut runs = text.as_bytes().chunk_by(|one, other| one == other);
-    PLACEHOLDERS.iter().any(|word| text.contains(word)) || runs.any(|run| run.len() >= FILLING)
+    PLACEHOLDERS.split(' ').any(|word| text.contains(word)) || runs.any(|run| run.len() >= FILLING)
 }
 
 /// Letters and at least two digits, as in nearly every random token and hardly any name.
@@ -153,7 +116,7 @@ fn is_password(text: &str) -> bool {
         text.bytes().any(|b| b.is_ascii_punctuation()),
     ];
     !is_placeholder(text)
-        && !NOT_PASSWORDS.iter().any(|word| lower.contains(word))
+        && !NOT_PASSWORDS.split(' ').any(|word| lower.contains(word))
         && kinds.iter().filter(|present| **present).count() >= 3
         && entropy(text) >= PASSWORD_BITS
 }
@@ -235,6 +198,6 @@ fn is_mail(text: &str) -> bool {
     let Some((name, domain)) = text.split_once('@') else {
         return false;
     };
-    let ends_in = |end: &&str| domain.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !NOT_DOMAINS.iter().any(ends_in) && !NOT_PERSONS.contains(&name)
+    let ends_in = |end: &str| domain.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !NOT_DOMAINS.split(' ').any(ends_in) && !NOT_PERSONS.split(' ').any(|other| other == name)
 }

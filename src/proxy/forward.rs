@@ -48,6 +48,7 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
     let status = status.as_u16();
     let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let streamed = kind.starts_with("text/event-stream");
+    let shows_its_end = streamed || kind.contains("json");
     let length = match status {
         // Without a body, whatever length they name (RFC 9112 section 6.3).
         204 | 304 => Some(0),
@@ -73,11 +74,12 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
             },
         };
         if bytes.is_empty() {
+            observer.finish();
             // A reply without framing ends when its connection does, however that came about: only a stream's own closing
-            // event proves it whole.
+            // event, or JSON that is whole, proves it.
             let ended = match length {
                 Some(length) => length == event.bytes_out,
-                None => chunked || !streamed || observer.ended,
+                None => chunked || !shows_its_end || observer.ended,
             };
             break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
         }
@@ -87,7 +89,6 @@ pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: 
             break Outcome::ClientLeft;
         }
     };
-    observer.finish();
     event.tokens_in = observer.tokens_in;
     event.tokens_out = observer.tokens_out;
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
