@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use zeroize::Zeroizing;
 
+/// Room for a whole form, in bytes: one that grew would leave parts of tokens behind where a smaller buffer was.
+const FORM_BYTES: usize = 64 << 10;
 /// Longest text of a server that is shown, in characters.
 const SHOWN_CHARS: usize = 200;
 /// What to do about a login that is none.
@@ -166,7 +168,7 @@ impl Answer {
 
 /// Posts a form (RFC 6749, appendix B) and reads the answer, whatever its status.
 pub(crate) fn post(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Result<Answer> {
-    let mut form = Zeroizing::new(String::new());
+    let mut form = Zeroizing::new(String::with_capacity(FORM_BYTES));
     for (name, value) in fields {
         let separator = if form.is_empty() { "" } else { "&" };
         form.push_str(&format!("{separator}{name}="));
@@ -180,7 +182,8 @@ pub(crate) fn post(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Res
 
 /// A value as it stands in a form.
 fn encoded(value: &str) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::new());
+    // An escape has three bytes: with room for all, no part of a secret stays behind where a smaller buffer was.
+    let mut text = Zeroizing::new(String::with_capacity(value.len() * 3));
     for byte in value.bytes() {
         match byte {
             b' ' => text.push('+'),
