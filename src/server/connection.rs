@@ -68,7 +68,7 @@ impl Connection {
     }
 
     /// Uses exactly these bytes; refuses at the first other one.
-    pub(super) fn expect(&mut self, bytes: &[u8], refusal: Refusal) -> Result<(), Refusal> {
+    pub(super) fn exactly(&mut self, bytes: &[u8], refusal: Refusal) -> Result<(), Refusal> {
         for byte in bytes {
             if self.next()? != *byte {
                 return Err(refusal);

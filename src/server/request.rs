@@ -49,12 +49,12 @@ impl Head {
         connection.next().map_err(|_| Refusal::CLIENT_LEFT)?;
         connection.allow(MAX_BYTES, limits.head_time, limits.head_time);
         let method = connection.text(usize::MAX, is_token)?;
-        connection.expect(b" ", Refusal::FIRST_LINE)?;
+        connection.exactly(b" ", Refusal::FIRST_LINE)?;
         self.method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::FIRST_LINE)?;
-        connection.expect(b"/", Refusal::TARGET)?;
+        connection.exactly(b"/", Refusal::TARGET)?;
         // No program on the way may end it at `#`, or take `\` for a slash.
         let target = connection.text(usize::MAX, |byte| byte.is_ascii_graphic() && !b"#\\".contains(byte))?;
-        connection.expect(b" ", Refusal::TARGET)?;
+        connection.exactly(b" ", Refusal::TARGET)?;
         let mut parts = target.splitn(2, '?');
         let path = format!("/{}", parts.next().unwrap_or_default());
         if !is_plain(&path) {
@@ -62,20 +62,20 @@ impl Head {
         }
         self.path = path;
         self.query = parts.next().map(str::to_owned);
-        connection.expect(b"HTTP/", Refusal::FIRST_LINE)?;
-        connection.expect(b"1.", Refusal::VERSION)?;
+        connection.exactly(b"HTTP/", Refusal::FIRST_LINE)?;
+        connection.exactly(b"1.", Refusal::VERSION)?;
         self.version = match connection.text(1, u8::is_ascii_digit)?.as_str() {
             "0" => Version::HTTP_10,
             "1" => Version::HTTP_11,
             _ => return Err(Refusal::VERSION),
         };
-        connection.expect(b"\r\n", Refusal::FIRST_LINE)?;
+        connection.exactly(b"\r\n", Refusal::FIRST_LINE)?;
         let mut headers = HeaderMap::new();
         while connection.next()? != b'\r' {
             let name = connection.text(usize::MAX, is_token)?;
-            connection.expect(b":", Refusal::HEADER_LINE)?;
+            connection.exactly(b":", Refusal::HEADER_LINE)?;
             let value = connection.text(usize::MAX, is_text)?;
-            connection.expect(b"\r\n", Refusal::HEADER_LINE)?;
+            connection.exactly(b"\r\n", Refusal::HEADER_LINE)?;
             if headers.len() == MAX_HEADERS {
                 return Err(Refusal::HEAD_TOO_LARGE);
             }
@@ -84,7 +84,7 @@ impl Head {
             value.set_sensitive(true);
             headers.append(name, value);
         }
-        connection.expect(b"\r\n", Refusal::HEADER_LINE)?;
+        connection.exactly(b"\r\n", Refusal::HEADER_LINE)?;
         self.body = self.body_length(&headers, limits.body_bytes)?;
         self.headers = headers;
         Ok(())
@@ -137,7 +137,7 @@ pub(super) fn read_body(length: Option<u64>, connection: &mut Connection) -> Res
         let size = u64::from_str_radix(&digits, 16).map_err(|_| Refusal::CHUNK)?;
         let extension = if connection.next()? == b';' { MAX_EXTENSION } else { 0 };
         connection.text(extension, is_text)?;
-        connection.expect(b"\r\n", Refusal::CHUNK)?;
+        connection.exactly(b"\r\n", Refusal::CHUNK)?;
         if size == 0 {
             break;
         }
@@ -145,13 +145,13 @@ pub(super) fn read_body(length: Option<u64>, connection: &mut Connection) -> Res
             return Err(Refusal::BODY_TOO_LARGE);
         }
         connection.take(size, &mut whole)?;
-        connection.expect(b"\r\n", Refusal::CHUNK)?;
+        connection.exactly(b"\r\n", Refusal::CHUNK)?;
     }
     connection.allow(MAX_TRAILERS, limits.body_read_time, limits.body_read_time);
     while !connection.text(usize::MAX, is_text)?.is_empty() {
-        connection.expect(b"\r\n", Refusal::CHUNK)?;
+        connection.exactly(b"\r\n", Refusal::CHUNK)?;
     }
-    connection.expect(b"\r\n", Refusal::CHUNK)?;
+    connection.exactly(b"\r\n", Refusal::CHUNK)?;
     Ok(whole)
 }
 
