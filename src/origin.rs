@@ -77,6 +77,11 @@ impl Origin {
     }
 }
 
+/// True for a host that is a part of the domain `name`, but not for `name` itself.
+pub fn is_below(host: &str, name: &str) -> bool {
+    host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+}
+
 fn refused(why: &str) -> Error {
     Error::Unusable(format!("not a URL that may be called: {why}"))
 }

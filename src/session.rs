@@ -1,13 +1,18 @@
 //! Joins flow and store: "a valid token for (user, provider)", login and logout.
 //! Must never send a token anywhere but to the hosts it was bound to, refresh twice at once, or forget a login by itself.
 
+mod bound;
+mod exchanged;
+
 use crate::audit::{Audit, Event, Outcome, now};
-use crate::config::Settings;
-use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens};
+use crate::config::{Settings, variable};
+use crate::flow::copilot::ShortLived;
+use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens, chatgpt};
 use crate::home::Home;
 use crate::secret::{self, Secret};
-use crate::store::{self, Bound, Record, State, Store};
+use crate::store::{self, Record, State, Store};
 use crate::upstream::{Endpoint, Upstream};
+use bound::{is_moved, new_record, row_of};
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +83,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Credential {
     /// The token or key; empty for a provider that takes none.
     pub token: Secret,
+    /// The provider's row as it is for this login.
+    pub row: Provider,
     /// Stands for the client's `/v1`.
     pub api_base: Endpoint,
     login: LoginId,
@@ -114,6 +121,9 @@ pub struct Session {
     clients: HashMap<String, Upstream>,
     /// Whether logins that turn out dead or suspect are ended at the provider too.
     auto_revoke: bool,
+    /// Logins of the default user by keys in the environment, which count where none is stored.
+    from_environment: Vec<Record>,
+    default_user: String,
     lives: Mutex<HashMap<LoginId, Life>>,
 }
 
@@ -124,6 +134,8 @@ struct Life {
     strikes: u32,
     /// When a refresh last failed for a passing reason.
     failed_at: Option<Instant>,
+    /// What the login's token was last exchanged for.
+    short_lived: Option<ShortLived>,
     /// Tokens that the provider gave and the disk did not take: the old ones are worth nothing any more.
     unsaved: Option<Record>,
 }
@@ -138,12 +150,21 @@ impl Session {
         settings: &Settings,
     ) -> Result<Self> {
         let mut clients = HashMap::new();
+        let mut from_environment = Vec::new();
         for provider in &providers {
             let client = Upstream::new(settings, provider.ca_file.as_deref()).map_err(flow::Error::Network);
             clients.insert(provider.id.clone(), client.map_err(Error::Flow)?);
+            let key = provider.key_env.as_deref().map(variable).transpose();
+            let key = key.map_err(|error| Error::Flow(flow::Error::Config(error.to_string())))?;
+            // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
+            if let Some(key) = key.flatten().filter(|key| !key.starts_with(store::LOCAL_KEY_PREFIX)) {
+                let row = provider.of_login(false);
+                from_environment.push(Record { access_token: Secret::new(key), ..new_record(&row) });
+            }
         }
-        let (auto_revoke, lives) = (settings.auto_revoke, Mutex::default());
-        Ok(Self { home, store, audit, providers, clients, auto_revoke, lives })
+        let (auto_revoke, default_user) = (settings.auto_revoke, settings.default_user.clone());
+        let lives = Mutex::default();
+        Ok(Self { home, store, audit, providers, clients, auto_revoke, from_environment, default_user, lives })
     }
 
     /// The client that trusts what this provider's row says.
@@ -153,7 +174,18 @@ impl Session {
 
     /// The providers that the user has a login for, usable or not.
     pub fn logins(&self, user: &str) -> store::Result<Vec<String>> {
-        Ok(self.store.records(user)?.into_iter().map(|record| record.provider).collect())
+        Ok(self.records(user)?.into_iter().map(|record| record.provider).collect())
+    }
+
+    /// The user's stored logins, then those by keys in the environment.
+    pub fn records(&self, user: &str) -> store::Result<Vec<Record>> {
+        let mut records = self.store.records(user)?;
+        for record in self.from_environment.iter().filter(|_| user == self.default_user) {
+            if records.iter().all(|stored| stored.provider != record.provider) {
+                records.push(record.clone());
+            }
+        }
+        Ok(records)
     }
 
     /// A token that is good for five more minutes (or half its life), refreshed first when needed. After the provider answered
@@ -168,8 +200,24 @@ impl Session {
             record = self.refresh(user, provider, &record.access_token, is_refused)?;
         }
         let (login, is_suspect) = (LoginId::of(user, &record), record.state == State::Suspect);
-        let api_base = record.bound.api_base.ok_or_else(|| Error::Unusable(provider.id.clone(), MOVED))?;
-        Ok(Credential { token: record.access_token, api_base, login, is_suspect })
+        let moved = || Error::Unusable(provider.id.clone(), MOVED);
+        let mut row = row_of(provider, &record).ok_or_else(moved)?.into_owned();
+        if let Some(account) = record.bound.account_id {
+            row.extra_headers.insert(chatgpt::ACCOUNT_HEADER.into(), account);
+        }
+        if row.login == Login::Chatgpt {
+            let (name, value) = chatgpt::ORIGINATOR;
+            row.default_headers.insert(name.into(), value.into());
+        }
+        let mut api_base = record.bound.api_base.ok_or_else(moved)?;
+        let mut token = record.access_token;
+        if let (Some(_), Some(exchange)) = (record.bound.exchange_endpoint, &row.exchange) {
+            let short_lived = self.exchanged(&login, &row, exchange, &token, refused)?;
+            row.default_headers.extend(exchange.headers.clone());
+            api_base = short_lived.api_base.unwrap_or(api_base);
+            token = short_lived.token;
+        }
+        Ok(Credential { token, row, api_base, login, is_suspect })
     }
 
     /// Takes note of the provider's last answer to a credential. The third 401 in a row, each to a token that was just
@@ -194,7 +242,7 @@ impl Session {
         }
     }
 
-    /// Logs in by device flow (RFC 8628). `show` is given the code once, `progress` the time left before each poll.
+    /// Logs in by device flow (RFC 8628, or OpenAI's own). `show` is given the code once, `progress` the time left before each poll.
     pub fn login_device(
         &self,
         user: &str,
@@ -214,6 +262,10 @@ impl Session {
         record.scopes = if tokens.scopes.is_empty() { provider.scopes.clone() } else { tokens.scopes.clone() };
         record.bound.client_id.clone_from(&provider.client_id);
         record.bound.token_endpoint = Some(endpoints.token);
+        let exchange = provider.exchange.as_ref().zip(provider.client_id.as_ref());
+        let exchange = exchange.filter(|(exchange, id)| exchange.client_ids.contains(id));
+        record.bound.exchange_endpoint = exchange.map(|(exchange, _)| exchange.endpoint.clone());
+        record.bound.account_id = chatgpt::account_id(&tokens).filter(|_| provider.login == Login::Chatgpt);
         record.bound.revoke_endpoint = endpoints.revoke.or(record.bound.revoke_endpoint);
         take(&mut record, tokens);
         self.save_login(user, record)
@@ -228,7 +280,9 @@ impl Session {
     pub fn logout(&self, user: &str, provider: &str, revoke: Revoke) -> Result<bool> {
         let record = self.record(user, provider)?;
         let revoked = self.revoke(&record, revoke).is_some();
-        self.store.remove(user, provider)?;
+        if !self.store.remove(user, provider)? {
+            return Err(Error::NotLoggedIn(provider.to_owned()));
+        }
         let action = if revoked { "auth.revoke" } else { "auth.logout" };
         self.note(user, provider, action, Outcome::Complete)?;
         Ok(revoked)
@@ -269,7 +323,12 @@ impl Session {
             return if usable { Ok(record) } else { Err(Error::Later(id, later)) };
         }
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
-        match flow::token::refresh(self.http(provider)?, endpoint, client_id, token) {
+        let http = self.http(provider)?;
+        let refreshed = match provider.login {
+            Login::Chatgpt => chatgpt::refresh(http, endpoint, client_id, &record.access_token, token),
+            _ => flow::token::refresh(http, endpoint, client_id, token),
+        };
+        match refreshed {
             Ok(tokens) => {
                 take(&mut record, tokens);
                 // Never earlier than before, though the clock was set back: the latest wins, see `keep`.
@@ -305,7 +364,8 @@ impl Session {
 
     /// The record; or newer tokens of the same login that could not be saved yet, which is tried again.
     fn record(&self, user: &str, provider: &str) -> Result<Record> {
-        let stored = self.store.record(user, provider)?.ok_or_else(|| Error::NotLoggedIn(provider.to_owned()))?;
+        let found = self.records(user)?.into_iter().find(|record| record.provider == provider);
+        let stored = found.ok_or_else(|| Error::NotLoggedIn(provider.to_owned()))?;
         match self.with_life(&LoginId::of(user, &stored), |life| life.unsaved.clone()) {
             Some(newer) if stored.refreshed_at <= newer.refreshed_at => {
                 self.keep(user, &newer);
@@ -372,14 +432,16 @@ impl Session {
     /// `Some` when the provider confirmed it.
     fn revoke(&self, record: &Record, how: Revoke) -> Option<()> {
         let provider = self.providers.iter().find(|provider| provider.id == record.provider)?;
+        let provider = row_of(provider, record)?;
         let endpoint = record.bound.revoke_endpoint.as_ref()?;
-        let http = self.http(provider).ok()?;
+        let http = self.http(&provider).ok()?;
         let (access, refresh) = (&record.access_token, record.refresh_token.as_ref());
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         // Where the row has no ordinary call, the login is bound to the one for exposed tokens.
         let done = match (how, provider.exposed_endpoint.as_ref() == Some(endpoint)) {
             (Revoke::No, _) | (Revoke::Ordinary, true) => return None,
             (_, true) => flow::token::revoke_exposed(http, endpoint, access, refresh),
+            _ if provider.login == Login::Chatgpt => chatgpt::revoke(http, endpoint, client_id, access, refresh),
             (_, false) => flow::token::revoke(http, endpoint, client_id, access, refresh),
         };
         done.ok()
@@ -412,29 +474,6 @@ pub fn state(record: &Record, row: Option<&Provider>) -> &'static str {
         State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
         State::Valid => "valid",
     }
-}
-
-/// A login made now, bound to where the row leads now; still without a token.
-fn new_record(provider: &Provider) -> Record {
-    let api_base = provider.api_base.clone();
-    let revoke_endpoint = provider.exposed_endpoint.clone();
-    Record {
-        provider: provider.id.clone(),
-        created_at: now(),
-        bound: Bound { api_base, revoke_endpoint, ..Bound::default() },
-        ..Record::default()
-    }
-}
-
-/// Whether the row now leads elsewhere than where the login was bound to.
-fn is_moved(provider: &Provider, record: &Record) -> bool {
-    let is_token_moved = match (&record.bound.token_endpoint, &provider.token_endpoint) {
-        (None, _) => false,
-        (Some(bound), Some(row)) => row.origin() != bound.origin(),
-        // The row leads to its issuer, which may only name hosts of the row.
-        (Some(bound), None) => !provider.hosts().contains(bound.origin()),
-    };
-    is_token_moved || provider.api_base != record.bound.api_base
 }
 
 /// Whether the token should be refreshed: less than five minutes left, or half its life when it lives less than ten. One that

@@ -441,9 +441,11 @@ fn hosts_are_all_that_the_configuration_lets_us_connect_to() {
     };
     assert_eq!(of("corp"), ["https://llm.corp.example:8443", "https://login.corp.example"]);
     assert_eq!(of("box"), ["http://127.0.0.1:11434"]);
-    assert_eq!(of("openai"), ["https://api.openai.com"]);
+    assert_eq!(of("openai"), ["https://api.openai.com", "https://auth.openai.com", "https://chatgpt.com"]);
     assert_eq!(of("anthropic"), ["https://api.anthropic.com"]);
-    assert_eq!(of("github"), ["https://api.github.com", "https://api.githubcopilot.com", "https://github.com"]);
+    let github = ["https://api.github.com", "https://api.githubcopilot.com", "https://github.com"];
+    let domains = ["https://*.githubcopilot.com", "https://*.ghe.com"];
+    assert_eq!(of("github"), [&github[..], &domains].concat());
     assert!(rows.iter().any(|row| row["host"].as_str().unwrap().contains("proxy.example:3128")), "{rows:?}");
     assert_eq!(desk.cli(&["hosts"]).stdout.lines().count(), rows.len() - 1);
 }

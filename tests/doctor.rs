@@ -25,9 +25,12 @@ fn healthy(mut plan: Plan) -> Fixture {
     let here = format!("{}/x", fixture.practice.origin);
     fixture.configure(|config| {
         let rows = config["providers"].as_array_mut().unwrap();
-        rows.extend(["openai", "anthropic"].map(|id| json!({"id": id, "api_base": here})));
+        rows.push(json!({"id": "anthropic", "api_base": here}));
+        rows.push(json!({"id": "openai", "api_base": here, "chatgpt_base": here, "device_endpoint": here,
+            "token_endpoint": here, "revoke_endpoint": here}));
         rows.push(json!({"id": "github", "api_base": here, "device_endpoint": here, "token_endpoint": here,
-            "account_endpoint": here, "exposed_endpoint": here}));
+            "account_endpoint": here, "exposed_endpoint": here,
+            "exchange": {"client_ids": [], "endpoint": here, "below": "localhost", "headers": {}}}));
     });
     fixture
 }

@@ -158,7 +158,11 @@ fn invariant_2_hosts_lists_all_and_only_those_of_the_configuration() {
         "https://api.githubcopilot.com",
         "https://api.github.com",
         "https://api.openai.com",
+        "https://auth.openai.com",
+        "https://chatgpt.com",
         "https://github.com",
+        "https://*.ghe.com",
+        "https://*.githubcopilot.com",
     ];
     let mut expected: BTreeSet<String> = built_in.map(str::to_owned).into();
     expected.insert(proxy.practice.origin.clone());

@@ -609,6 +609,32 @@ fn on_a_terminal_the_key_is_asked_for_and_not_echoed() {
 }
 
 #[test]
+fn on_a_terminal_openai_asks_for_an_account_or_a_key() {
+    let row =
+        json!({"id": "openai", "device_endpoint": "BASE/api/accounts/deviceauth/usercode", "api_base": "BASE/v1"});
+    let desk = Fixture::with_row("openai-asks", &row);
+    let key = desk.run.random_secret();
+    let answer = |text: &str| {
+        let mut terminal = Terminal::start(&desk, "auth login openai --no-browser");
+        terminal.wait_for("1 a ChatGPT account, 2 an API key? ");
+        let shown = String::from_utf8_lossy(&terminal.seen).into_owned();
+        assert!(shown.contains("client id of OpenAI's own CLI"), "before the question: {shown}");
+        terminal.type_in(text);
+        terminal
+    };
+    let mut terminal = answer("2\n");
+    terminal.wait_for("API key for openai: ");
+    terminal.type_in(&format!("{key}\n"));
+    assert_eq!(terminal.end().0, Some(0));
+    assert_eq!(desk.practice.log()["requests"], json!([]));
+
+    let (code, seen) = answer("1\n").end();
+    assert_eq!(code, Some(4), "the practice provider has no such login: {seen}");
+    assert_eq!(desk.practice.requests("/api/accounts/deviceauth/usercode").len(), 1);
+    assert_eq!(answer("x\n").end().0, Some(2));
+}
+
+#[test]
 fn on_a_terminal_the_time_left_is_shown() {
     let desk = newcomer("time-left", json!({"approve": true}));
     let terminal = Terminal::start(&desk, "auth login practice --no-browser");

@@ -125,6 +125,7 @@ pub fn record(provider: &str, token: &str) -> Record {
             token_endpoint: endpoint("https://login.example/token"),
             revoke_endpoint: None,
             api_base: endpoint("https://llm.example/v1"),
+            exchange_endpoint: None,
             host: None,
             account_id: None,
         },

@@ -2,12 +2,14 @@
 //! tokens a reply reports, and the shape of an error. Pure functions.
 //! Must never do I/O, decide a policy, or change a byte of what it reads.
 
+mod chatgpt;
 mod extract;
 mod json;
 mod refusal;
 mod usage;
 
 pub use crate::flow::Family;
+pub use chatgpt::chatgpt_takes;
 pub use extract::{Extracted, Segment, extract};
 pub use refusal::{Refused, refusal};
 pub use usage::Observer;

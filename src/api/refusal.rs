@@ -34,6 +34,8 @@ impl Refused {
     pub const BLOCKED: Self = Self { status: 400, code: "blocked" };
     /// The provider login is missing, dead or suspect, or the provider refused our credential.
     pub const LOGIN_NEEDED: Self = Self { status: 400, code: "login_needed" };
+    /// The login is good, but not for this API, or not for a body like this.
+    pub const LOGIN_UNFIT: Self = Self { status: 400, code: "login_unfit" };
     /// The provider cannot be reached, breaks the protocol or redirects.
     pub const PROVIDER: Self = Self { status: 502, code: "provider" };
     /// Something that heals by itself; belongs together with a `retry-after` header.

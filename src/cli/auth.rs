@@ -1,7 +1,7 @@
 //! `auth login | logout | status`: what a person sees of them. The work is `session`'s.
 
 use super::context::{Context, provider};
-use super::terminal::{answer, duration, end, interactive, list, note, print, progress, read_key};
+use super::terminal::{answer, duration, end, interactive, list, note, print, progress, read_answer, read_key};
 use super::{Args, Done, Failure, no, usage};
 use crate::flow::{DeviceCode, Login, Provider};
 use crate::secret::Secret;
@@ -22,7 +22,10 @@ pub(super) fn login(args: &Args) -> Done {
     if let Some(id) = args.value("client-id") {
         provider.client_id = Some(id.to_owned());
     }
-    if let Some(notice) = &provider.notice {
+    if let Some(host) = args.value("host") {
+        provider = provider.at(host)?;
+    }
+    if let Some(notice) = provider.notice.as_ref().filter(|_| !args.has("with-key")) {
         note(notice);
     }
     let record = match log_in(&context, &provider, args) {
@@ -42,7 +45,9 @@ pub(super) fn login(args: &Args) -> Done {
 pub(super) fn logout(args: &Args) -> Done {
     let context = Context::open(args)?;
     let session = context.session()?;
-    let logins = session.logins(&context.user)?;
+    // Not those by a key in the environment: there is nothing to forget.
+    let records = context.store.records(&context.user)?;
+    let logins: Vec<String> = records.into_iter().map(|record| record.provider).collect();
     let leaving = match args.word() {
         None if logins.is_empty() => return Err(no(NOBODY)),
         _ if args.has("all") => logins,
@@ -80,19 +85,28 @@ pub(super) fn logout(args: &Args) -> Done {
 
 pub(super) fn status(args: &Args) -> Done {
     let context = Context::open(args)?;
+    let stored = context.store.records(&context.user)?;
     let mut usable = false;
     let mut rows = Vec::new();
-    for record in context.store.records(&context.user)? {
+    for record in context.session()?.records(&context.user)? {
         let row = context.providers.iter().find(|row| row.id == record.provider);
         let state = session::state(&record, row);
         usable |= state == "valid";
-        let with_key = if record.bound.token_endpoint.is_none() { " --with-key" } else { "" };
-        let repair = (state != "valid").then(|| format!("infershield auth login {}{with_key}", record.provider));
+        let way = match (&record.bound.token_endpoint, &record.bound.account_id) {
+            (None, _) => " --with-key",
+            (_, Some(_)) => " --chatgpt",
+            _ => "",
+        };
+        let repair = (state != "valid").then(|| format!("infershield auth login {}{way}", record.provider));
         let refreshable = record.refresh_token.is_some();
+        let is_stored = stored.iter().any(|one| one.provider == record.provider);
+        let variable = row.and_then(|row| row.key_env.as_deref());
+        let source = variable.filter(|_| !is_stored).unwrap_or("login");
         let json = json!({"user_id": context.user, "provider": record.provider, "account": record.account,
-            "state": state, "expires_at": record.expires_at, "refreshable": refreshable, "source": "login",
+            "state": state, "expires_at": record.expires_at, "refreshable": refreshable, "source": source,
             "repair": repair});
-        let (account, end) = (record.account.as_deref().unwrap_or("-"), end(record.expires_at));
+        let account = record.account.as_deref().or((!is_stored).then_some(source)).unwrap_or("-");
+        let end = end(record.expires_at);
         let renewed = if refreshable { ", renewed by itself" } else { "" };
         let mut text = format!("{:12}  {account}  {state}  token {end}{renewed}", record.provider);
         if let Some(repair) = repair {
@@ -107,25 +121,45 @@ pub(super) fn status(args: &Args) -> Done {
 fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record, Failure> {
     let session = context.session()?;
     let id = &provider.id;
-    if args.has("with-key") || provider.login == Login::Key && interactive() {
+    let with_key = is_by_key(provider, args)?;
+    let provider = &provider.of_login(!with_key);
+    if with_key {
         let key = read_key(&format!("API key for {id}: "))?;
         return Ok(session.login_key(&context.user, provider, key)?);
     }
-    match provider.login {
-        Login::Device => {
-            // Whoever reads may leave after the code; the login goes on.
-            let mut show = |code: &DeviceCode| drop(announce(provider, code, args));
-            let record = session.login_device(&context.user, provider, &mut show, &mut |left| {
-                progress(format_args!("waiting for you; the code lives {} more", duration(left.as_secs())));
-            });
-            progress("");
-            Ok(record?)
+    // Whoever reads may leave after the code; the login goes on.
+    let mut show = |code: &DeviceCode| drop(announce(provider, code, args));
+    let record = session.login_device(&context.user, provider, &mut show, &mut |left| {
+        progress(format_args!("waiting for you; the code lives {} more", duration(left.as_secs())));
+    });
+    progress("");
+    Ok(record?)
+}
+
+/// Whether an API key is what the user logs in with: as the flags say, else as the row or a person at a terminal does.
+fn is_by_key(provider: &Provider, args: &Args) -> Result<bool, Failure> {
+    let id = &provider.id;
+    let key = format!("pipe it to `infershield auth login {id} --with-key`");
+    let wrong = match (provider.login, args.has("with-key"), args.has("chatgpt")) {
+        (_, true, true) => "--with-key and --chatgpt are two ways to log in; say one of them".to_owned(),
+        (_, true, _) => return Ok(true),
+        (Login::Chatgpt, _, true) | (Login::Device, _, false) => return Ok(false),
+        (_, _, true) => format!("provider `{id}` knows no ChatGPT accounts; leave --chatgpt out"),
+        (Login::Key, ..) if interactive() => return Ok(true),
+        (Login::Key, ..) => format!("provider `{id}` takes an API key; {key}"),
+        (Login::None, ..) => format!("provider `{id}` needs no login"),
+        (Login::Chatgpt, ..) if interactive() => {
+            match read_answer("Log in with 1 a ChatGPT account, 2 an API key? ")?.as_str() {
+                "1" => return Ok(false),
+                "2" => return Ok(true),
+                _ => "answer 1 or 2".to_owned(),
+            }
         }
-        Login::None => Err(usage(format_args!("provider `{id}` needs no login"))),
-        Login::Key | Login::Chatgpt => Err(usage(format_args!(
-            "provider `{id}` takes an API key; pipe it to `infershield auth login {id} --with-key`"
-        ))),
-    }
+        (Login::Chatgpt, ..) => format!(
+            "provider `{id}` takes a ChatGPT account: type `infershield auth login {id} --chatgpt`; or an API key: {key}"
+        ),
+    };
+    Err(usage(wrong))
 }
 
 fn announce(provider: &Provider, code: &DeviceCode, args: &Args) -> Done {

@@ -42,7 +42,7 @@ const REKEY: &str = include_str!("help/rekey.txt");
 
 /// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
 static COMMANDS: [Command; 23] = [
-    command("auth login", AUTH, 0..=1, "user= client-id= with-key no-browser json", auth::login),
+    command("auth login", AUTH, 0..=1, "user= client-id= with-key chatgpt host= no-browser json", auth::login),
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
     command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http tied-to=", serve::serve),

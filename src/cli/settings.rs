@@ -50,6 +50,7 @@ pub(super) fn hosts(args: &Args) -> Done {
     let mut hosts = Vec::new();
     for provider in table(&config.settings.providers)? {
         hosts.extend(provider.hosts().iter().map(|host| (host.to_string(), provider.id.clone())));
+        hosts.extend(provider.domains().map(|domain| (format!("https://*.{domain}"), provider.id.clone())));
     }
     if let Some(url) = &config.settings.https_proxy {
         hosts.push((without_user(url), "https_proxy".to_owned()));

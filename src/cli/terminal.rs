@@ -6,12 +6,14 @@ use crate::audit::now;
 use crate::secret::Secret;
 use serde_json::Value;
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 /// Longest key or master key that is read, in bytes.
 const MAX_KEY_BYTES: usize = 16 << 10;
+/// Longest answer to a question that is read, in bytes; a word is wanted.
+const MAX_ANSWER_BYTES: u64 = 64;
 
 /// Switches echo off on the terminal itself, reads one line from there and hands it over a pipe. The trap restores
 /// echo however the child ends. `printf` is built into `sh`, so the key is on no command line.
@@ -90,6 +92,15 @@ pub(super) fn end(at: Option<u64>) -> String {
 /// Whether a person sits at both ends.
 pub(super) fn interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// A person's answer to a question, one line.
+pub(super) fn read_answer(question: &str) -> Result<String, Failure> {
+    let (mut err, mut answer) = (io::stderr().lock(), String::new());
+    let asked = write!(err, "{question}").and_then(|()| err.flush());
+    let read = asked.and_then(|()| io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut answer));
+    read.map_err(|error| usage(format_args!("cannot read an answer from the terminal: {error}")))?;
+    Ok(answer.trim().to_owned())
 }
 
 /// A key: asked for without echo on a terminal, else all of stdin without its line end.

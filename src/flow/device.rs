@@ -1,7 +1,7 @@
 //! The device grant (RFC 8628): ask for a code, wait until a person has entered it somewhere else.
 //! Must never poll faster than the server asked, or beyond the life of the code.
 
-use super::{Answer, Endpoints, Error, Provider, Result, Tokens, post};
+use super::{Answer, Endpoints, Error, Login, Provider, Result, Tokens, chatgpt, post};
 use crate::secret::Secret;
 use crate::upstream::{Endpoint, Origin, Upstream};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 const USUAL_INTERVAL_SECONDS: u64 = 5;
 /// What `slow_down` adds for good (RFC 8628, 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
-/// Life of a code when the server names none, against the RFC: what most of them use.
+/// Life of a code when the server names none, against the RFC: what most of them use, and what OpenAI's own CLI takes.
 const USUAL_LIFE_SECONDS: u64 = 900;
 /// Longest life and interval that is believed; nobody waits longer at a prompt.
 const LONGEST_LIFE_SECONDS: u64 = 86_400;
@@ -42,9 +42,10 @@ pub struct DeviceCode {
     pub verification_uri_complete: Option<Secret>,
     /// Life of the code in seconds.
     pub expires_in: u64,
-    device_code: Secret,
-    client_id: String,
-    token_endpoint: Endpoint,
+    pub(super) device_code: Secret,
+    pub(super) client_id: String,
+    is_chatgpt: bool,
+    pub(super) token_endpoint: Endpoint,
     interval: Duration,
     /// By both clocks.
     end: (Instant, SystemTime),
@@ -75,8 +76,14 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
         fields.push(("scope", &scope));
     }
     let (now, wall) = clock.now();
-    let mut answer = post(up, &endpoints.device, &fields)?.accepted()?;
-    let user_code = answer.text("user_code").and_then(|code| answer.shown(code)).unwrap_or_default();
+    let is_chatgpt = provider.login == Login::Chatgpt;
+    let answer = match is_chatgpt {
+        true => chatgpt::code(up, &endpoints.device, &client_id)?,
+        false => post(up, &endpoints.device, &fields)?,
+    };
+    let mut answer = answer.accepted()?;
+    let user_code = answer.text("user_code").or_else(|| answer.text("usercode"));
+    let user_code = user_code.and_then(|code| answer.shown(code)).unwrap_or_default();
     if user_code.is_empty() {
         return Err(answer.lacks("a `user_code`"));
     }
@@ -85,6 +92,7 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
     // Google and its followers say `verification_url`.
     let uri = page("verification_uri").or_else(|| page("verification_url"));
     let complete = page("verification_uri_complete").or_else(|| page("verification_url_complete"));
+    let device_code = answer.take("device_code").or_else(|| answer.take("device_auth_id"));
     let expires_in = answer.number("expires_in").unwrap_or(USUAL_LIFE_SECONDS).min(LONGEST_LIFE_SECONDS);
     let life = Duration::from_secs(expires_in);
     let interval = answer.number("interval").unwrap_or(USUAL_INTERVAL_SECONDS).clamp(1, LONGEST_LIFE_SECONDS);
@@ -93,8 +101,9 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
         verification_uri: uri.ok_or_else(|| answer.lacks("a usable `verification_uri`"))?,
         verification_uri_complete: complete.map(Secret::new),
         expires_in,
-        device_code: answer.take("device_code").ok_or_else(|| answer.lacks("a `device_code`"))?,
+        device_code: device_code.ok_or_else(|| answer.lacks("a `device_code`"))?,
         client_id,
+        is_chatgpt,
         token_endpoint: endpoints.token.clone(),
         interval: Duration::from_secs(interval),
         end: (now + life, wall + life),
@@ -121,7 +130,10 @@ pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut 
         if code.left(clock).is_zero() {
             return Err(Error::CodeExpired);
         }
-        let answer = post(up, &code.token_endpoint, &fields);
+        let answer = match code.is_chatgpt {
+            true => chatgpt::poll(up, code),
+            false => post(up, &code.token_endpoint, &fields),
+        };
         // The code decides, not the status: GitHub reports errors with 200, others slow down with 429.
         let error = answer.as_ref().ok().and_then(Answer::error);
         match error.as_deref() {

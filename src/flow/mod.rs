@@ -1,6 +1,9 @@
-//! OAuth: device grant (RFC 8628), refresh (RFC 6749), revocation (RFC 7009), discovery, and the table of providers.
+//! OAuth: device grant (RFC 8628), refresh (RFC 6749), revocation (RFC 7009), discovery, what OpenAI and GitHub do besides, and
+//! the table of providers.
 //! Must never know a store or the proxy, keep a token, or show what a server said without cleaning it first.
 
+pub mod chatgpt;
+pub mod copilot;
 pub mod device;
 pub mod discover;
 pub mod provider;
@@ -23,10 +26,22 @@ use zeroize::Zeroizing;
 const FORM_BYTES: usize = 64 << 10;
 /// Longest text of a server that is shown, in characters.
 const SHOWN_CHARS: usize = 200;
+/// Longest name of an object whose members are read too, in bytes; it is copied for each of them, so this bounds memory.
+const OUTER_NAME_BYTES: usize = 64;
 /// What to do about a login that is none.
 const LOGIN: &str = "type `infershield auth login`";
 /// Members of requests and replies that hold a secret, of RFC 6749, RFC 7009 and RFC 8628.
-const SECRETS: [&str; 5] = ["access_token", "refresh_token", "id_token", "device_code", "token"];
+const SECRETS: [&str; 8] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "device_code",
+    "token",
+    // Of OpenAI's login, and the proof of RFC 7636.
+    "device_auth_id",
+    "authorization_code",
+    "code_verifier",
+];
 /// What we call ourselves; GitHub answers nobody without a name.
 const USER_AGENT: &str = concat!("infershield/", env!("CARGO_PKG_VERSION"));
 
@@ -94,7 +109,7 @@ fn visible(text: &str) -> impl Iterator<Item = char> {
     text.chars().filter(move |c| !c.is_control() && !hidden(c))
 }
 
-/// The members of a JSON object or of a form, numbers as texts too. They may be tokens.
+/// The members of a JSON object or of a form, numbers as texts too; `a.b` is the member `b` of an object `a`. They may be tokens.
 pub(crate) type Members = BTreeMap<String, Secret>;
 
 /// What an endpoint answered.
@@ -139,9 +154,10 @@ impl Answer {
         self.members.remove(name).filter(|text| !text.expose().is_empty())
     }
 
-    /// The error code: `error` (RFC 6749, 5.2), or `code` as OpenAI has it. Cleaned.
+    /// The error code: `error` (RFC 6749, 5.2), or one of the places where OpenAI has it. Cleaned.
     pub(crate) fn error(&self) -> Option<String> {
-        let code = self.text("error").or_else(|| self.text("code").filter(|_| self.status >= 400));
+        let code = ["error", "error.code", "error.type"].into_iter().find_map(|name| self.text(name));
+        let code = code.or_else(|| self.text("code").filter(|_| self.status >= 400));
         let code = code.filter(|code| !code.is_empty())?;
         Some(self.shown(code).unwrap_or_else(|| format!("status {}", self.status)))
     }
@@ -175,9 +191,7 @@ pub(crate) fn post(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Res
         form.push_str(&encoded(value));
     }
     let request = http::Request::post(to.as_str()).header("content-type", "application/x-www-form-urlencoded");
-    let secrets = fields.iter().filter(|(name, _)| SECRETS.contains(name));
-    let sent = secrets.map(|(_, value)| Secret::new((*value).to_owned())).collect();
-    exchange(up, to, request, form.as_bytes(), sent)
+    exchange(up, to, request, form.as_bytes(), secrets(fields))
 }
 
 /// A value as it stands in a form.
@@ -204,6 +218,21 @@ pub(crate) fn fetch(up: &Upstream, from: &Endpoint, token: Option<&Secret>) -> R
     exchange(up, from, request, &[], token.cloned().into_iter().collect())
 }
 
+/// Posts a JSON object of texts and reads the answer, whatever its status.
+pub(crate) fn post_json(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -> Result<Answer> {
+    let members: BTreeMap<&str, &str> = fields.iter().copied().collect();
+    let body = Zeroizing::new(serde_json::to_vec(&members).unwrap_or_default());
+    let request = http::Request::post(to.as_str()).header("content-type", "application/json");
+    exchange(up, to, request, &body, secrets(fields))
+}
+
+/// The fields that hold a secret.
+fn secrets(fields: &[(&str, &str)]) -> Vec<Secret> {
+    // In a reply `code` is that of an error.
+    let secrets = fields.iter().filter(|(name, _)| SECRETS.contains(name) || *name == "code");
+    secrets.map(|(_, value)| Secret::new((*value).to_owned())).collect()
+}
+
 /// Sends a request, with these secrets in it, to its endpoint and nowhere else.
 pub(crate) fn exchange(
     up: &Upstream,
@@ -227,11 +256,12 @@ pub(crate) fn exchange(
 /// A JSON object; or a form, which is what GitHub sends to those who do not ask for JSON; or nothing at all.
 pub(crate) fn members(body: &[u8]) -> Option<Members> {
     let text = std::str::from_utf8(body).ok()?.trim();
+    let mut members = Members::new();
     if text.starts_with('{') {
         let object: Map<String, Value> = serde_json::from_str(text).ok()?;
-        return Some(object.into_iter().filter_map(|(name, value)| Some((name, plain(value)?))).collect());
+        object.into_iter().for_each(|(name, value)| insert(&mut members, name, value));
+        return Some(members);
     }
-    let mut members = Members::new();
     for pair in text.split('&').filter(|_| !text.is_empty()) {
         let (name, value) = pair.split_once('=')?;
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
@@ -242,13 +272,15 @@ pub(crate) fn members(body: &[u8]) -> Option<Members> {
     Some(members)
 }
 
-/// A text or number; of an object, as OpenAI's errors are, its code.
-fn plain(value: Value) -> Option<Secret> {
+/// Texts and numbers, moved so that no copy is left behind.
+fn insert(members: &mut Members, name: String, value: Value) {
     match value {
-        Value::String(text) => Some(Secret::new(text)),
-        Value::Number(number) => Some(Secret::new(number.to_string())),
-        Value::Object(mut inner) => plain(inner.remove("code").or_else(|| inner.remove("type"))?),
-        _ => None,
+        Value::String(text) => drop(members.insert(name, Secret::new(text))),
+        Value::Number(number) => drop(members.insert(name, Secret::new(number.to_string()))),
+        Value::Object(inner) if name.len() <= OUTER_NAME_BYTES => {
+            inner.into_iter().for_each(|(below, value)| insert(members, format!("{name}.{below}"), value));
+        }
+        _ => {}
     }
 }
 
@@ -276,7 +308,10 @@ mod tests {
             members(body.as_bytes()).map(|all| all.iter().map(shown).collect::<Vec<_>>().join("|"))
         };
         assert_eq!(text("a=b%20c+d&e=").unwrap(), "a=b c d|e=");
-        assert_eq!(text(r#"{"a":"b c","d":[],"e":7,"error":{"code":"x","type":"y"}}"#).unwrap(), "a=b c|e=7|error=x");
+        assert_eq!(
+            text(r#"{"a":"b c","d":[],"e":7,"error":{"code":"x","type":"y"}}"#).unwrap(),
+            "a=b c|e=7|error.code=x|error.type=y"
+        );
         assert_eq!(text("").unwrap(), "");
         for body in ["<html>", "[]", "{\"a\":", "a", "a=%", "a=%4", "a=%zz", "a=%+4", "a=%ff", "a=%\u{e9}", "a b=c"] {
             assert_eq!(text(body), None, "{body}");

@@ -1,12 +1,14 @@
 //! The table of providers: rows of data, built in or from the configuration, checked once.
 //! Must never hold a secret, or a host that does not follow from a URL of the row.
 
+use super::copilot::Exchange;
 use super::{Error, Result};
 use crate::config::with_nearest;
-use crate::upstream::{Endpoint, Origin};
+use crate::origin::{Endpoint, Origin, is_below};
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -25,7 +27,7 @@ const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 pub enum Login {
     /// Device grant, RFC 8628.
     Device,
-    /// OpenAI's own three steps for a ChatGPT account.
+    /// OpenAI's own three steps for a ChatGPT account, or an API key.
     Chatgpt,
     /// An API key that the user brings.
     #[default]
@@ -53,6 +55,16 @@ pub enum Family {
     Embeddings,
     /// The list of models, in either shape.
     Models,
+}
+
+/// The hosts of a provider's tenants, each of which has its own (`--host`): GitHub's data residency.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenants {
+    /// The domain that a tenant's host must be below.
+    pub below: String,
+    /// For each host of the row, what stands before the tenant's host in its place.
+    pub prefixes: BTreeMap<String, String>,
 }
 
 /// A checked row. Only [`table`] makes one.
@@ -93,11 +105,22 @@ pub struct Provider {
     pub ca_file: Option<PathBuf>,
     /// What replaces `/v1` in a client's path.
     pub api_base: Option<Endpoint>,
+    /// The same for a login with a ChatGPT account.
+    pub chatgpt_base: Option<Endpoint>,
     /// `authorization` (Bearer), or a header that takes the bare key.
     #[serde(default = "bearer")]
     pub auth_header: String,
     /// Headers that are added to every request.
     pub extra_headers: BTreeMap<String, String>,
+    /// Headers that are added where the client sends none of that name.
+    pub default_headers: BTreeMap<String, String>,
+    /// The second exchange that some client ids need.
+    pub exchange: Option<Exchange>,
+    /// Where the row leads instead for a tenant.
+    pub tenants: Option<Tenants>,
+    /// The tenant's host that the row leads to; a configuration cannot set it.
+    #[serde(skip)]
+    pub host: Option<String>,
     /// APIs that are forwarded.
     pub apis: Vec<Family>,
     /// A client's own credential for this provider is forwarded.
@@ -159,9 +182,56 @@ impl Provider {
     /// Every host that this row lets us connect to, sorted; nothing that is discovered adds to it.
     pub fn hosts(&self) -> BTreeSet<Origin> {
         let login = [&self.issuer, &self.device_endpoint, &self.token_endpoint, &self.account_endpoint];
-        let others = [&self.revoke_endpoint, &self.exposed_endpoint, &self.api_base];
-        let endpoints = login.into_iter().chain(others).flatten();
+        let others = [&self.revoke_endpoint, &self.exposed_endpoint, &self.api_base, &self.chatgpt_base];
+        let exchange = self.exchange.iter().map(|exchange| &exchange.endpoint);
+        let endpoints = login.into_iter().chain(others).flatten().chain(exchange);
         endpoints.map(|endpoint| endpoint.origin().clone()).collect()
+    }
+
+    /// Domains below which we may also connect to hosts: one that the exchange names, one that a user logs in at.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        let exchange = self.exchange.iter().map(|exchange| exchange.below.as_str());
+        exchange.chain(self.tenants.iter().map(|tenants| tenants.below.as_str()))
+    }
+
+    /// The row as it is for a tenant.
+    pub fn at(&self, host: &str) -> Result<Self> {
+        let host = host.to_ascii_lowercase();
+        let is_host = Origin::parse(&format!("https://{host}")).is_ok_and(|origin| origin.host() == host);
+        let Some(tenants) = self.tenants.as_ref().filter(|tenants| is_host && is_below(&host, &tenants.below)) else {
+            let id = &self.id;
+            return Err(Error::Config(format!(
+                "`{id}` has no login at that host; type `infershield hosts` for its domains"
+            )));
+        };
+        let mut row = self.clone();
+        let exchange = row.exchange.as_mut().map(|exchange| {
+            exchange.below.clone_from(&host);
+            &mut exchange.endpoint
+        });
+        let login = [&mut row.device_endpoint, &mut row.token_endpoint, &mut row.account_endpoint];
+        let others = [&mut row.exposed_endpoint, &mut row.revoke_url, &mut row.api_base];
+        for endpoint in login.into_iter().chain(others).flatten().chain(exchange) {
+            let usual = endpoint.origin().host();
+            if let Some(prefix) = tenants.prefixes.get(usual) {
+                let url = endpoint.as_str().replacen(usual, &format!("{prefix}{host}"), 1);
+                *endpoint = Endpoint::try_from(url).map_err(Error::Network)?;
+            }
+        }
+        row.host = Some(host);
+        Ok(row)
+    }
+
+    /// The row as it is for one login: a ChatGPT account has tokens, and opens another door than a key.
+    pub fn of_login(&self, has_tokens: bool) -> Cow<'_, Self> {
+        match self.login {
+            Login::Chatgpt if has_tokens => {
+                let api_base = self.chatgpt_base.clone().or_else(|| self.api_base.clone());
+                Cow::Owned(Self { api_base, ..self.clone() })
+            }
+            Login::Chatgpt => Cow::Owned(Self { login: Login::Key, ..self.clone() }),
+            _ => Cow::Borrowed(self),
+        }
     }
 
     fn check(&self, others: &[Self]) -> std::result::Result<(), String> {
@@ -181,17 +251,18 @@ impl Provider {
             return Err("`apis` names none of the APIs that are forwarded".into());
         }
         let explicit = self.device_endpoint.is_some() && self.token_endpoint.is_some();
-        if self.login == Login::Device && self.issuer.is_none() && !explicit {
+        if matches!(self.login, Login::Device | Login::Chatgpt) && self.issuer.is_none() && !explicit {
             return Err("a device login needs `issuer`, or `device_endpoint` and `token_endpoint`".into());
         }
         let header = |name: &str| HeaderName::try_from(name).ok().filter(|one| !RESERVED.contains(&one.as_str()));
         let Some(auth) = header(&self.auth_header) else {
             return Err(format!("`auth_header`: `{}` cannot carry a key", self.auth_header));
         };
-        for (name, value) in &self.extra_headers {
+        let exchange = self.exchange.iter().flat_map(|exchange| &exchange.headers);
+        for (name, value) in self.extra_headers.iter().chain(&self.default_headers).chain(exchange) {
             let free = |header: &HeaderName| *header != auth && !CREDENTIAL_HEADERS.contains(&header.as_str());
             if !header(name).is_some_and(|header| free(&header)) || HeaderValue::try_from(value).is_err() {
-                return Err(format!("`extra_headers`: `{name}` cannot be set"));
+                return Err(format!("`extra_headers` or `default_headers`: `{name}` cannot be set"));
             }
         }
         Ok(())

@@ -17,8 +17,9 @@ const LOGIN_OVER: &str = "invalid_grant bad_refresh_token refresh_token_expired 
 /// Longest life of an access token that is believed, in seconds: ten years.
 const LONGEST_LIFE_SECONDS: u64 = 315_360_000;
 
-/// Members that name an account, the most telling first: GitHub's, then OpenID Connect's.
-const NAMES: [&str; 5] = ["login", "email", "preferred_username", "name", "sub"];
+/// Members that name an account, the most telling first: GitHub's, then OpenAI's and OpenID Connect's.
+const NAMES: [&str; 6] =
+    ["login", "email", "https://api.openai.com/profile.email", "preferred_username", "name", "sub"];
 
 /// What a token endpoint gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +70,17 @@ impl Tokens {
         })
     }
 
-    /// The claims of a JWT (RFC 7519), unverified.
-    fn claims(&self, token: &Secret) -> Option<Answer> {
-        let payload = token.expose().split('.').nth(1)?.trim_end_matches('=');
-        let members = members(&URL_SAFE_NO_PAD.decode(payload).ok()?)?;
-        let sent = [Some(&self.access), self.refresh.as_ref()].into_iter().flatten().cloned().collect();
-        Some(Answer { host: String::new(), status: 200, members, sent })
+    /// The claims of one of these tokens.
+    pub(super) fn claims(&self, token: &Secret) -> Option<Answer> {
+        claims(token, [Some(&self.access), self.refresh.as_ref()].into_iter().flatten().cloned().collect())
     }
+}
+
+/// The claims of a JWT (RFC 7519), unverified. What is `sent` must not show up in them.
+pub(super) fn claims(token: &Secret, sent: Vec<Secret>) -> Option<Answer> {
+    let payload = token.expose().split('.').nth(1)?.trim_end_matches('=');
+    let members = members(&URL_SAFE_NO_PAD.decode(payload).ok()?)?;
+    Some(Answer { host: String::new(), status: 200, members, sent })
 }
 
 /// New tokens for a refresh token. One at a time per login: a rotated token is worth nothing when it is used twice.

@@ -4,9 +4,10 @@
 //! nor end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
 use super::judge::Scanned;
-use super::{Request, Route, Stop, elapsed_ms, text};
-use crate::api::{Family, Observer, Refused};
+use super::{Request, Stop, elapsed_ms, text};
+use crate::api::{Family, Observer, Refused, chatgpt_takes};
 use crate::audit::Outcome;
+use crate::flow::Login;
 use crate::server::{Exchange, Head};
 use crate::session::Credential;
 use crate::store::holds_local_key;
@@ -25,6 +26,10 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Re
     let user = &scanned.caller.key.user_id;
     let provider = scanned.route.provider;
     let mut credential = session.credential(user, provider, None)?;
+    if credential.row.login == Login::Chatgpt {
+        let fits = chatgpt_takes(scanned.route.family, &scanned.body.bytes);
+        fits.map_err(|why| Stop::new(Refused::LOGIN_UNFIT, why))?;
+    }
     let mut response = attempt(request, &scanned, &credential)?;
     if response.status() == 401 && !credential.token.is_empty() {
         drop(response);
@@ -112,7 +117,7 @@ fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Creden
 
 /// The client's request with the headers of the provider's row and the one that carries the credential.
 fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> http::Result<upstream::Request<'a>> {
-    let Route { family, provider, .. } = scanned.route;
+    let (family, provider) = (scanned.route.family, &credential.row);
     let mut url = format!("{}{}", credential.api_base.as_str().trim_end_matches('/'), family.path());
     if let Some(query) = &head.query {
         url = format!("{url}?{query}");
@@ -124,11 +129,14 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     *headers = passed(&head.headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // The provider must read the body as what was scanned.
-    if *family != Family::Models && !text(headers, header::CONTENT_TYPE).is_some_and(is_json) {
+    if family != Family::Models && !text(headers, header::CONTENT_TYPE).is_some_and(is_json) {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     for (name, value) in &provider.extra_headers {
         headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+    }
+    for (name, value) in &provider.default_headers {
+        headers.entry(HeaderName::try_from(name)?).or_insert(HeaderValue::try_from(value)?);
     }
     if !credential.token.is_empty() {
         let name = HeaderName::try_from(&provider.auth_header)?;

@@ -39,6 +39,9 @@ pub struct Bound {
     pub revoke_endpoint: Option<Endpoint>,
     /// Where the access token is sent with each request.
     pub api_base: Option<Endpoint>,
+    /// Where the access token is exchanged for the one that the API takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange_endpoint: Option<Endpoint>,
     /// The provider's own host, where one was chosen at login (`--host`).
     pub host: Option<String>,
     /// The account that the provider's headers must name.

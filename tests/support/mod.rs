@@ -23,4 +23,5 @@ pub use practice::Practice;
 pub use process::{Done, PATIENCE, Process};
 pub use raw_provider::RawProvider;
 pub use run::{ALL_RUNS, Run, SECRETS, SHOWS_KEY};
+pub use scripted::{header, recorded};
 pub use wire::{Cut, Reply, Wire, request};

@@ -1,0 +1,243 @@
+//! GitHub Copilot by the client id of an editor: the second exchange, what is kept of it, and where its tokens may go.
+
+use crate::support::{Fixture, Practice, Reply, code, header, hello, recorded};
+use infershield::audit::now;
+use infershield::store::Store as _;
+use serde_json::{Value, json};
+use std::fs;
+
+const EXCHANGE: &str = "/copilot_internal/v2/token";
+const LOGIN: &str = "/login/oauth/access_token";
+const CHAT: &str = "/chat/completions";
+const CLIENT_CHAT: &str = "/v1/chat/completions";
+const EDITOR: &str = "Iv1.b507a08c87ecfe98";
+
+/// A home that is logged in by this client id, with GitHub's row led to the practice provider.
+fn copilot(name: &'static str, client_id: &str, more: &[&str]) -> Fixture {
+    // `localhost` stands for github.com, and 127.0.0.1 for a tenant: it is "below" the name 0.0.1.
+    let row = json!({"id": "github", "device_endpoint": "BASE/login/device/code", "token_endpoint": "BASE/login/oauth/access_token",
+        "account_endpoint": "BASE/user", "exposed_endpoint": "BASE/credentials/revoke", "api_base": "BASE",
+        "exchange": {"client_ids": [EDITOR], "endpoint": "BASE/copilot_internal/v2/token", "below": "0.0.1",
+            "headers": {"copilot-integration-id": "vscode-chat", "editor-version": "vscode/1.107.0"}},
+        "tenants": {"below": "0.0.1", "prefixes": {"localhost": ""}}});
+    let desk = Fixture::with_row(name, &row);
+    log_in(&desk, client_id, more);
+    desk
+}
+
+fn log_in(desk: &Fixture, client_id: &str, more: &[&str]) {
+    desk.practice.set(&json!({"approve": true}));
+    let done = desk.cli(&[&["auth", "login", "github", "--no-browser", "--client-id", client_id], more].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("your account bears the risk"), "{done:?}");
+}
+
+/// What GitHub answers to an exchange: a new token each, that is renewed after so many seconds.
+fn give(desk: &Fixture, refresh_in: u64, ends_in: u64, api: Option<&str>) -> String {
+    let token = format!("tid=1nv3nt3d;exp=1;sku=x:{}", desk.run.random_secret());
+    desk.run.secret(&token);
+    let mut body = recorded("github")["copilot"]["body"].clone();
+    let changes = json!({"token": token, "refresh_in": refresh_in, "expires_at": now() + ends_in});
+    body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    body["endpoints"]["api"] = json!(api);
+    desk.practice.answer(EXCHANGE, 200, &body.to_string());
+    token
+}
+
+fn ask(desk: &Fixture) -> Reply {
+    desk.practice.answer(CHAT, 200, "{}");
+    desk.post(CLIENT_CHAT, &hello())
+}
+
+fn refused(desk: &Fixture) -> (u16, String) {
+    let reply = desk.post(CLIENT_CHAT, &hello());
+    (reply.status, code(CLIENT_CHAT, &reply))
+}
+
+fn bearer(sent: &Value) -> &str {
+    header(sent, "authorization").unwrap().strip_prefix("Bearer ").unwrap()
+}
+
+fn stored(desk: &Fixture) -> String {
+    desk.store().record("local", "github").unwrap().unwrap().access_token.expose().to_owned()
+}
+
+#[test]
+fn a_client_id_of_your_own_sends_its_token_as_it_is() {
+    let desk = copilot("copilot-direct", "my-own-app", &[]);
+    assert_eq!(ask(&desk).status, 200);
+    let sent = desk.practice.last(CHAT);
+    assert_eq!(bearer(&sent), stored(&desk));
+    assert_eq!((header(&sent, "copilot-integration-id"), header(&sent, "editor-version")), (None, None));
+    assert_eq!(desk.practice.requests(EXCHANGE).len(), 0);
+}
+
+#[test]
+fn an_editors_token_is_exchanged_and_the_new_one_kept_in_memory_until_it_is_due() {
+    let mut desk = copilot("copilot-exchange", EDITOR, &[]);
+    let token = give(&desk, 1500, 1800, None);
+    for _ in 0..2 {
+        assert_eq!(ask(&desk).status, 200);
+    }
+    let sent = desk.practice.last(CHAT);
+    assert_eq!(bearer(&sent), token);
+    assert_eq!(header(&sent, "copilot-integration-id"), Some("vscode-chat"));
+    assert_eq!(header(&sent, "editor-version"), Some("vscode/1.107.0"));
+    let exchanges = desk.practice.requests(EXCHANGE);
+    assert_eq!(exchanges.len(), 1, "one exchange for both requests");
+    assert_eq!((exchanges[0]["method"].as_str(), bearer(&exchanges[0])), (Some("GET"), stored(&desk).as_str()));
+    assert_eq!(desk.audit_of("auth.exchange").len(), 1);
+    let headers = [("editor-version", "JetBrains-IC/251.1"), ("x-initiator", "user")];
+    desk.practice.answer(CHAT, 200, "{}");
+    assert_eq!(desk.post_with(CLIENT_CHAT, &headers, &hello()).status, 200);
+    let sent = desk.practice.last(CHAT);
+    assert_eq!(header(&sent, "editor-version"), Some("JetBrains-IC/251.1"), "the client's own comes first");
+    assert_eq!(header(&sent, "x-initiator"), Some("user"));
+
+    // It is nowhere on disk: another process must exchange again. (The leak test looks for it everywhere.)
+    assert!(!fs::read_to_string(desk.home.join("tokens.json")).unwrap().contains("tid="));
+    desk.restart();
+    let due = give(&desk, 0, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(bearer(&desk.practice.last(CHAT)), due);
+    let next = give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(bearer(&desk.practice.last(CHAT)), next, "the answer said when to renew it: at once");
+    assert_eq!(desk.practice.requests(EXCHANGE).len(), 3);
+}
+
+#[test]
+fn a_plain_401_brings_one_more_exchange_and_one_more_try() {
+    let desk = copilot("copilot-401", EDITOR, &[]);
+    give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    let second = give(&desk, 1500, 1800, None);
+    desk.practice.answer(CHAT, 401, "IDE token expired: unauthorized: token expired\n");
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!((bearer(&desk.practice.last(CHAT)), desk.practice.requests(EXCHANGE).len()), (second.as_str(), 2));
+
+    give(&desk, 1500, 1800, None);
+    for _ in 0..2 {
+        desk.practice.answer(CHAT, 401, "unauthorized: token expired\n");
+    }
+    assert_eq!(refused(&desk), (400, "infershield_login_needed".to_owned()));
+    assert_eq!((desk.practice.requests(CHAT).len(), desk.practice.requests(EXCHANGE).len()), (5, 3), "once more only");
+    assert_eq!(desk.status()[0]["state"], "valid");
+}
+
+#[test]
+fn a_refused_exchange_says_why_and_ends_no_login() {
+    let desk = copilot("copilot-refused", EDITOR, &[]);
+    for (name, words) in [
+        ("no_seat", "Your plan has no Copilot seat."),
+        ("wrong_app", "status 404"),
+        ("bad_credentials", "infershield auth login"),
+    ] {
+        desk.practice.recorded(EXCHANGE, "github", name);
+        let reply = desk.post(CLIENT_CHAT, &hello());
+        assert_eq!((reply.status, code(CLIENT_CHAT, &reply).as_str()), (400, "infershield_login_needed"), "{name}");
+        assert!(reply.text().contains(words), "{}", reply.text());
+        assert_eq!(desk.status()[0]["state"], "valid", "{name}");
+    }
+    desk.practice.recorded(EXCHANGE, "github", "rate_limited");
+    assert_eq!(refused(&desk), (503, "infershield_unavailable".to_owned()));
+    for fault in [json!({"kind": "close"}), json!({"kind": "html"}), json!({"kind": "status", "status": 500})] {
+        desk.practice.fail(EXCHANGE, &fault);
+        assert_eq!(refused(&desk).0, 503, "{fault}");
+    }
+    assert_eq!(desk.practice.requests(CHAT).len(), 0, "the token is not sent to the API instead");
+    // A token that is due, but has not ended, goes on while there is no other.
+    let token = give(&desk, 0, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    desk.practice.recorded(EXCHANGE, "github", "rate_limited");
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(bearer(&desk.practice.last(CHAT)), token);
+    assert_eq!(desk.status()[0]["state"], "valid");
+}
+
+#[test]
+fn a_rate_limit_of_the_api_passes_and_ends_no_login() {
+    let desk = copilot("copilot-rate", EDITOR, &[]);
+    give(&desk, 1500, 1800, None);
+    for _ in 0..4 {
+        desk.practice.recorded(CHAT, "github", "rate_limited");
+        let reply = desk.post(CLIENT_CHAT, &hello());
+        assert_eq!((reply.status, reply.json()), (403, recorded("github")["rate_limited"]["body"].clone()));
+    }
+    assert_eq!((desk.practice.requests(EXCHANGE).len(), &desk.status()[0]["state"]), (1, &json!("valid")));
+}
+
+#[test]
+fn the_api_may_be_another_host_only_below_the_rows_domain() {
+    let desk = copilot("copilot-hosts", EDITOR, &[]);
+    let plan = Practice::start(&desk.run, &json!({}), &[]);
+    let thief = plan.origin.replace("127.0.0.1", "localhost");
+    for api in
+        [thief.as_str(), "https://0.0.1", "https://api.0.0.1.evil.example", "http://api.0.0.1", "https://evil0.0.1"]
+    {
+        give(&desk, 1500, 1800, Some(api));
+        let reply = desk.post(CLIENT_CHAT, &hello());
+        assert_eq!((reply.status, code(CLIENT_CHAT, &reply).as_str()), (400, "infershield_login_needed"), "{api}");
+    }
+    assert_eq!(plan.log()["requests"], json!([]));
+    assert_eq!(desk.practice.requests(CHAT).len(), 0, "nor to the usual one instead");
+
+    let token = give(&desk, 1500, 1800, Some(&plan.origin));
+    plan.answer(CHAT, 200, "{}");
+    assert_eq!(desk.post(CLIENT_CHAT, &hello()).status, 200);
+    assert_eq!(bearer(&plan.last(CHAT)), token);
+    assert!(desk.cli(&["hosts"]).stdout.contains("https://*.0.0.1"));
+}
+
+#[test]
+fn a_moved_exchange_gets_no_token() {
+    let mut desk = copilot("copilot-moved", EDITOR, &[]);
+    let elsewhere = desk.practice.origin.replace("127.0.0.1", "localhost");
+    desk.configure(|config| config["providers"][0]["exchange"]["endpoint"] = json!(format!("{elsewhere}{EXCHANGE}")));
+    desk.restart();
+    assert_eq!(refused(&desk), (400, "infershield_login_needed".to_owned()));
+    assert_eq!((desk.practice.requests(EXCHANGE).len(), &desk.status()[0]["state"]), (0, &json!("suspect")));
+}
+
+#[test]
+fn a_new_login_does_not_use_what_the_old_one_was_exchanged_for() {
+    let desk = copilot("copilot-again", EDITOR, &[]);
+    give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    log_in(&desk, EDITOR, &[]);
+    let token = give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(bearer(&desk.practice.last(CHAT)), token);
+}
+
+#[test]
+fn a_tenant_has_every_endpoint_at_its_own_host() {
+    let mut desk = copilot("copilot-tenant", "my-own-app", &[]);
+    let usual = desk.practice.origin.replace("127.0.0.1", "localhost");
+    desk.configure(|config| {
+        let row = config["providers"][0].to_string().replace(&desk.practice.origin, &usual);
+        config["providers"][0] = serde_json::from_str(&row).unwrap();
+    });
+    desk.restart();
+    log_in(&desk, EDITOR, &["--host", "127.0.0.1"]);
+    let bound = desk.store().record("local", "github").unwrap().unwrap().bound;
+    assert_eq!(bound.host.as_deref(), Some("127.0.0.1"));
+    let base = &desk.practice.origin;
+    assert_eq!(bound.token_endpoint.unwrap().as_str(), format!("{base}{LOGIN}"));
+    assert_eq!(bound.api_base.unwrap().as_str(), base);
+    assert_eq!(bound.exchange_endpoint.unwrap().as_str(), format!("{base}{EXCHANGE}"));
+    give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(desk.status()[0]["state"], "valid");
+    desk.practice.answer("/credentials/revoke", 202, "");
+    assert_eq!(desk.cli(&["auth", "logout", "--revoke"]).stdout, "✓ Token revoked. Re-authenticate to continue.\n");
+
+    let asked = desk.practice.log()["requests"].as_array().unwrap().len();
+    for host in ["evil.example", "0.0.1", "evil.example/.0.0.1", "a@127.0.0.1", "evil.example#.0.0.1", "localhost"] {
+        let done = desk.cli(&["auth", "login", "github", "--client-id", EDITOR, "--host", host]);
+        assert_eq!(done.code, 2, "{host}: {done:?}");
+        assert!(done.stderr.contains("`infershield hosts`"), "{done:?}");
+    }
+    assert_eq!(desk.cli(&["auth", "login", "openai", "--host", "127.0.0.1", "--with-key"]).code, 2);
+    assert_eq!(desk.practice.log()["requests"].as_array().unwrap().len(), asked);
+}
