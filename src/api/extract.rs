@@ -4,6 +4,7 @@
 use super::Family;
 use super::json::{self, MAX_NODES, Node, Text};
 use crate::detect::Source;
+use serde::Deserialize;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -84,6 +85,15 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
         return Err(not_strict(json::too_many()));
     }
     Ok(walk.found)
+}
+
+/// The model that a body names, before it is read in earnest; `None` also for a body that [`extract`] refuses.
+pub fn model(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        model: String,
+    }
+    serde_json::from_slice(body).ok().map(|named: Named| named.model)
 }
 
 /// Who speaks in a part of the body.

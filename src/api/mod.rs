@@ -8,7 +8,7 @@ mod refusal;
 mod usage;
 
 pub use crate::flow::Family;
-pub use extract::{Extracted, Segment, extract};
+pub use extract::{Extracted, Segment, extract, model};
 pub use refusal::{Refused, refusal};
 pub use usage::Observer;
 

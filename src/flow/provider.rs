@@ -102,6 +102,8 @@ pub struct Provider {
     pub apis: Vec<Family>,
     /// A client's own credential for this provider is forwarded.
     pub passthrough: bool,
+    /// What the names of its models begin with: decides between several logins.
+    pub models: Vec<String>,
 }
 
 /// The built-in rows with those of the configuration over them, member by member; a new id adds a row.

@@ -44,18 +44,19 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     let user = &caller.key.user_id;
     request.event.user_id = Some(user.clone());
     request.event.key_id = Some(caller.key.id.clone());
-    // 3. Where would it go?
-    let logins = proxy.session.logins(user).map_err(|error| proxy.store_failed(&error))?;
-    let providers = &proxy.session.providers;
-    let own = caller.key.provider.as_deref();
-    let route = route::choose(providers, &proxy.settings, own, &logins, head.method.as_str(), &head.path)?;
-    request.event.action = route.family.action().to_owned();
-    request.event.provider = Some(route.provider.id.clone());
-    request.why = route.why.to_owned();
+    // 3. What does it ask for?
+    let (name, family) = route::called(head.method.as_str(), &head.path)?;
+    request.event.action = family.action().to_owned();
     // 4. Its body, whole.
     let body = Body::read(proxy, exchange)?;
     request.event.bytes_in = body.bytes.len() as u64;
-    // 5. to 7. Every text of it, what is found there, and what policy says about that.
+    // 5. Where would it go? The name of its model is looked for only when path and key do not say.
+    let logins = proxy.session.logins(user).map_err(|error| proxy.store_failed(&error))?;
+    let (providers, own) = (&proxy.session.providers, caller.key.provider.as_deref());
+    let route = route::choose(providers, &proxy.settings, own, &logins, (name, family), || api::model(&body.bytes))?;
+    request.event.provider = Some(route.provider.id.clone());
+    request.why = route.why.to_owned();
+    // 6. and 7. Every text of it, what is found there, and what policy says about that.
     let scanned = judge::scan(request, &caller, &route, body)?;
     // 8. The provider, with its own credential. As long as it is silent we look whether the client is still there.
     proxy.ready()?;
