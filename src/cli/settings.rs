@@ -40,7 +40,7 @@ pub(super) fn route(args: &Args) -> Done {
     let path = args.word().unwrap_or_default();
     let method = if path.ends_with("/models") { "GET" } else { "POST" };
     let model = || args.value("model").map(str::to_owned);
-    let route = called(method, path)
+    let route = called(method, path, false)
         .and_then(|called| choose(&context.providers, &context.config.settings, None, &logins, called, model));
     let route = route.map_err(|stop| no(stop.message))?;
     let json = json!({"provider": route.provider.id, "api": route.family.action(), "why": route.why});

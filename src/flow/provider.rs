@@ -53,6 +53,9 @@ pub enum Family {
     Embeddings,
     /// The list of models, in either shape.
     Models,
+    /// Whatever else a provider has, for clients that bring their own credential. No row names it.
+    #[serde(skip)]
+    Other,
 }
 
 /// A checked row. Only [`table`] makes one.
@@ -102,6 +105,8 @@ pub struct Provider {
     pub apis: Vec<Family>,
     /// A client's own credential for this provider is forwarded.
     pub passthrough: bool,
+    /// Ids of the rules that recognise this provider's keys: a credential that another rule recognises is somebody else's.
+    pub key_rules: Vec<String>,
     /// What the names of its models begin with: decides between several logins.
     pub models: Vec<String>,
 }
