@@ -37,6 +37,7 @@ mod invariant_9;
 mod local_keys;
 mod login;
 mod logout_status;
+mod passthrough;
 mod practice_provider;
 mod provider_faults;
 mod rekey;

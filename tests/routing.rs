@@ -90,6 +90,91 @@ fn a_default_decides_between_several_and_without_one_the_request_is_refused() {
     assert_eq!(two.went("/v1/embeddings", &two.proxy.key), (200, "practice"));
 }
 
+/// Two providers whose rows say which models are theirs; the default is neither's word.
+fn with_models(name: &'static str, default: Value) -> Two {
+    let mut two = Two::start(name, default);
+    let mut rows = config(&two.proxy);
+    rows["providers"][0]["models"] = json!(["practice-", "shared-"]);
+    rows["providers"][1]["models"] = json!(["local-", "practice-mini", "shared-"]);
+    configure(&mut two.proxy, &rows);
+    two
+}
+
+#[test]
+fn the_name_of_the_model_decides_between_several_logins_before_the_default() {
+    let two = with_models("route-model", json!("second"));
+    let ask = |path: &str, model: &str, key: &str| {
+        let before = (requests(&two.proxy.practice), requests(&two.second));
+        let mut body = hello();
+        body["model"] = json!(model);
+        let headers = [("x-api-key", key)];
+        let reply = Wire::call(two.proxy.addr, "POST", path, &headers, body.to_string().as_bytes());
+        let went = (requests(&two.proxy.practice) - before.0, requests(&two.second) - before.1);
+        let done = two.proxy.cli(&["route", path, "--model", model, "--json"]);
+        let said: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
+        (reply, went, said)
+    };
+    let any = two.proxy.key.clone();
+    for (path, model, provider, why) in [
+        (CHAT, "practice-1", "practice", "the model's name"),
+        (CHAT, "local-8b", "second", "the model's name"),
+        (CHAT, "practice-mini-2", "second", "the model's name"),
+        (CHAT, "shared-1", "practice", "the model's name"),
+        (CHAT, "unheard-of", "second", "default_provider"),
+        (CHAT, "Practice-1", "second", "default_provider"),
+        ("/second/v1/chat/completions", "practice-1", "second", "named in the path"),
+        ("/practice/v1/chat/completions", "local-8b", "practice", "named in the path"),
+        // Only one of the two serves this API: nothing is left to decide by the model.
+        ("/v1/embeddings", "practice-1", "second", "default_provider"),
+    ] {
+        let (_, went, said) = ask(path, model, &any);
+        let expected = match (path, provider) {
+            ("/v1/embeddings", _) => (0, 0),
+            (_, "practice") => (1, 0),
+            _ => (0, 1),
+        };
+        assert_eq!(went, expected, "{path} {model}");
+        if path != "/v1/embeddings" {
+            assert_eq!((&said["provider"], &said["why"]), (&json!(provider), &json!(why)), "{path} {model}");
+        }
+    }
+    let bound = new_key(&two.proxy, &["--provider", "second"])["key"].as_str().unwrap().to_owned();
+    assert_eq!(ask(CHAT, "practice-1", &bound).1, (0, 1), "the key is stronger");
+}
+
+#[test]
+fn verbose_says_by_which_rule_a_request_went_where_it_went() {
+    let mut plan = Fixture::plan("route-verbose");
+    plan.serve = &["--verbose"];
+    plan.provider = json!({"models": ["practice-"]});
+    let mut proxy = plan.start();
+    let mut two = config(&proxy);
+    let row = json!({"id": "second", "login": "none", "api_base": "http://127.0.0.1:9/v1", "apis": ["chat"]});
+    two["providers"].as_array_mut().unwrap().push(row);
+    configure(&mut proxy, &two);
+    for (path, body, why) in [
+        (CHAT, hello(), "the model's name"),
+        (CHAT, json!({"model": "other", "messages": []}), "default_provider"),
+        ("/practice/v1/chat/completions", hello(), "named in the path"),
+    ] {
+        assert_eq!(proxy.post(path, &body).status, 200);
+        proxy.serve.complaint(&format!("chat.completion -> practice ({why}): 200"));
+    }
+}
+
+#[test]
+fn without_a_default_the_name_of_the_model_is_enough() {
+    let two = with_models("route-model-alone", Value::Null);
+    assert_eq!(two.went(CHAT, &two.proxy.key), (200, "practice"));
+    let reply = two.proxy.post(CHAT, &json!({"model": "unheard-of", "messages": []}));
+    assert_eq!((reply.status, code(CHAT, &reply).as_str()), (400, "infershield_login_needed"));
+    // What is no JSON, or names its model twice, names none; it is refused either way.
+    for body in [&b"{"[..], br#"{"model":"practice-1","model":"local-1"}"#] {
+        assert_eq!(two.proxy.post_bytes(CHAT, body).status, 400);
+    }
+    assert_eq!(requests(&two.second), 0);
+}
+
 #[test]
 fn an_api_that_the_provider_does_not_serve_is_not_forwarded() {
     let two = Two::start("route-apis", json!("second"));

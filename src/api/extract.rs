@@ -4,6 +4,7 @@
 use super::Family;
 use super::json::{self, MAX_NODES, Node, Text};
 use crate::detect::Source;
+use serde::Deserialize;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -56,15 +57,22 @@ pub struct Segment<'a> {
 pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
     let malformed = |why: String| format!("InferShield cannot scan this request body: {why}");
     let not_strict = |why| malformed(format!("{why}; send strict JSON in UTF-8, each key of an object once"));
-    let Node::Object(members) = json::parse(body).map_err(not_strict)? else {
-        return Err(malformed("not a JSON object; send an object".into()));
+    let mut walk = Walk { found: Extracted::default(), location: String::new() };
+    // Where no API says who speaks, all of it is judged as the user's last words are, most strictly, and nothing is binary.
+    let unknown = family == Family::Other;
+    let members = match json::parse(body).map_err(not_strict)? {
+        Node::Object(members) => members,
+        node if unknown => {
+            walk.value(node, Voice { source: Source::User, newest: true, free: true });
+            Vec::new()
+        }
+        _ => return Err(malformed("not a JSON object; send an object".into())),
     };
-    let model = text_of(&members, "model").map(str::to_owned);
-    let mut walk = Walk { found: Extracted { model, ..Extracted::default() }, location: String::new() };
+    walk.found.model = text_of(&members, "model").map(str::to_owned);
     for (name, node) in members {
-        use Family::{Chat, Completions, CountTokens, Embeddings, Messages, Responses};
+        use Family::{Chat, Completions, CountTokens, Embeddings, Messages, Other, Responses};
         let source = match (family, &*name.text) {
-            (Completions, "prompt" | "suffix") | (Embeddings, "input") if holds_numbers(&node) => {
+            (Completions | Other, "prompt" | "suffix") | (Embeddings | Other, "input") if holds_numbers(&node) => {
                 return Err(malformed(TOKEN_IDS.into()));
             }
             (Chat | Messages | CountTokens, "messages") | (Responses, "input") | (Completions, "prompt" | "suffix") => {
@@ -72,9 +80,10 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
                 continue;
             }
             (Responses, "instructions") | (Messages | CountTokens, "system") => Source::System,
+            (Other, _) => Source::User,
             _ => Source::Document,
         };
-        walk.member("", name, node, Voice { source, newest: false, free: false });
+        walk.member("", name, node, Voice { source, newest: unknown, free: unknown });
     }
     if family == Family::Embeddings {
         walk.found.segments.iter_mut().for_each(|segment| segment.last_turn = true);
@@ -84,6 +93,15 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
         return Err(not_strict(json::too_many()));
     }
     Ok(walk.found)
+}
+
+/// The model that a body names, before it is read in earnest; `None` also for a body that [`extract`] refuses.
+pub fn model(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        model: String,
+    }
+    serde_json::from_slice(body).ok().map(|named: Named| named.model)
 }
 
 /// Who speaks in a part of the body.
@@ -601,6 +619,24 @@ mod tests {
             let body = json!({"input": [item]});
             assert_eq!(voice(Family::Responses, &body, "X"), (Source::User, true), "{body}");
         }
+    }
+
+    #[test]
+    fn of_a_body_that_no_api_describes_every_string_is_the_users() {
+        let body =
+            json!({"model": "m-1", "image_url": "aGk=", "a": {"role": "system", "b": ["c", {"longer name": 1}]}});
+        let all = found(Family::Other, &body);
+        let texts: Vec<_> = all.iter().map(|(.., text)| text.as_str()).collect();
+        assert_eq!(texts, ["c", "longer name", "system", "aGk=", "m-1"]);
+        assert!(all.iter().all(|(_, source, last_turn, _)| (*source, *last_turn) == (Source::User, true)));
+        for body in [json!("c"), json!(["c"])] {
+            assert_eq!(found(Family::Other, &body)[0].3, "c");
+            assert!(extract(Family::Chat, body.to_string().as_bytes()).is_err());
+        }
+        let numbers = json!({"prompt": [[1, 2]]}).to_string();
+        assert!(extract(Family::Other, numbers.as_bytes()).unwrap_err().contains("token ids"));
+        assert_eq!(model(body.to_string().as_bytes()).as_deref(), Some("m-1"));
+        assert_eq!(model(br#"{"model":"a","model":"b"}"#), None);
     }
 
     #[test]

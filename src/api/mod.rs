@@ -10,12 +10,12 @@ mod usage;
 
 pub use crate::flow::Family;
 pub use chatgpt::chatgpt_takes;
-pub use extract::{Extracted, Segment, extract};
+pub use extract::{Extracted, Segment, extract, model};
 pub use refusal::{Refused, refusal};
 pub use usage::Observer;
 
 impl Family {
-    /// Every family, in the order in which a list of paths is shown.
+    /// Every family that has a path of its own, in the order in which a list of paths is shown.
     pub const ALL: [Self; 7] = [
         Self::Chat,
         Self::Responses,
@@ -51,12 +51,17 @@ impl Family {
             Self::Completions => ("/completions", "completions"),
             Self::Embeddings => ("/embeddings", "embeddings"),
             Self::Models => ("/models", "models"),
+            Self::Other => ("", "passthrough"),
         }
     }
 
-    /// The only method that is allowed.
-    pub fn method(self) -> &'static str {
-        if self == Self::Models { "GET" } else { "POST" }
+    /// The methods that are allowed.
+    pub fn methods(self) -> &'static [&'static str] {
+        match self {
+            Self::Models => &["GET"],
+            Self::Other => &["GET", "POST"],
+            _ => &["POST"],
+        }
     }
 
     /// True where requests and errors have Anthropic's shape.

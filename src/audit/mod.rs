@@ -16,7 +16,7 @@ mod verify;
 pub use append::Audit;
 pub use calendar::{now, parse_since};
 pub use event::{Event, Finding, Line, Outcome};
-pub use query::{Filter, query};
+pub use query::{Filter, last_used, query};
 pub use verify::{Anchor, Verified, verify};
 
 use crate::home;

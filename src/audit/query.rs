@@ -2,10 +2,11 @@
 //! Must never write, and never stop at a line that cannot be read.
 
 use super::Result;
-use super::calendar::moment;
-use super::event::{Finding, Line};
+use super::calendar::{moment, month_file, now};
+use super::event::{Finding, Line, Outcome};
 use super::verify;
 use crate::home::Home;
+use std::collections::BTreeMap;
 
 /// Which lines are wanted; the default wants all.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,24 @@ pub fn query(home: &Home, filter: &Filter, each: &mut dyn FnMut(&Line, &str) -> 
         Ok(true)
     })?;
     Ok(unreadable)
+}
+
+/// When a request of the user's last used the login at each provider, in seconds since 1970. Reads this month's file only: a log may
+/// be long.
+pub fn last_used(home: &Home, user: &str) -> Result<BTreeMap<String, u64>> {
+    let since = month_file(now()).get(..7).map(str::to_owned);
+    let filter = Filter { since, user: Some(user.to_owned()), ..Filter::default() };
+    let mut last = BTreeMap::new();
+    query(home, &filter, &mut |Line { event, timestamp, .. }, _| {
+        // Without a local key it was a client with its own credential, or no request.
+        let is_request = event.request_id.is_some() && event.key_id.is_some();
+        let is_sent = !matches!(event.outcome, Outcome::Refused | Outcome::Blocked);
+        if let Some(provider) = event.provider.clone().filter(|_| is_request && is_sent) {
+            last.insert(provider, *timestamp);
+        }
+        Ok(())
+    })?;
+    Ok(last)
 }
 
 impl Filter {

@@ -3,6 +3,7 @@
 use super::context::{Context, provider};
 use super::terminal::{answer, duration, end, interactive, list, note, print, progress, read_answer, read_key};
 use super::{Args, Done, Failure, no, usage};
+use crate::audit;
 use crate::flow::{DeviceCode, Login, Provider};
 use crate::secret::Secret;
 use crate::session::{self, Revoke};
@@ -88,6 +89,7 @@ pub(super) fn status(args: &Args) -> Done {
     let stored = context.store.records(&context.user)?;
     let mut usable = false;
     let mut rows = Vec::new();
+    let last_used = audit::last_used(&context.home, &context.user)?;
     for record in context.session()?.records(&context.user)? {
         let row = context.providers.iter().find(|row| row.id == record.provider);
         let state = session::state(&record, row);
@@ -104,11 +106,13 @@ pub(super) fn status(args: &Args) -> Done {
         let source = variable.filter(|_| !is_stored).unwrap_or("login");
         let json = json!({"user_id": context.user, "provider": record.provider, "account": record.account,
             "state": state, "expires_at": record.expires_at, "refreshable": refreshable, "source": source,
-            "repair": repair});
+            "last_used": last_used.get(&record.provider), "repair": repair});
         let account = record.account.as_deref().or((!is_stored).then_some(source)).unwrap_or("-");
         let end = end(record.expires_at);
         let renewed = if refreshable { ", renewed by itself" } else { "" };
-        let mut text = format!("{:12}  {account}  {state}  token {end}{renewed}", record.provider);
+        let used = last_used.get(&record.provider).map(|at| duration(audit::now().saturating_sub(*at)));
+        let used = used.map_or("not used this month".to_owned(), |ago| format!("last used {ago} ago"));
+        let mut text = format!("{:12}  {account}  {state}  token {end}{renewed}, {used}", record.provider);
         if let Some(repair) = repair {
             text += &format!("\n{:12}  repair: {repair}", "");
         }

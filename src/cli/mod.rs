@@ -60,7 +60,7 @@ static COMMANDS: [Command; 23] = [
     command("audit export", AUDIT, 0..=0, "format= o= since= user= blocked request= ref=", audit::export),
     command("config show", CONFIG, 0..=0, "json", settings::show),
     command("config check", CONFIG, 0..=0, "json", settings::check),
-    command("route", ROUTE, 1..=1, "user= json", settings::route),
+    command("route", ROUTE, 1..=1, "user= model= json", settings::route),
     command("hosts", HOSTS, 0..=0, "json", settings::hosts),
     command("doctor", DOCTOR, 0..=0, "online json", doctor::doctor),
     command("rekey", REKEY, 0..=0, "with-key json", settings::rekey),

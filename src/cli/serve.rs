@@ -6,7 +6,7 @@ use super::{Args, Done, Exit, Failure, exec, key, repeated, usage};
 use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
 use crate::detect::Scanner;
-use crate::flow::provider::table;
+use crate::flow::provider::{Provider, table};
 use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
 use crate::server;
@@ -82,7 +82,13 @@ pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
         let what = "max_body_bytes, max_inflight_bytes and head_timeout_ms cannot be 0";
         return Err(unusable("limits", what));
     }
-    address(&settings.listen)
+    let address = address(&settings.listen)?;
+    let open = providers.iter().find(|provider| provider.passthrough && !address.ip().is_loopback());
+    if let Some(Provider { id, .. }) = open {
+        let what = format_args!("`{id}` takes it from this machine only, and {address} can be reached from others");
+        return Err(unusable("passthrough", what));
+    }
+    Ok(address)
 }
 
 fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {

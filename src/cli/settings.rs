@@ -8,7 +8,7 @@ use crate::config::{unknown_variables, without_user};
 use crate::flow::provider::table;
 use crate::home::Home;
 use crate::keys::MasterSource;
-use crate::proxy::choose;
+use crate::proxy::{called, choose};
 use serde_json::{Map, Value, json};
 
 pub(super) fn show(args: &Args) -> Done {
@@ -39,7 +39,9 @@ pub(super) fn route(args: &Args) -> Done {
     let logins = context.session()?.logins(&context.user)?;
     let path = args.word().unwrap_or_default();
     let method = if path.ends_with("/models") { "GET" } else { "POST" };
-    let route = choose(&context.providers, &context.config.settings, None, &logins, method, path);
+    let model = || args.value("model").map(str::to_owned);
+    let route = called(method, path, false)
+        .and_then(|called| choose(&context.providers, &context.config.settings, None, &logins, called, model));
     let route = route.map_err(|stop| no(stop.message))?;
     let json = json!({"provider": route.provider.id, "api": route.family.action(), "why": route.why});
     answer(args, json, format_args!("{path} -> {} ({})", route.provider.id, route.why))

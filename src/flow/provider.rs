@@ -55,6 +55,9 @@ pub enum Family {
     Embeddings,
     /// The list of models, in either shape.
     Models,
+    /// Whatever else a provider has, for clients that bring their own credential. No row names it.
+    #[serde(skip)]
+    Other,
 }
 
 /// The hosts of a provider's tenants, each of which has its own (`--host`): GitHub's data residency.
@@ -125,6 +128,10 @@ pub struct Provider {
     pub apis: Vec<Family>,
     /// A client's own credential for this provider is forwarded.
     pub passthrough: bool,
+    /// Ids of the rules that recognise this provider's keys: a credential that another rule recognises is somebody else's.
+    pub key_rules: Vec<String>,
+    /// What the names of its models begin with: decides between several logins.
+    pub models: Vec<String>,
 }
 
 /// The built-in rows with those of the configuration over them, member by member; a new id adds a row.

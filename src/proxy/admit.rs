@@ -1,12 +1,15 @@
-//! Who may ask: `Host` and `Origin` first, then the local key. A request becomes a [`Caller`] here or nowhere.
-//! Must never tell a wrong key from an unknown one, nor treat loopback as proof of anything.
+//! Who may ask: `Host` and `Origin` first, then the local key, or where a provider's row allows it the client's own credential.
+//! A request becomes a [`Caller`] here or nowhere.
+//! Must never tell a wrong key from an unknown one, treat loopback as proof of anything, or keep a client's own credential.
 
 use super::{Proxy, Stop, text};
 use crate::api::Refused;
 use crate::audit::now;
+use crate::detect::{Finding, Severity, Source};
+use crate::flow::{Login, Provider};
 use crate::server::Head;
 use crate::store::{LOCAL_KEY_PREFIX, LocalKey, holds_local_key};
-use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 
 /// Names that always mean this machine; a page elsewhere cannot take them (DNS rebinding changes the address, not the name).
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -16,8 +19,23 @@ pub(super) struct Visitor(());
 
 /// An authenticated request.
 pub(super) struct Caller {
-    /// Whose it is, and what it may be used for.
-    pub(super) key: LocalKey,
+    /// Whose it is.
+    pub(super) user: String,
+    /// What it was authenticated by.
+    pub(super) credential: Presented,
+}
+
+/// What a client presents.
+pub(super) enum Presented {
+    /// A local key, which stays here.
+    Key(LocalKey),
+    /// The client's own credential for a provider, the only one that it may go to.
+    Own {
+        /// As one that needs no login of ours: nothing is stored, refreshed or remembered.
+        provider: Box<Provider>,
+        /// The credential in the headers that the client put it in. None of the values shows in a `Debug` print.
+        headers: HeaderMap,
+    },
 }
 
 /// Checks `Host` (its name, port ignored) and `Origin` against the names of this proxy.
@@ -41,7 +59,8 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
     Ok(Visitor(()))
 }
 
-/// Takes the local key from `Authorization: Bearer` or `x-api-key`, whichever holds one, and asks the store whose it is.
+/// Takes the local key from `Authorization: Bearer` or `x-api-key`, whichever holds one, and asks the store whose it is. Without one,
+/// below a provider that takes them, the client's own credential.
 pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Caller, Stop> {
     let headers = &head.headers;
     // The query goes on as it is.
@@ -61,6 +80,10 @@ pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Ca
         }
         (one, other) => one.or(other),
     };
+    let own = if presented.is_none() { own(proxy, head)? } else { None };
+    if let Some(credential) = own {
+        return Ok(Caller { user: proxy.settings.default_user.clone(), credential });
+    }
     // None at all is looked up like a wrong one.
     let found = proxy.store.look_up(presented.unwrap_or_default(), now());
     let found = found.map_err(|error| proxy.store_failed(&error))?;
@@ -68,7 +91,32 @@ pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Ca
         let message = "no local key, or one that is unknown, revoked or expired; type `infershield env CLIENT` and use what it prints";
         Stop::new(Refused::KEY_UNKNOWN, message)
     })?;
-    Ok(Caller { key })
+    Ok(Caller { user: key.user_id.clone(), credential: Presented::Key(key) })
+}
+
+/// The client's own credential, if the provider that the path names takes such: whatever stands in the headers for keys. None may
+/// hold a word that begins like a local key, or what our rules recognise as the key of somebody else.
+fn own(proxy: &Proxy, head: &Head) -> Result<Option<Presented>, Stop> {
+    let named = head.path.split('/').nth(1).unwrap_or_default();
+    let mut rows = proxy.session.providers.iter();
+    let Some(row) = rows.find(|row| row.passthrough && row.names().any(|name| name == named)) else { return Ok(None) };
+    let is_place = |name: &HeaderName| *name == AUTHORIZATION || *name == "x-api-key" || *name == *row.auth_header;
+    // A rule of full severity knows one issuer, the others know forms that many use.
+    let is_foreign = |found: &Finding| found.severity == Severity::Critical && !row.key_rules.contains(&found.rule);
+    let mut headers = HeaderMap::new();
+    for (name, value) in head.headers.iter().filter(|(name, value)| is_place(name) && !value.is_empty()) {
+        let text = value.to_str().unwrap_or_default();
+        if text.split_whitespace().any(|word| word.starts_with(LOCAL_KEY_PREFIX)) {
+            return Ok(None);
+        }
+        if let Some(found) = proxy.scanner.scan(text, Source::Document).into_iter().find(is_foreign) {
+            let message = format!("the credential is not one for `{}`: it is of the kind {}", row.id, found.rule);
+            return Err(Stop::new(Refused::KEY_UNKNOWN, message));
+        }
+        headers.append(name, value.clone());
+    }
+    let provider = Box::new(Provider { login: Login::None, ..row.clone() });
+    Ok((!headers.is_empty()).then_some(Presented::Own { provider, headers }))
 }
 
 /// The authority without its port.

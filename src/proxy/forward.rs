@@ -3,15 +3,16 @@
 //! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials;
 //! nor end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
+use super::admit::Presented;
 use super::judge::Scanned;
-use super::{Request, Stop, elapsed_ms, text};
+use super::{Request, Route, Stop, elapsed_ms, text};
 use crate::api::{Family, Observer, Refused, chatgpt_takes};
 use crate::audit::Outcome;
 use crate::flow::Login;
 use crate::server::{Exchange, Head};
 use crate::session::Credential;
 use crate::store::holds_local_key;
-use crate::upstream::{self, Response};
+use crate::upstream::{self, Endpoint, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::io::Read as _;
 use zeroize::Zeroizing;
@@ -23,7 +24,7 @@ const READ_BYTES: usize = 16 << 10;
 /// head of the reply: a stream may last, and its memory is wanted.
 pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Response, Stop> {
     let session = &request.proxy.session;
-    let user = &scanned.caller.key.user_id;
+    let user = &scanned.caller.user;
     let provider = scanned.route.provider;
     let mut credential = session.credential(user, provider, None)?;
     if credential.row.login == Login::Chatgpt {
@@ -117,8 +118,8 @@ fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Creden
 
 /// The client's request with the headers of the provider's row and the one that carries the credential.
 fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> http::Result<upstream::Request<'a>> {
-    let (family, provider) = (scanned.route.family, &credential.row);
-    let mut url = format!("{}{}", credential.api_base.as_str().trim_end_matches('/'), family.path());
+    let provider = &credential.row;
+    let mut url = url(head, scanned, &credential.api_base);
     if let Some(query) = &head.query {
         url = format!("{url}?{query}");
     }
@@ -129,7 +130,7 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     *headers = passed(&head.headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // The provider must read the body as what was scanned.
-    if family != Family::Models && !text(headers, header::CONTENT_TYPE).is_some_and(is_json) {
+    if !scanned.body.bytes.is_empty() && !is_json(headers) {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     for (name, value) in &provider.extra_headers {
@@ -137,6 +138,9 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     }
     for (name, value) in &provider.default_headers {
         headers.entry(HeaderName::try_from(name)?).or_insert(HeaderValue::try_from(value)?);
+    }
+    if let Presented::Own { headers: own, .. } = &scanned.caller.credential {
+        headers.extend(own.clone());
     }
     if !credential.token.is_empty() {
         let name = HeaderName::try_from(&provider.auth_header)?;
@@ -149,9 +153,22 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     Ok(outgoing)
 }
 
-/// Whether a content type says JSON in UTF-8 and nothing else.
-fn is_json(content_type: &str) -> bool {
-    let lower = content_type.to_ascii_lowercase();
+/// Where a request goes. What the row does not serve, which only clients with their own credential may ask for, keeps the path that they
+/// wrote, but for `/v1` where `api_base` has a path to put in its place.
+fn url(head: &Head, scanned: &Scanned<'_>, api_base: &Endpoint) -> String {
+    let Route { family, provider, .. } = scanned.route;
+    let base = api_base.as_str().trim_end_matches('/');
+    let written = head.path.splitn(3, '/').nth(2).unwrap_or_default();
+    match written.strip_prefix("v1/") {
+        _ if provider.serves(*family) => format!("{base}{}", family.path()),
+        Some(below) if base.split('/').nth(3).is_some() => format!("{base}/{below}"),
+        _ => format!("{}/{written}", api_base.origin()),
+    }
+}
+
+/// Whether the content type says JSON in UTF-8 and nothing else.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let lower = text(headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
     parts.next() == Some("application/json") && parts.all(|parameter| parameter == "charset=utf-8")
 }

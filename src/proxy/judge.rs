@@ -31,7 +31,7 @@ pub(super) fn scan<'a>(
 ) -> Result<Scanned<'a>, Stop> {
     let proxy = request.proxy;
     let event = &mut request.event;
-    if route.family == Family::Models {
+    if route.family == Family::Models || route.family == Family::Other && body.bytes.is_empty() {
         return Ok(Scanned { caller, route, body });
     }
     let extracted = api::extract(route.family, &body.bytes);
@@ -46,7 +46,7 @@ pub(super) fn scan<'a>(
         event.risk_score = event.risk_score.max(risk_score);
         for finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
             let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-            let reference = reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched);
+            let reference = reference(&proxy.fingerprint, &caller.user, &finding.rule, matched);
             if finding.action > worst.0 {
                 worst = (finding.action, format!("rule {} in {}, ref {reference}", finding.rule, segment.location));
             }

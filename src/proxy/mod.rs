@@ -7,7 +7,7 @@ mod judge;
 mod request;
 mod route;
 
-pub use route::{Route, choose};
+pub use route::{Route, called, choose};
 
 use crate::api::Refused;
 use crate::audit::{Audit, Event, Outcome};

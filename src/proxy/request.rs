@@ -1,8 +1,9 @@
 //! The story of one request, in the order in which it happens; each step takes what the one before gave.
 //! Must never let a step be left out: the types see to it.
 
-use super::{Proxy, Request, Stop, admit, forward, judge, route};
-use crate::api::{self, Refused};
+use super::admit::{self, Presented};
+use super::{Proxy, Request, Route, Stop, forward, judge, route};
+use crate::api::{self, Family, Refused};
 use crate::audit::Outcome;
 use crate::server::{Exchange, Head, Refusal};
 use crate::upstream;
@@ -41,23 +42,32 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     let caller = admit::caller(proxy, visitor, head)?;
     // Without room in the log there is no line of its own for a refusal either: it is counted like those before.
     proxy.ready()?;
-    let user = &caller.key.user_id;
-    request.event.user_id = Some(user.clone());
-    request.event.key_id = Some(caller.key.id.clone());
-    // 3. Where would it go?
-    let logins = proxy.session.logins(user).map_err(|error| proxy.store_failed(&error))?;
-    let providers = &proxy.session.providers;
-    let own = caller.key.provider.as_deref();
-    let route = route::choose(providers, &proxy.settings, own, &logins, head.method.as_str(), &head.path)?;
-    request.event.action = route.family.action().to_owned();
+    request.event.user_id = Some(caller.user.clone());
+    match &caller.credential {
+        Presented::Key(key) => request.event.key_id = Some(key.id.clone()),
+        Presented::Own { provider, .. } => request.event.provider = Some(provider.id.clone()),
+    }
+    // 3. What does it ask for?
+    let takes_any = matches!(caller.credential, Presented::Own { .. });
+    let (name, family) = route::called(head.method.as_str(), &head.path, takes_any)?;
+    request.event.action = family.action().to_owned();
+    // 4. Its body, whole.
+    let body = Body::read(proxy, exchange, family)?;
+    request.event.bytes_in = body.bytes.len() as u64;
+    // 5. Where would it go? The name of its model is looked for only when several logins serve the path.
+    let route = match &caller.credential {
+        Presented::Own { provider, .. } => Route { family, provider, why: "the client's own credential" },
+        Presented::Key(key) => {
+            let logins = proxy.session.logins(&caller.user).map_err(|error| proxy.store_failed(&error))?;
+            let (providers, own) = (&proxy.session.providers, key.provider.as_deref());
+            route::choose(providers, &proxy.settings, own, &logins, (name, family), || api::model(&body.bytes))?
+        }
+    };
     request.event.provider = Some(route.provider.id.clone());
     request.why = route.why.to_owned();
-    // 4. Its body, whole.
-    let body = Body::read(proxy, exchange)?;
-    request.event.bytes_in = body.bytes.len() as u64;
-    // 5. to 7. Every text of it, what is found there, and what policy says about that.
+    // 6. and 7. Every text of it, what is found there, and what policy says about that.
     let scanned = judge::scan(request, &caller, &route, body)?;
-    // 8. The provider, with its own credential. As long as it is silent we look whether the client is still there.
+    // 8. The provider, with the credential that is for it. As long as it is silent we look whether the client is still there.
     proxy.ready()?;
     let _watching = upstream::watch_client(exchange.watcher());
     let response = forward::send(request, scanned)?;
@@ -75,7 +85,7 @@ pub(super) struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// Reads the body within its cap and the budget; refuses one that we could not read as the provider would.
-    fn read(proxy: &'a Proxy, exchange: &mut Exchange) -> Result<Self, Stop> {
+    fn read(proxy: &'a Proxy, exchange: &mut Exchange, family: Family) -> Result<Self, Stop> {
         let limits = &proxy.settings.limits;
         for encoding in exchange.head().headers.get_all(CONTENT_ENCODING) {
             if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
@@ -83,6 +93,11 @@ impl<'a> Body<'a> {
                                (Codex: `[features] enable_request_compression = false` in config.toml)";
                 return Err(Stop::new(Refused::ENCODING, message));
             }
+        }
+        // In the APIs that we know JSON is what every body is taken for, and forwarded as.
+        if family == Family::Other && exchange.head().body != Some(0) && !forward::is_json(&exchange.head().headers) {
+            let message = "only JSON can be scanned here, so a body needs `content-type: application/json`";
+            return Err(Stop::new(Refused::ENCODING, message));
         }
         // One in chunks says nothing of its size.
         let reserved = exchange.head().body.unwrap_or(limits.max_body_bytes);

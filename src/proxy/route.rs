@@ -1,4 +1,4 @@
-//! Which provider a request goes to, and why. Must never look at the body, nor send anything.
+//! Which API a request speaks, which provider it goes to, and why. Must never send anything.
 
 use super::Stop;
 use crate::api::{Family, Refused};
@@ -16,29 +16,40 @@ pub struct Route<'a> {
     pub why: &'static str,
 }
 
+/// Reads the first line of a request: the provider that the path names, if it names one, and the API. `takes_any`: the client
+/// brings its own credential, so that paths count which we know nothing of.
+pub fn called<'p>(method: &str, path: &'p str, takes_any: bool) -> Result<(Option<&'p str>, Family), Stop> {
+    let (name, family) = match parse(path) {
+        None if takes_any => (None, Family::Other),
+        known => known.ok_or_else(unknown)?,
+    };
+    if !family.methods().contains(&method) {
+        return Err(Stop::new(Refused::METHOD, format!("{path} takes {} only", family.methods().join(" and "))));
+    }
+    Ok((name, family))
+}
+
 /// Chooses by, in this order: the provider named in the path, `own` (the only one that the local key is good for, if it is
-/// bound), `messages` → a provider that speaks only those when logged in, `default_provider`, the only login.
-/// `logins` are the providers that the user has a login for.
+/// bound), `messages` → a provider that speaks only those when logged in, what the name of the `model` begins with when
+/// several logins fit, `default_provider`, the only login. `logins` are the providers that the user has a login for.
 pub fn choose<'a>(
     providers: &'a [Provider],
     settings: &Settings,
     own: Option<&str>,
     logins: &[String],
-    method: &str,
-    path: &str,
+    (name, family): (Option<&str>, Family),
+    model: impl FnOnce() -> Option<String>,
 ) -> Result<Route<'a>, Stop> {
-    let (name, family) = parse(path).ok_or_else(unknown)?;
-    if method != family.method() {
-        return Err(Stop::new(Refused::METHOD, format!("{path} takes {} only", family.method())));
-    }
     let usable = providers.iter().filter(|one| one.login == Login::None || logins.contains(&one.id));
     let anthropic = usable.clone().find(|one| family.is_anthropic() && one.id == "anthropic");
-    let (id, why) = match (name, own, anthropic, &settings.default_provider) {
+    let fitting: Vec<&Provider> = usable.filter(|one| one.serves(family)).collect();
+    let (id, why) = match (name, own, anthropic, by_model(&fitting, model), &settings.default_provider) {
         (Some(name), ..) => (name, "named in the path"),
         (_, Some(own), ..) => (own, "the key's own"),
-        (_, _, Some(anthropic), _) => (anthropic.id.as_str(), "messages go to anthropic"),
-        (_, _, _, Some(default)) => (default.as_str(), "default_provider"),
-        _ => (only(usable.filter(|one| one.serves(family)).collect(), family)?, "the only login"),
+        (_, _, Some(anthropic), ..) => (anthropic.id.as_str(), "messages go to anthropic"),
+        (_, _, _, Some(maker), _) => (maker.id.as_str(), "the model's name"),
+        (_, _, _, _, Some(default)) => (default.as_str(), "default_provider"),
+        _ => (only(fitting, family)?, "the only login"),
     };
     let found = providers.iter().find(|one| one.names().any(|known| known == id));
     let provider = found.ok_or_else(|| {
@@ -68,6 +79,13 @@ pub(super) fn parse(path: &str) -> Option<(Option<&str>, Family)> {
     let (name, _) = path.strip_prefix('/')?.split_once('/')?;
     let family = Family::from_path(path.get(name.len() + 1..)?)?;
     Some((Some(name), family))
+}
+
+/// Of several providers that fit, the one whose row has the longest beginning of the model's name; of two, the first.
+fn by_model<'a>(fitting: &[&'a Provider], model: impl FnOnce() -> Option<String>) -> Option<&'a Provider> {
+    let model = if fitting.len() > 1 { model()? } else { return None };
+    let known = |one: &&Provider| one.models.iter().filter(|start| model.starts_with(*start)).map(String::len).max();
+    fitting.iter().rev().copied().filter(|one| known(one).is_some()).max_by_key(known)
 }
 
 /// The one provider that fits, when there is one only.
