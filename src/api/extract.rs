@@ -2,7 +2,7 @@
 //! Must never leave a string out that could be text: what is not recognised as binary, in its known place, is text.
 
 use super::Family;
-use super::json::{self, MAX_NODES, Node, Text};
+use super::json::{self, MAX_NODES, Node, Text, text_of};
 use crate::detect::Source;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -71,8 +71,11 @@ impl Extracted<'_> {
 /// The parts of a segment's text that a notice replaces when something at `spans` must not go on: the values that hold it,
 /// where the text is JSON itself, so that it stays JSON; else the whole.
 pub fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
-    let values = json::values_at(text, spans);
-    if values.is_empty() { vec![0..text.len()] } else { values }
+    let mut parts = json::values_at(text, spans);
+    if parts.is_empty() {
+        parts.push(0..text.len());
+    }
+    parts
 }
 
 /// All texts of a request body. Only what scanning needs is checked; the rest is the provider's to judge.
@@ -170,7 +173,8 @@ fn field(kind: &str, name: &str) -> Field {
 /// Whether an API's member of this name holds an id, a word of the API or something sealed.
 fn is_fixed(name: &str) -> bool {
     match name {
-        "call_id" | "id" | "media_type" | "model" | "name" | "role" | "status" | "tool_call_id" | "tool_use_id" | "type" => true,
+        "call_id" | "id" | "media_type" | "model" | "name" | "role" | "status" | "tool_call_id" | "tool_use_id"
+        | "type" => true,
         "encrypted_content" | "reasoning_opaque" | "signature" => true,
         _ => field("", name) == Field::Reference,
     }
@@ -300,14 +304,6 @@ fn speaker(item: &Node<'_>) -> Source {
         // Also what we do not know: a provider may take it for the user's words, which are judged most strictly.
         _ => Source::User,
     }
-}
-
-/// The member of that name, when it is a string.
-fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> Option<&'m str> {
-    members.iter().find_map(|(name, node)| match node {
-        Node::String(text) if name.text == wanted => Some(&*text.text),
-        _ => None,
-    })
 }
 
 /// Whether a prompt is numbers, as `[1, 2]` or `[[1, 2], [3]]`.

@@ -40,6 +40,14 @@ pub(super) fn parse(body: &[u8]) -> serde_json::Result<Node<'_>> {
     Ok(tree)
 }
 
+/// The member of that name, when it is a string.
+pub(super) fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> Option<&'m str> {
+    members.iter().find_map(|(name, node)| match node {
+        Node::String(text) if name.text == wanted => Some(&*text.text),
+        _ => None,
+    })
+}
+
 /// The strings with escapes of a text that may itself be JSON. It is not refused for what it is not: the provider takes
 /// it as text.
 pub(super) fn escaped_strings(text: &str) -> Vec<Text<'static>> {
@@ -90,8 +98,8 @@ fn escape(text: &[u8]) -> (usize, usize) {
     }
 }
 
-/// The string literals of a JSON text, with their places.
-fn literals(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+/// The string literals of a JSON text, quotes included, with their places. In a text that is no JSON they are guesses.
+pub fn literals(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let span = literal(text.as_bytes(), at)?;

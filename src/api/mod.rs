@@ -5,11 +5,14 @@
 mod extract;
 mod json;
 mod refusal;
+mod reply;
 mod usage;
 
 pub use crate::flow::Family;
-pub use extract::{Extracted, Segment, extract};
+pub use extract::{Extracted, Segment, extract, withheld};
+pub use json::literals;
 pub use refusal::{Refused, refusal};
+pub use reply::{Event, Kind, event};
 pub use usage::Observer;
 
 impl Family {

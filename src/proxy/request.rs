@@ -1,7 +1,7 @@
 //! The story of one request, in the order in which it happens; each step takes what the one before gave.
 //! Must never let a step be left out: the types see to it.
 
-use super::{Proxy, Request, Stop, admit, forward, judge, route};
+use super::{Proxy, Request, Stop, admit, forward, judge, relay, route};
 use crate::api::{self, Refused};
 use crate::audit::Outcome;
 use crate::server::{Exchange, Head, Refusal};
@@ -60,9 +60,9 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     // 8. The provider, with its own credential. As long as it is silent we look whether the client is still there.
     proxy.ready()?;
     let _watching = upstream::watch_client(exchange.watcher());
-    let response = forward::send(request, scanned)?;
-    // 9. and 10. The reply as it comes, the audit line, the last byte.
-    forward::relay(request, exchange, route.family, response);
+    let (response, hidden) = forward::send(request, scanned)?;
+    // 9. and 10. The reply as it comes, what was hidden put back, the audit line, the last byte.
+    relay::relay(request, exchange, route.family, &hidden, response);
     Ok(())
 }
 
