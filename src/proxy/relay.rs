@@ -2,7 +2,7 @@
 //! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
 use super::forward::passed;
-use super::{Request, elapsed_ms, text};
+use super::{Request, elapsed_ms, judge, text};
 use crate::api::{Family, Observer};
 use crate::audit::{self, Outcome};
 use crate::detect::{Category, Scanner, Source};
@@ -37,11 +37,12 @@ pub(super) fn relay(
     let mut observer = Observer::new(family, streamed);
     let proxy = request.proxy;
     let leaks = |text: &str| leaks(&proxy.scanner, text);
-    let mut rewriter = (shows_its_end && !hidden.is_empty()).then(|| Rewriter::new(hidden, &leaks, streamed));
+    let mut rewriter = shows_its_end.then(|| Rewriter::new(hidden, &leaks, streamed));
+    let restores = rewriter.is_some() && !hidden.is_empty();
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
     // What is put back changes the length.
-    let announced = length.filter(|length| rewriter.is_none() || *length == 0);
+    let announced = length.filter(|length| !restores || *length == 0);
     let Ok(mut writer) = exchange.start(status, &reply_headers, announced) else {
         let _ = request.write(Outcome::ClientLeft, status);
         return;
@@ -60,7 +61,7 @@ pub(super) fn relay(
         let is_end = bytes.is_empty();
         observer.feed(bytes);
         event.bytes_out += bytes.len() as u64;
-        let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end));
+        let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end)).filter(|_| restores);
         if writer.write(restored.as_deref().unwrap_or(bytes)).is_err() {
             break Outcome::ClientLeft;
         }
@@ -85,6 +86,9 @@ pub(super) fn relay(
             location: "reply".to_owned(),
             reference: hidden.reference.clone(),
         });
+    }
+    if let Some(rewriter) = &rewriter {
+        judge::reply(request, rewriter.said());
     }
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && outcome == Outcome::Complete {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::mem::take;
 use std::ops::Range;
 
+/// How much of what a reply says is kept to be judged, in bytes.
+const SAID_BYTES: usize = 1 << 20;
 /// Longest event in which something is put back, in bytes. A longer one passes as it is.
 const EVENT_BYTES: usize = 32 << 20;
 
@@ -21,6 +23,9 @@ pub struct Rewriter<'a> {
     line: usize,
     /// The last event of each text that comes in pieces: with it goes what is left at the end of the text.
     last: BTreeMap<String, Last>,
+    /// What the reply says, text by text, with placeholders.
+    said: BTreeMap<String, (Kind, String)>,
+    room: usize,
 }
 
 /// An event and the place of its piece.
@@ -35,7 +40,15 @@ impl<'a> Rewriter<'a> {
     /// server-sent events, else one JSON value.
     pub fn new(hidden: &'a [Hidden], leaks: &'a dyn Fn(&str) -> bool, streamed: bool) -> Self {
         let restorer = Restorer::new(hidden, leaks);
-        Self { restorer, streamed, pending: Vec::new(), line: 0, last: BTreeMap::new() }
+        Self {
+            restorer,
+            streamed,
+            pending: Vec::new(),
+            line: 0,
+            last: BTreeMap::new(),
+            said: BTreeMap::new(),
+            room: SAID_BYTES,
+        }
     }
 
     /// The next bytes; gives those that can go.
@@ -66,6 +79,11 @@ impl<'a> Rewriter<'a> {
     /// The values that were left out somewhere, for where they would have led.
     pub fn refused(&self) -> impl Iterator<Item = &'a Hidden> {
         self.restorer.refused.iter().filter_map(|placeholder| self.restorer.hidden.get(placeholder)).copied()
+    }
+
+    /// Each text that the reply said so far, as much as is kept of it; with placeholders for what the request hid.
+    pub fn said(&self) -> impl Iterator<Item = (Kind, &str)> {
+        self.said.values().map(|(kind, text)| (*kind, text.as_str()))
     }
 
     /// A complete event.
@@ -101,7 +119,16 @@ impl<'a> Rewriter<'a> {
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
         let beside: Vec<String> = calls.flat_map(|piece| leads_to(&piece.text)).collect();
         let mut edits = Vec::new();
-        for piece in &event.pieces {
+        for (number, piece) in event.pieces.iter().enumerate() {
+            let text = match piece.stream.as_ref() {
+                Some(stream) if streamed => Some(stream.clone()),
+                // In a stream whole texts repeat what the pieces said.
+                _ => (!streamed).then(|| number.to_string()),
+            };
+            if let Some(text) = text.filter(|_| piece.text.len() <= self.room) {
+                self.room -= piece.text.len();
+                self.said.entry(text).or_insert_with(|| (piece.kind, String::new())).1.push_str(&piece.text);
+            }
             let stream = piece.stream.as_ref().filter(|_| streamed);
             let is_last =
                 stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
