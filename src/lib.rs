@@ -15,7 +15,7 @@
 //! Imports point downward only:
 //!
 //! ```text
-//! cli → proxy → {server, session, api, detect, audit} → {flow, store} → {upstream, keys} → {secret, home, config}
+//! cli → proxy → {server, session, api, detect, redact, audit} → {flow, store} → {upstream, keys} → {secret, home, config}
 //! ```
 
 pub mod api;
@@ -28,6 +28,7 @@ pub mod home;
 pub mod keys;
 pub mod origin;
 pub mod proxy;
+pub mod redact;
 pub mod secret;
 pub mod server;
 pub mod session;

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// Length of every symmetric key, in bytes (AES-256, HMAC-SHA256).
 pub const KEY_BYTES: usize = 32;
+/// Base32 digits (RFC 4648), lower case.
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Length of a GCM nonce, in bytes (NIST SP 800-38D, the recommended 96 bits).
 const IV_BYTES: usize = 12;
 /// Length of a GCM tag, in bytes.
@@ -148,6 +150,15 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
 /// SHA-256 as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// So many base32 digits (RFC 4648, lower case) of the bits that stand there as hex.
+pub fn base32(hex: &str, digits: usize) -> String {
+    let nibbles = hex.chars().filter_map(|digit| digit.to_digit(16));
+    let bits: Vec<u32> =
+        nibbles.flat_map(|nibble| [nibble >> 3, nibble >> 2, nibble >> 1, nibble].map(|bit| bit & 1)).collect();
+    let values = bits.chunks_exact(5).map(|five| five.iter().fold(0, |value, bit| value * 2 + bit));
+    values.take(digits).filter_map(|value| BASE32.get(value as usize)).map(|digit| char::from(*digit)).collect()
 }
 
 /// Lower-case hex.

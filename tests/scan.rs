@@ -54,11 +54,11 @@ fn json_gives_each_finding_with_its_bytes() {
     assert_eq!(done.code, 1, "{done:?}");
     let report = objects(&done.stdout).remove(0);
     assert_eq!(members(&report), ["blocked", "findings", "id", "risk_score"]);
-    assert_eq!(report["blocked"], true);
+    assert_eq!(report["blocked"], false);
     assert!((1..=100).contains(&report["risk_score"].as_u64().unwrap()), "{report}");
     let found = &report["findings"][0];
     assert_eq!(members(found), ["action", "category", "end", "rule", "severity", "start"]);
-    assert_eq!((&found["category"], &found["action"]), (&json!("secret"), &json!("block")));
+    assert_eq!((&found["category"], &found["action"]), (&json!("secret"), &json!("redact")));
     let span = found["start"].as_u64().unwrap() as usize..found["end"].as_u64().unwrap() as usize;
     assert!(SECRET.ends_with(&text[span.clone()]), "bytes of the text: {}", &text[span]);
 }
@@ -116,16 +116,19 @@ fn jsonl_answers_line_by_line_in_the_same_order() {
 }
 
 #[test]
-fn only_the_last_user_turn_is_blocked_for_now() {
+fn an_attack_is_blocked_withheld_or_reported_by_who_wrote_it() {
     let lines = ["user", "system", "tool", "assistant", "document"]
         .map(|source| json!({"id": source, "text": INJECTION, "source": source}).to_string());
     let done = scan("scan-sources", &["--jsonl"], &lines.join("\n"));
     for answer in objects(&done.stdout) {
+        let expected = match answer["id"].as_str().unwrap() {
+            "user" => "block",
+            "system" => "warn",
+            _ => "withhold",
+        };
         let findings = answer["findings"].as_array().unwrap();
-        assert!(!findings.is_empty(), "{answer}");
-        let user = answer["id"] == "user";
-        assert_eq!(answer["blocked"], user, "{answer}");
-        assert!(user || findings.iter().all(|finding| finding["action"] == "warn"), "{answer}");
+        assert!(!findings.is_empty() && findings.iter().all(|finding| finding["action"] == expected), "{answer}");
+        assert_eq!(answer["blocked"], expected != "warn", "{answer}");
     }
     assert_eq!(done.code, 1);
 }

@@ -199,8 +199,8 @@ impl Practice {
             (_, Ok(request)) => request,
             (_, Err(_)) => return Answer::json((400, api.error(400, "the body is not JSON"))),
         };
-        let reply = self.room.state().settings.reply.clone();
-        let said = Said::new(api, &request, &reply);
+        let settings = self.room.state().settings.clone();
+        let said = Said::new(api, &request, &settings);
         let mut answer = Answer::json((200, said.unary()));
         let events = said.events();
         if request["stream"] == true && !events.is_empty() {

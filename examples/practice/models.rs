@@ -1,6 +1,7 @@
 //! What the practice provider's models say, in the shapes of the real services, unary and as events.
 //! Must never touch a socket or a credential.
 
+use crate::oauth::Settings;
 use serde_json::{Value, json};
 
 /// Seconds since 1970 in every reply: a fixed time keeps replies comparable.
@@ -67,6 +68,10 @@ pub(crate) struct Said<'a> {
     api: Api,
     model: &'a str,
     text: &'a str,
+    /// Characters in each piece of a stream; 0: a word.
+    piece: usize,
+    /// The text is the arguments of a tool call.
+    call: bool,
     include_usage: bool,
     inputs: usize,
     tokens_in: usize,
@@ -75,11 +80,14 @@ pub(crate) struct Said<'a> {
 
 impl<'a> Said<'a> {
     /// Weighs a request and the text that answers it. A token is a word here.
-    pub(crate) fn new(api: Api, request: &'a Value, text: &'a str) -> Self {
+    pub(crate) fn new(api: Api, request: &'a Value, settings: &'a Settings) -> Self {
+        let text = settings.reply.as_str();
         Self {
             api,
             model: request["model"].as_str().unwrap_or(MODEL),
             text,
+            piece: settings.piece,
+            call: settings.call,
             include_usage: request["stream_options"]["include_usage"] == true,
             inputs: request["input"].as_array().map_or(1, Vec::len),
             tokens_in: words(request),
@@ -91,16 +99,25 @@ impl<'a> Said<'a> {
     pub(crate) fn unary(&self) -> Value {
         let (model, text) = (self.model, self.text);
         match self.api {
-            Api::Chat => json!({
-                "id": "chatcmpl-practice", "object": "chat.completion", "created": CREATED, "model": model,
-                "choices": [{"index": 0, "message": {"role": "assistant", "content": text, "refusal": null},
-                    "logprobs": null, "finish_reason": "stop"}],
-                "usage": self.chat_usage()}),
+            Api::Chat => {
+                let message = match self.call {
+                    true => json!({"role": "assistant", "content": null, "tool_calls": [self.chat_call(json!(text))]}),
+                    false => json!({"role": "assistant", "content": text, "refusal": null}),
+                };
+                json!({
+                    "id": "chatcmpl-practice", "object": "chat.completion", "created": CREATED, "model": model,
+                    "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": "stop"}],
+                    "usage": self.chat_usage()})
+            }
             Api::Completions => json!({
                 "id": "cmpl-practice", "object": "text_completion", "created": CREATED, "model": model,
                 "choices": [{"index": 0, "text": text, "logprobs": null, "finish_reason": "stop"}],
                 "usage": self.chat_usage()}),
             Api::Responses => self.response("completed", &json!([self.item("completed")])),
+            Api::Messages if self.call => {
+                let input: Value = serde_json::from_str(text).unwrap_or_default();
+                self.message(&json!([message_call(&input)]), json!("tool_use"), self.tokens_out)
+            }
             Api::Messages => self.message(&json!([{"type": "text", "text": text}]), json!("end_turn"), self.tokens_out),
             Api::CountTokens => json!({"input_tokens": self.tokens_in}),
             Api::Embeddings => {
@@ -138,7 +155,11 @@ impl<'a> Said<'a> {
         let first = choice(json!({"role": "assistant", "content": ""}), Value::Null);
         let mut frames = vec![chunk(first, Value::Null)];
         for piece in self.pieces() {
-            frames.push(chunk(choice(json!({"content": piece}), Value::Null), Value::Null));
+            let delta = match self.call {
+                true => json!({"tool_calls": [self.chat_call(json!(piece))]}),
+                false => json!({"content": piece}),
+            };
+            frames.push(chunk(choice(delta, Value::Null), Value::Null));
         }
         frames.push(chunk(choice(json!({}), json!("stop")), Value::Null));
         if self.include_usage {
@@ -171,21 +192,30 @@ impl<'a> Said<'a> {
         };
         let begun = self.response("in_progress", &json!([]));
         let mut item = self.item("in_progress");
-        item["content"] = json!([]);
+        item[if self.call { "arguments" } else { "content" }] = if self.call { json!("") } else { json!([]) };
         let mut events = vec![
             json!({"type": "response.created", "response": begun}),
             json!({"type": "response.in_progress", "response": begun}),
             json!({"type": "response.output_item.added", "output_index": 0, "item": item}),
-            place(json!({"type": "response.content_part.added", "part": part("")})),
         ];
-        for piece in self.pieces() {
-            events.push(place(json!({"type": "response.output_text.delta", "delta": piece})));
-        }
         let done = self.item("completed");
         let whole = self.response("completed", &json!([done]));
+        if self.call {
+            let event = |kind: &str, name: &str, text: &str| {
+                json!({"type": format!("response.function_call_arguments.{kind}"), "item_id": "msg_practice",
+                    "output_index": 0, name: text})
+            };
+            events.extend(self.pieces().map(|piece| event("delta", "delta", piece)));
+            events.push(event("done", "arguments", self.text));
+        } else {
+            events.push(place(json!({"type": "response.content_part.added", "part": part("")})));
+            for piece in self.pieces() {
+                events.push(place(json!({"type": "response.output_text.delta", "delta": piece})));
+            }
+            events.push(place(json!({"type": "response.output_text.done", "text": self.text})));
+            events.push(place(json!({"type": "response.content_part.done", "part": part(self.text)})));
+        }
         events.extend([
-            place(json!({"type": "response.output_text.done", "text": self.text})),
-            place(json!({"type": "response.content_part.done", "part": part(self.text)})),
             json!({"type": "response.output_item.done", "output_index": 0, "item": done}),
             json!({"type": "response.completed", "response": whole}),
         ]);
@@ -197,13 +227,17 @@ impl<'a> Said<'a> {
 
     fn message_events(&self) -> Vec<String> {
         let opened = self.message(&json!([]), Value::Null, 1);
+        let block = if self.call { message_call(&json!({})) } else { json!({"type": "text", "text": ""}) };
         let mut events = vec![
             json!({"type": "message_start", "message": opened}),
-            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": block}),
             json!({"type": "ping"}),
         ];
         for piece in self.pieces() {
-            let delta = json!({"type": "text_delta", "text": piece});
+            let delta = match self.call {
+                true => json!({"type": "input_json_delta", "partial_json": piece}),
+                false => json!({"type": "text_delta", "text": piece}),
+            };
             events.push(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
         }
         events.extend([
@@ -231,7 +265,16 @@ impl<'a> Said<'a> {
             "error": null, "model": self.model, "output": output, "usage": usage})
     }
 
+    fn chat_call(&self, arguments: Value) -> Value {
+        json!({"index": 0, "id": "call_practice", "type": "function",
+            "function": {"name": "run", "arguments": arguments}})
+    }
+
     fn item(&self, status: &str) -> Value {
+        if self.call {
+            return json!({"id": "msg_practice", "type": "function_call", "status": status, "name": "run",
+                "call_id": "call_practice", "arguments": self.text});
+        }
         json!({"id": "msg_practice", "type": "message", "status": status, "role": "assistant",
             "content": [{"type": "output_text", "text": self.text, "annotations": []}]})
     }
@@ -242,8 +285,20 @@ impl<'a> Said<'a> {
     }
 
     fn pieces(&self) -> impl Iterator<Item = &'a str> {
-        self.text.split_inclusive(' ')
+        let mut rest = self.text;
+        let piece = self.piece;
+        std::iter::from_fn(move || {
+            let word = rest.find(' ').map_or(rest.len(), |blank| blank + 1);
+            let counted = rest.char_indices().nth(piece).map_or(rest.len(), |(at, _)| at);
+            let (next, after) = rest.split_at(if piece == 0 { word } else { counted });
+            rest = after;
+            (!next.is_empty()).then_some(next)
+        })
     }
+}
+
+fn message_call(input: &Value) -> Value {
+    json!({"type": "tool_use", "id": "toolu_practice", "name": "run", "input": input})
 }
 
 fn unnamed(event: &Value) -> String {

@@ -49,6 +49,10 @@ pub(crate) struct Settings {
     pub(crate) lock_step: bool,
     /// What the model says.
     pub(crate) reply: String,
+    /// Characters in each piece of a stream; 0: a word.
+    pub(crate) piece: usize,
+    /// The model calls a tool: what it says is the arguments, a JSON object.
+    pub(crate) call: bool,
 }
 
 impl Default for Settings {
@@ -64,6 +68,8 @@ impl Default for Settings {
             approve: false,
             lock_step: false,
             reply: "Hello from the practice provider.".to_owned(),
+            piece: 0,
+            call: false,
         }
     }
 }

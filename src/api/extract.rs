@@ -2,7 +2,7 @@
 //! Must never leave a string out that could be text: what is not recognised as binary, in its known place, is text.
 
 use super::Family;
-use super::json::{self, MAX_NODES, Node, Text};
+use super::json::{self, MAX_NODES, Node, Text, text_of};
 use crate::detect::Source;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -36,10 +36,13 @@ pub struct Extracted<'a> {
 pub struct Segment<'a> {
     /// The text, unescaped.
     pub text: Cow<'a, str>,
-    /// The string literal in the body, quotes included; a member's name when a colon follows it. A segment with the span
-    /// of the one before is a string of JSON inside that one's text, so it is escaped more than once in the body. Only
-    /// strings that have escapes are given so: the others are plain to see in the text around them.
+    /// The string literal, quotes included, in the body or in the text of the segment that it stands `within`.
     pub span: Range<usize>,
+    /// For a string of JSON inside another segment's text, that one's index. Only strings that have escapes are given so:
+    /// the others are plain to see in the text around them.
+    pub within: Option<usize>,
+    /// A name, an id or something sealed: what it says cannot be replaced.
+    pub fixed: bool,
     /// Who speaks.
     pub source: Source,
     /// True for the last words of the user, whatever follows them there. An embeddings request is
@@ -47,6 +50,33 @@ pub struct Segment<'a> {
     pub last_turn: bool,
     /// Where, as `messages[3].content[0].text`; names that no API defines are `*`.
     pub location: String,
+}
+
+impl Extracted<'_> {
+    /// Where parts of a segment's text, in ascending order and apart from each other, stand in the body.
+    pub fn places(&self, body: &[u8], index: usize, parts: &[Range<usize>]) -> Vec<Range<usize>> {
+        let Some(segment) = self.segments.get(index) else { return Vec::new() };
+        let outer = segment.within.and_then(|outer| self.segments.get(outer));
+        let holder = outer.map_or(body, |outer| outer.text.as_bytes());
+        let offsets: Vec<usize> = parts.iter().flat_map(|part| [part.start, part.end]).collect();
+        let offsets = json::in_literal(holder.get(segment.span.clone()).unwrap_or_default(), &offsets);
+        let pairs = offsets.chunks_exact(2).filter_map(|pair| Some(*pair.first()?..*pair.last()?));
+        let places: Vec<_> = pairs.map(|pair| segment.span.start + pair.start..segment.span.start + pair.end).collect();
+        match segment.within {
+            Some(outer) => self.places(body, outer, &places),
+            None => places,
+        }
+    }
+}
+
+/// The parts of a segment's text that a notice replaces when something at `spans` must not go on: the values that hold it,
+/// where the text is JSON itself, so that it stays JSON; else the whole.
+pub fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut parts = json::values_at(text, spans);
+    if parts.is_empty() {
+        parts.push(0..text.len());
+    }
+    parts
 }
 
 /// All texts of a request body. Only what scanning needs is checked; the rest is the provider's to judge.
@@ -63,7 +93,7 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
     let members = match json::parse(body).map_err(not_strict)? {
         Node::Object(members) => members,
         node if unknown => {
-            walk.value(node, Voice { source: Source::User, newest: true, free: true });
+            walk.value(node, Voice { source: Source::User, newest: true, free: true, fixed: false });
             Vec::new()
         }
         _ => return Err(malformed("not a JSON object; send an object".into())),
@@ -83,7 +113,7 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
             (Other, _) => Source::User,
             _ => Source::Document,
         };
-        walk.member("", name, node, Voice { source, newest: unknown, free: unknown });
+        walk.member("", name, node, Voice { source, newest: unknown, free: unknown, fixed: false });
     }
     if family == Family::Embeddings {
         walk.found.segments.iter_mut().for_each(|segment| segment.last_turn = true);
@@ -112,6 +142,8 @@ struct Voice {
     newest: bool,
     /// No API defines the names here: each may be text, and none tells that its value is binary.
     free: bool,
+    /// A text here cannot be replaced.
+    fixed: bool,
 }
 
 /// What a member's name says about its value.
@@ -156,6 +188,16 @@ fn field(kind: &str, name: &str) -> Field {
     }
 }
 
+/// Whether an API's member of this name holds an id, a word of the API or something sealed.
+fn is_fixed(name: &str) -> bool {
+    match name {
+        "call_id" | "id" | "media_type" | "model" | "name" | "role" | "status" | "tool_call_id" | "tool_use_id"
+        | "type" => true,
+        "encrypted_content" | "reasoning_opaque" | "signature" => true,
+        _ => field("", name) == Field::Reference,
+    }
+}
+
 struct Walk<'a> {
     found: Extracted<'a>,
     location: String,
@@ -167,22 +209,22 @@ impl<'a> Walk<'a> {
     /// result of a tool) does not take it away.
     fn conversation(&mut self, node: Node<'a>) {
         let Node::Array(items) = node else {
-            return self.value(node, Voice { source: Source::User, newest: true, free: false });
+            return self.value(node, Voice { source: Source::User, newest: true, free: false, fixed: false });
         };
         let speakers: Vec<Source> = items.iter().map(speaker).collect();
         let last = speakers.iter().rposition(|who| *who == Source::User).unwrap_or_default();
         let answered = speakers.iter().take(last).rposition(|who| *who == Source::Assistant);
         for (index, (item, source)) in items.into_iter().zip(speakers).enumerate() {
             let newest = answered.is_none_or(|answered| index > answered);
-            let voice = Voice { source, newest, free: false };
+            let voice = Voice { source, newest, free: false, fixed: false };
             self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
         }
     }
 
     fn value(&mut self, node: Node<'a>, mut voice: Voice) {
         match node {
-            Node::Word | Node::Number => {}
-            Node::String(text) => self.text(text, voice, INNER_LEVELS),
+            Node::Word | Node::Number(_) => {}
+            Node::String(text) => self.text(text, voice, None, INNER_LEVELS),
             Node::Array(items) => {
                 for (index, item) in items.into_iter().enumerate() {
                     self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
@@ -210,8 +252,9 @@ impl<'a> Walk<'a> {
         let known = if field == Field::Unknown { "*" } else { &name.text };
         let dot = if self.location.is_empty() { "" } else { "." };
         self.at(&format!("{dot}{known}"), |walk| {
+            voice.fixed = !voice.free && is_fixed(&name.text);
             if field == Field::Unknown && !looks_like_a_name(&name.text) {
-                walk.text(name, voice, INNER_LEVELS);
+                walk.text(name, Voice { fixed: true, ..voice }, None, INNER_LEVELS);
             }
             match (field, &node) {
                 _ if voice.free => {}
@@ -232,22 +275,25 @@ impl<'a> Walk<'a> {
     }
 
     /// A text, and the strings inside it when it may be JSON itself.
-    fn text(&mut self, text: Text<'a>, voice: Voice, levels: usize) {
+    fn text(&mut self, text: Text<'a>, voice: Voice, within: Option<usize>, levels: usize) {
         if self.found.segments.len() >= MAX_NODES {
             return;
         }
         let Text { text, span } = text;
         let holds_strings = levels > 0 && text.trim_start().starts_with(['{', '[']) && text.contains('\\');
         let inner = if holds_strings { json::escaped_strings(&text) } else { Vec::new() };
+        let index = self.found.segments.len();
         self.found.segments.push(Segment {
             text,
-            span: span.clone(),
+            span,
+            within,
+            fixed: voice.fixed,
             source: voice.source,
             last_turn: voice.newest && voice.source == Source::User,
             location: self.location.clone(),
         });
         for text in inner {
-            self.text(Text { text: text.into(), span: span.clone() }, voice, levels - 1);
+            self.text(text, voice, Some(index), levels - 1);
         }
     }
 
@@ -278,18 +324,10 @@ fn speaker(item: &Node<'_>) -> Source {
     }
 }
 
-/// The member of that name, when it is a string.
-fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> Option<&'m str> {
-    members.iter().find_map(|(name, node)| match node {
-        Node::String(text) if name.text == wanted => Some(&*text.text),
-        _ => None,
-    })
-}
-
 /// Whether a prompt is numbers, as `[1, 2]` or `[[1, 2], [3]]`.
 fn holds_numbers(node: &Node<'_>) -> bool {
     match node {
-        Node::Number => true,
+        Node::Number(_) => true,
         Node::Array(items) => items.iter().any(holds_numbers),
         _ => false,
     }
@@ -327,15 +365,23 @@ mod tests {
 
     /// The text of every segment is what its literal means; an inner one is in there, escaped once more.
     fn check_spans(extracted: &Extracted<'_>, body: &[u8]) {
-        let mut before = 0..0;
-        for segment in &extracted.segments {
-            let meaning: String = serde_json::from_slice(&body[segment.span.clone()]).unwrap();
-            match segment.span == before {
-                false => assert_eq!(meaning, segment.text),
-                true => assert!(meaning.contains('\\') && meaning != segment.text),
-            }
-            before = segment.span.clone();
+        for (index, segment) in extracted.segments.iter().enumerate() {
+            let outer = segment.within.map(|outer| extracted.segments[outer].text.as_bytes());
+            let meaning: String = serde_json::from_slice(&outer.unwrap_or(body)[segment.span.clone()]).unwrap();
+            assert_eq!(meaning, segment.text);
+            // Every character of it is found in the body, with nothing before, between and after.
+            let parts: Vec<_> = segment.text.char_indices().map(|(at, c)| at..at + c.len_utf8()).collect();
+            let places = extracted.places(body, index, &parts);
+            assert!(places.windows(2).all(|pair| pair[0].end == pair[1].start), "{places:?}");
+            let levels = std::iter::successors(Some(segment), |s| Some(&extracted.segments[s.within?])).count();
+            let (start, end) = (places.first().map_or(0, |p| p.start), places.last().map_or(0, |p| p.end));
+            let raw = std::str::from_utf8(&body[start..end]).unwrap();
+            assert_eq!(unquoted(raw, levels), segment.text);
         }
+    }
+
+    fn unquoted(raw: &str, levels: usize) -> String {
+        (0..levels).fold(raw.to_owned(), |text, _| serde_json::from_str(&format!("\"{text}\"")).unwrap())
     }
 
     /// Source and last turn of the only text that is `wanted`.
@@ -545,7 +591,8 @@ mod tests {
         assert_eq!(texts.remove(0), arguments);
         texts.sort_unstable();
         assert_eq!(texts, ["B\tB", "C\nC", "n\"ame", &innermost]);
-        assert!(here.iter().all(|segment| segment.span == here[0].span));
+        let withins: Vec<_> = here.iter().map(|segment| segment.within.is_some()).collect();
+        assert_eq!(withins, [false, true, true, true, true]);
     }
 
     #[test]

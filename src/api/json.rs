@@ -1,7 +1,7 @@
 //! A strict reader of JSON (RFC 8259): a tree in which every string knows where its literal stands in the input.
 //! Must never accept a text that two readers could understand differently, nor use memory or stack beyond its limits.
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -16,7 +16,8 @@ pub(super) const MAX_NODES: usize = 1 << 20;
 pub(super) enum Node<'a> {
     /// `null`, `true` or `false`.
     Word,
-    Number,
+    /// What it says, if it counts something.
+    Number(Option<u64>),
     String(Text<'a>),
     Array(Vec<Node<'a>>),
     Object(Vec<(Text<'a>, Node<'a>)>),
@@ -39,20 +40,72 @@ pub(super) fn parse(body: &[u8]) -> serde_json::Result<Node<'_>> {
     Ok(tree)
 }
 
+/// The member of that name, when it is a string.
+pub(super) fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> Option<&'m str> {
+    members.iter().find_map(|(name, node)| match node {
+        Node::String(text) if name.text == wanted => Some(&*text.text),
+        _ => None,
+    })
+}
+
 /// The strings with escapes of a text that may itself be JSON. It is not refused for what it is not: the provider takes
 /// it as text.
-pub(super) fn escaped_strings(text: &str) -> Vec<String> {
-    let (mut strings, mut at) = (Vec::new(), 0);
-    while let Some(span) = literal(text.as_bytes(), at)
-        && strings.len() < MAX_NODES
-    {
-        at = span.end;
-        let literal = text.get(span).unwrap_or_default();
-        if literal.contains('\\') {
-            strings.extend(serde_json::from_str::<String>(literal));
+pub(super) fn escaped_strings(text: &str) -> Vec<Text<'static>> {
+    let escaped = literals(text).filter(|(_, literal)| literal.contains('\\'));
+    let meaning = |(span, literal)| Some(Text { text: Cow::Owned(serde_json::from_str(literal).ok()?), span });
+    escaped.filter_map(meaning).take(MAX_NODES).collect()
+}
+
+/// Where the values of a text stand that hold a part of `spans`, without their quotes, when the text is a JSON array or
+/// object. Member names are left out.
+pub(super) fn values_at(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
+    let is_json = text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let is_value = |literal: &Range<usize>| {
+        let after = text.get(literal.end..).unwrap_or_default();
+        !after.trim_start().starts_with(':') && spans.iter().any(|s| s.start < literal.end && literal.start < s.end)
+    };
+    let values = literals(text).map(|(span, _)| span).filter(is_value);
+    if is_json { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() }
+}
+
+/// Where offsets of a string's meaning, in ascending order, stand in its literal.
+pub(super) fn in_literal(literal: &[u8], offsets: &[usize]) -> Vec<usize> {
+    let (mut raw, mut meant) = (1, 0);
+    let mut places = Vec::with_capacity(offsets.len());
+    for offset in offsets {
+        while meant < *offset {
+            let rest = literal.get(raw..).unwrap_or_default();
+            let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len()).min(*offset - meant);
+            let (length, meaning) = if plain > 0 { (plain, plain) } else { escape(rest) };
+            raw += length;
+            meant += meaning;
         }
+        places.push(raw);
     }
-    strings
+    places
+}
+
+/// Bytes of the escape that a text begins with, and of what it means (RFC 8259 section 7).
+fn escape(text: &[u8]) -> (usize, usize) {
+    let code = |at: usize| {
+        let hex = str::from_utf8(text.get(at..at + 4)?).ok()?;
+        u32::from_str_radix(hex, 16).ok()
+    };
+    match (text.get(1), code(2)) {
+        (Some(b'u'), Some(0xd800..=0xdbff)) => (12, 4),
+        (Some(b'u'), Some(code)) => (6, char::from_u32(code).map_or(1, char::len_utf8)),
+        _ => (2, 1),
+    }
+}
+
+/// The string literals of a JSON text, quotes included, with their places. In a text that is no JSON they are guesses.
+pub fn literals(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let span = literal(text.as_bytes(), at)?;
+        at = span.end;
+        Some((span.clone(), text.get(span)?))
+    })
 }
 
 /// The error for more than [`MAX_NODES`].
@@ -126,16 +179,16 @@ impl<'a> Visitor<'a> for &mut Reader<'a> {
         Ok(Node::Word)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Node<'a>, E> {
-        Ok(Node::Number)
+    fn visit_u64<E>(self, number: u64) -> Result<Node<'a>, E> {
+        Ok(Node::Number(Some(number)))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Node<'a>, E> {
-        Ok(Node::Number)
+        Ok(Node::Number(None))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Node<'a>, E> {
-        Ok(Node::Number)
+        Ok(Node::Number(None))
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'a str) -> Result<Node<'a>, E> {
@@ -196,7 +249,7 @@ mod tests {
         };
         match node {
             Node::Word => Value::Null,
-            Node::Number => Value::from(0),
+            Node::Number(_) => Value::from(0),
             Node::String(text) => Value::String(string(text)),
             Node::Array(items) => items.iter().map(|item| plain(item, json)).collect(),
             Node::Object(members) => {
@@ -400,10 +453,14 @@ mod tests {
         assert!(refused(list(MAX_NODES + 1).as_bytes()).starts_with("more than 1048576 JSON values at line 1"));
     }
 
+    fn meanings(text: &str) -> Vec<String> {
+        escaped_strings(text).into_iter().map(|text| text.text.into_owned()).collect()
+    }
+
     #[test]
     fn escaped_strings_are_found_also_where_the_json_is_broken() {
-        assert_eq!(escaped_strings(r#"{"a":"\n","a":["\t","x"],"b":"\"""#), ["\n", "\t", "\""]);
-        assert_eq!(escaped_strings(r#"{"a":oops"\n","b":"\x","c":"\t","d":"\"#), ["\n", "\t"]);
+        assert_eq!(meanings(r#"{"a":"\n","a":["\t","x"],"b":"\"""#), ["\n", "\t", "\""]);
+        assert_eq!(meanings(r#"{"a":oops"\n","b":"\x","c":"\t","d":"\"#), ["\n", "\t"]);
         assert!(escaped_strings("no json \\n").is_empty());
         assert_eq!(escaped_strings(&r#""\n","#.repeat(MAX_NODES + 9)).len(), MAX_NODES);
     }

@@ -6,12 +6,15 @@ mod chatgpt;
 mod extract;
 mod json;
 mod refusal;
+mod reply;
 mod usage;
 
 pub use crate::flow::Family;
 pub use chatgpt::chatgpt_takes;
-pub use extract::{Extracted, Segment, extract, model};
+pub use extract::{Extracted, Segment, extract, model, withheld};
+pub use json::literals;
 pub use refusal::{Refused, refusal};
+pub use reply::{Event, Kind, event};
 pub use usage::Observer;
 
 impl Family {

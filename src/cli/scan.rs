@@ -109,7 +109,7 @@ impl Scan {
             return self.line(json!({"id": name, "text": text}).to_string().as_bytes());
         }
         let mut findings = self.scanner.scan(&text, Source::User);
-        let risk_score = detect::judge(&mut findings, true, &self.policy);
+        let risk_score = detect::judge(&mut findings, Source::User, true, &self.policy);
         for finding in &findings {
             let line = text.get(..finding.start).unwrap_or_default().matches('\n').count() + 1;
             self.stopped |= finding.action >= Action::Redact;

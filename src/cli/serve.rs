@@ -108,6 +108,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         policy,
         // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
         fingerprint: context.keys.get("fingerprint")?.key,
+        placeholder: context.keys.get("placeholder")?.key,
         verbose: args.has("verbose"),
         inflight: Default::default(),
         settings,

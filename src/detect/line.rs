@@ -27,7 +27,7 @@ pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8]) -> Result<(Val
     };
     let Input { id, text, source } = serde_json::from_slice(line).map_err(malformed)?;
     let mut findings = scanner.scan(&text, source);
-    let risk_score = judge(&mut findings, source == Source::User, policy);
+    let risk_score = judge(&mut findings, source, source == Source::User, policy);
     let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Allow);
     let blocked = strongest >= Action::Withhold;
     Ok((json!({"id": id, "risk_score": risk_score, "blocked": blocked, "findings": findings}), strongest))

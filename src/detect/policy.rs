@@ -1,7 +1,7 @@
 //! From findings to a score and to actions, by thresholds that are data.
 //! Must never look at the text: what it decides depends on findings, policy and turn only.
 
-use super::{Action, Category, Finding};
+use super::{Action, Category, Finding, Source};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,11 +69,11 @@ impl Policy {
 /// Sets what is done about each finding of one text; returns the score of the text, 0 to 100. Leave out findings that
 /// a person has allowed. `last_turn` is true for the last words of the user: the one place where refusing the request
 /// costs no history.
-pub fn judge(findings: &mut [Finding], last_turn: bool, policy: &Policy) -> u8 {
+pub fn judge(findings: &mut [Finding], source: Source, last_turn: bool, policy: &Policy) -> u8 {
     let categories: BTreeSet<Category> = findings.iter().map(|finding| finding.category).collect();
     for category in categories {
         let score = score(findings.iter().filter(|finding| finding.category == category));
-        let action = action(policy, category, score, last_turn);
+        let action = action(policy, category, score, source, last_turn);
         for finding in findings.iter_mut().filter(|finding| finding.category == category) {
             finding.action = action;
         }
@@ -99,7 +99,7 @@ fn score<'a>(findings: impl Iterator<Item = &'a Finding>) -> u8 {
     total.clamp(0.0, FULL_SCORE) as u8
 }
 
-fn action(policy: &Policy, category: Category, score: u8, last_turn: bool) -> Action {
+fn action(policy: &Policy, category: Category, score: u8, source: Source, last_turn: bool) -> Action {
     let response = policy.response(category);
     let wanted = match response {
         Response::Always(action) => action,
@@ -112,10 +112,11 @@ fn action(policy: &Policy, category: Category, score: u8, last_turn: bool) -> Ac
         _ if policy.monitor => Action::Warn,
         // Asked for in so many words: everywhere, whatever it costs.
         Action::Block if response == Response::Always(Action::Block) => Action::Block,
-        // Nothing can be redacted or withheld yet. Clients send their whole history every time: a block anywhere but in
-        // the last turn would make the session unusable for good. The system prompt is the client's own.
-        _ if !last_turn => Action::Warn,
-        _ => Action::Block,
+        // Clients send their whole history every time: a block anywhere but in the last turn would make the session
+        // unusable for good. The system prompt is the client's own.
+        Action::Block if source == Source::System => Action::Warn,
+        Action::Block if !last_turn => Action::Withhold,
+        _ => wanted,
     }
 }
 
@@ -131,7 +132,7 @@ mod tests {
 
     fn action_of(finding: &Finding, last_turn: bool, policy: &Policy) -> Action {
         let mut findings = [finding.clone()];
-        judge(&mut findings, last_turn, policy);
+        judge(&mut findings, Source::User, last_turn, policy);
         findings[0].action
     }
 
@@ -150,13 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn until_redaction_exists_the_last_user_turn_is_blocked_and_the_rest_warned() {
-        let secret = found(Category::Secret, 90, "s");
-        let attack = found(Category::Injection, 90, "i");
+    fn attacks_are_blocked_in_the_last_turn_withheld_elsewhere_and_reported_in_the_system_prompt() {
         let policy = Policy::default();
-        for finding in [&secret, &attack] {
-            assert_eq!(action_of(finding, true, &policy), Action::Block);
-            assert_eq!(action_of(finding, false, &policy), Action::Warn);
+        let judged = |category, source, last_turn| {
+            let mut findings = [found(category, 90, "r")];
+            judge(&mut findings, source, last_turn, &policy);
+            findings[0].action
+        };
+        assert_eq!(judged(Category::Injection, Source::User, true), Action::Block);
+        assert_eq!(judged(Category::Injection, Source::User, false), Action::Withhold);
+        assert_eq!(judged(Category::Injection, Source::Tool, false), Action::Withhold);
+        assert_eq!(judged(Category::Injection, Source::System, false), Action::Warn);
+        for (source, last_turn) in [(Source::User, true), (Source::Tool, false), (Source::System, false)] {
+            assert_eq!(judged(Category::Secret, source, last_turn), Action::Redact);
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
     #[test]
     fn each_category_is_judged_by_its_own_score() {
         let mut findings = [found(Category::Pii, 20, "a"), found(Category::Command, 85, "b")];
-        let score = judge(&mut findings, true, &Policy::default());
+        let score = judge(&mut findings, Source::User, true, &Policy::default());
         assert_eq!(findings.map(|finding| finding.action), [Action::Warn, Action::Block]);
         assert_eq!(score, 86);
     }

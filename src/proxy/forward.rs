@@ -1,28 +1,22 @@
-//! A scanned request goes to its provider with the provider's own credential, and the reply to the client as it comes: every
-//! read is written and flushed at once, and counted on the way.
-//! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials;
-//! nor end a broken reply as if it were whole, or let the last byte go before the audit line is written.
+//! A scanned request goes to its provider with the provider's own credential.
+//! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials.
 
 use super::admit::Presented;
 use super::judge::Scanned;
-use super::{Request, Route, Stop, elapsed_ms, text};
-use crate::api::{Family, Observer, Refused, chatgpt_takes};
-use crate::audit::Outcome;
+use super::{Request, Route, Stop, text};
+use crate::api::{Refused, chatgpt_takes};
 use crate::flow::Login;
-use crate::server::{Exchange, Head};
+use crate::redact::Hidden;
+use crate::server::Head;
 use crate::session::Credential;
 use crate::store::holds_local_key;
 use crate::upstream::{self, Endpoint, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use std::io::Read as _;
 use zeroize::Zeroizing;
 
-/// One read from the provider, in bytes: as much as its connection buffers.
-const READ_BYTES: usize = 16 << 10;
-
 /// Sends the request; a 401 to our credential is answered by one refresh and one more try. The body is given up with the
-/// head of the reply: a stream may last, and its memory is wanted.
-pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Response, Stop> {
+/// head of the reply: a stream may last, and its memory is wanted. What the request hid is needed for the reply.
+pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(Response, Vec<Hidden>), Stop> {
     let session = &request.proxy.session;
     let user = &scanned.caller.user;
     let provider = scanned.route.provider;
@@ -45,62 +39,12 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<Re
         return Err(Stop::new(Refused::PROVIDER, message));
     }
     session.answered(&credential, status)?;
-    Ok(response)
-}
-
-/// Relays the reply. When something fails the connection is cut, and the audit line says why.
-pub(super) fn relay(request: &mut Request<'_>, exchange: &mut Exchange, family: Family, response: Response) {
-    let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
-    let status = status.as_u16();
-    let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-    let streamed = kind.starts_with("text/event-stream");
-    let shows_its_end = streamed || kind.contains("json");
-    let length = match status {
-        // Without a body, whatever length they name (RFC 9112 section 6.3).
-        204 | 304 => Some(0),
-        _ => text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
-    };
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let mut observer = Observer::new(family, streamed);
-    let mut reply_headers = passed(&headers);
-    reply_headers.extend(request.reply_headers.clone());
-    let Ok(mut writer) = exchange.start(status, &reply_headers, length) else {
-        let _ = request.write(Outcome::ClientLeft, status);
-        return;
-    };
-    let event = &mut request.event;
-    event.ttfb_ms = elapsed_ms(request.begun);
-    let mut buffer = vec![0; READ_BYTES];
-    let outcome = loop {
-        let bytes = match body.read(&mut buffer) {
-            Ok(read) => buffer.get(..read).unwrap_or_default(),
-            Err(error) => match upstream::Error::of_body("", error) {
-                upstream::Error::ClientLeft => break Outcome::ClientLeft,
-                _ => break Outcome::UpstreamCut,
-            },
-        };
-        if bytes.is_empty() {
-            observer.finish();
-            // A reply without framing ends when its connection does, however that came about: only a stream's own closing
-            // event, or JSON that is whole, proves it.
-            let ended = match length {
-                Some(length) => length == event.bytes_out,
-                None => chunked || !shows_its_end || observer.ended,
-            };
-            break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
-        }
-        observer.feed(bytes);
-        event.bytes_out += bytes.len() as u64;
-        if writer.write(bytes).is_err() {
-            break Outcome::ClientLeft;
-        }
-    };
-    event.tokens_in = observer.tokens_in;
-    event.tokens_out = observer.tokens_out;
-    // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
-    if request.write(outcome, status).is_ok() && outcome == Outcome::Complete {
-        let _ = writer.finish();
+    let encoded = response.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    if encoded && !scanned.hidden.is_empty() {
+        let message = format!("provider `{}` compressed its reply, so nothing can be put back in it", provider.id);
+        return Err(Stop::new(Refused::PROVIDER, message));
     }
+    Ok((response, scanned.hidden))
 }
 
 fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Credential) -> Result<Response, Stop> {
@@ -174,7 +118,7 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The headers that go on, in either direction: none that holds a local key, wherever the client put it.
-fn passed(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn passed(headers: &HeaderMap) -> HeaderMap {
     let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
     let named: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
     let mut passed = HeaderMap::new();

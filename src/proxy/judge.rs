@@ -4,49 +4,69 @@
 use super::admit::Caller;
 use super::request::Body;
 use super::{Request, Route, Stop};
-use crate::api::{self, Family, Refused};
+use crate::api::{self, Extracted, Family, Kind, Refused};
 use crate::audit;
-use crate::detect::{self, Action};
+use crate::detect::{self, Action, Category, Source};
+use crate::redact::{self, Edit, Hidden, Redaction};
 use crate::secret::{self, Key};
 use http::HeaderValue;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-/// Hexadecimal digits of the keyed fingerprint that make a `ref`: 40 bits are 8 characters of base32.
-const REF_HEX_DIGITS: usize = 10;
-/// Base32 digits (RFC 4648), lower case.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Characters of the keyed fingerprint that make a `ref`: 40 bits.
+const REF_CHARS: usize = 8;
+/// From this weight on an attack in a reply is reported: less is a hint.
+const REPLY_WEIGHT: u8 = 40;
 
 /// A request that was scanned and judged, and may be forwarded: the only thing that [`super::forward`] takes.
 pub(super) struct Scanned<'a> {
     pub(super) caller: &'a Caller,
     pub(super) route: &'a Route<'a>,
     pub(super) body: Body<'a>,
+    /// What its placeholders stand for.
+    pub(super) hidden: Vec<Hidden>,
 }
 
-/// Extracts, detects, judges; writes what was found into the audit line; stops what policy blocks.
+/// Extracts, detects, judges; writes what was found into the audit line; stops, withholds and redacts what policy says.
 pub(super) fn scan<'a>(
     request: &mut Request<'_>,
     caller: &'a Caller,
     route: &'a Route<'a>,
-    body: Body<'a>,
+    mut body: Body<'a>,
 ) -> Result<Scanned<'a>, Stop> {
     let proxy = request.proxy;
     let event = &mut request.event;
     if route.family == Family::Models || route.family == Family::Other && body.bytes.is_empty() {
-        return Ok(Scanned { caller, route, body });
+        return Ok(Scanned { caller, route, body, hidden: Vec::new() });
     }
     let extracted = api::extract(route.family, &body.bytes);
     let extracted = extracted.map_err(|malformed| Stop::new(Refused::MALFORMED, malformed))?;
     event.model = extracted.model.as_deref().and_then(|model| proxy.harmless(model));
     event.unscanned = extracted.unscanned.into();
+    let user = &caller.user;
     let mut worst = (Action::Allow, String::new());
-    for segment in &extracted.segments {
+    let mut redaction = Redaction::default();
+    let mut withheld = BTreeMap::new();
+    for (index, segment) in extracted.segments.iter().enumerate() {
         let mut findings = proxy.scanner.scan(&segment.text, segment.source);
-        let risk_score = detect::judge(&mut findings, segment.last_turn, &proxy.policy);
+        let risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
-        for finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
-            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-            let reference = reference(&proxy.fingerprint, &caller.user, &finding.rule, matched);
+        for mut finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
+            let span = finding.start..finding.end;
+            let matched = segment.text.get(span.clone()).unwrap_or_default();
+            let reference = reference(&proxy.fingerprint, user, &finding.rule, matched);
+            match finding.action {
+                Action::Redact | Action::Withhold if segment.fixed => finding.action = Action::Warn,
+                Action::Redact => {
+                    redaction.hide(&proxy.placeholder, user, finding.category, matched, &finding.rule, &reference);
+                }
+                Action::Withhold => {
+                    let notice = || (redact::notice(segment.source, &finding.rule, &reference), Vec::new());
+                    withheld.entry(index).or_insert_with(notice).1.push(span);
+                }
+                _ => {}
+            }
             if finding.action > worst.0 {
                 worst = (finding.action, format!("rule {} in {}, ref {reference}", finding.rule, segment.location));
             }
@@ -65,16 +85,68 @@ pub(super) fn scan<'a>(
         request.reply_headers.insert("x-infershield-verdict", word);
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
-    match strongest {
-        Action::Block => Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}"))),
-        _ => Ok(Scanned { caller, route, body }),
+    if strongest == Action::Block {
+        return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}")));
     }
+    let edits = edits(&extracted, &body.bytes, &mut redaction, &withheld);
+    if !edits.is_empty() {
+        body.bytes = redact::apply(&body.bytes, edits);
+    }
+    Ok(Scanned { caller, route, body, hidden: redaction.hidden })
+}
+
+/// What a reply says is reported: data on its way to somebody else, a secret that the request did not hold, and a call that destroys.
+pub(super) fn reply<'t>(request: &mut Request<'_>, said: impl Iterator<Item = (Kind, &'t str)>) {
+    let proxy = request.proxy;
+    let user = request.event.user_id.clone().unwrap_or_default();
+    for (kind, text) in said {
+        for finding in proxy.scanner.scan(text, Source::Assistant) {
+            let matters = match finding.category {
+                Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
+                Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
+                Category::Secret => true,
+                _ => false,
+            };
+            if matters {
+                let matched = text.get(finding.start..finding.end).unwrap_or_default();
+                let reference = reference(&proxy.fingerprint, &user, &finding.rule, matched);
+                request.event.findings.push(audit::Finding {
+                    rule: finding.rule,
+                    category: finding.category.to_string(),
+                    action: Action::Warn.to_string(),
+                    location: "reply".to_owned(),
+                    reference,
+                });
+            }
+        }
+    }
+}
+
+/// For a segment the notice that stands for what is withheld of it, and where that is.
+type Withheld = BTreeMap<usize, (String, Vec<Range<usize>>)>;
+
+/// The bytes to change: what is withheld, and hidden values wherever they stand.
+fn edits(extracted: &Extracted<'_>, body: &[u8], redaction: &mut Redaction, withheld: &Withheld) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let finder = redaction.finder();
+    for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
+        let mut change = |texts: Vec<(Range<usize>, String)>| {
+            let parts: Vec<_> = texts.iter().map(|(part, _)| part.clone()).collect();
+            let places = extracted.places(body, index, &parts).into_iter();
+            edits.extend(places.zip(texts).map(|(place, (_, text))| Edit { place, text }));
+        };
+        if let Some((notice, spans)) = withheld.get(&index) {
+            let parts = api::withheld(&segment.text, spans).into_iter();
+            change(parts.map(|part| (part, notice.clone())).collect());
+        }
+        if let Some(finder) = &finder {
+            change(redaction.find(finder, &segment.text));
+        }
+    }
+    edits
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.
 fn reference(key: &Key, user: &str, rule: &str, matched: &str) -> String {
-    let mac = key.mac(&[&secret::place(&[user, rule]), matched.as_bytes()]);
-    let bits = mac.get(..REF_HEX_DIGITS).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
-    let digits = (0..8).rev().filter_map(|at| BASE32.get((bits >> (at * 5) & 31) as usize));
-    digits.map(|digit| char::from(*digit)).collect()
+    secret::base32(&key.mac(&[&secret::place(&[user, rule]), matched.as_bytes()]), REF_CHARS)
 }

@@ -4,6 +4,7 @@
 mod admit;
 mod forward;
 mod judge;
+mod relay;
 mod request;
 mod route;
 
@@ -47,6 +48,8 @@ pub struct Proxy {
     pub policy_name: String,
     /// For fingerprints.
     pub fingerprint: Key,
+    /// For placeholders.
+    pub placeholder: Key,
     /// A line on stderr for each request.
     pub verbose: bool,
     /// Bytes of all request bodies held now.

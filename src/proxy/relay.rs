@@ -1,0 +1,102 @@
+//! The reply goes to the client as it comes, with what the request hid put back; it is looked at and counted on the way.
+//! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
+
+use super::forward::passed;
+use super::{Request, elapsed_ms, judge, text};
+use crate::api::{Family, Observer};
+use crate::audit::{self, Outcome};
+use crate::detect::{Category, Scanner, Source};
+use crate::redact::{Hidden, Rewriter};
+use crate::server::Exchange;
+use crate::upstream::{self, Response};
+use http::header;
+use std::io::Read as _;
+
+/// One read from the provider, in bytes: as much as its connection buffers.
+const READ_BYTES: usize = 16 << 10;
+
+/// Relays the reply. When something fails the connection is cut, and the audit line says why.
+pub(super) fn relay(
+    request: &mut Request<'_>,
+    exchange: &mut Exchange,
+    family: Family,
+    hidden: &[Hidden],
+    response: Response,
+) {
+    let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
+    let status = status.as_u16();
+    let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let streamed = kind.starts_with("text/event-stream");
+    let shows_its_end = streamed || kind.contains("json");
+    let length = match status {
+        // Without a body, whatever length they name (RFC 9112 section 6.3).
+        204 | 304 => Some(0),
+        _ => text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+    };
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let mut observer = Observer::new(family, streamed);
+    let proxy = request.proxy;
+    let leaks = |text: &str| leaks(&proxy.scanner, text);
+    let mut rewriter = shows_its_end.then(|| Rewriter::new(hidden, &leaks, streamed));
+    let restores = rewriter.is_some() && !hidden.is_empty();
+    let mut reply_headers = passed(&headers);
+    reply_headers.extend(request.reply_headers.clone());
+    // What is put back changes the length.
+    let announced = length.filter(|length| !restores || *length == 0);
+    let Ok(mut writer) = exchange.start(status, &reply_headers, announced) else {
+        let _ = request.write(Outcome::ClientLeft, status);
+        return;
+    };
+    let event = &mut request.event;
+    event.ttfb_ms = elapsed_ms(request.begun);
+    let mut buffer = vec![0; READ_BYTES];
+    let outcome = loop {
+        let bytes = match body.read(&mut buffer) {
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
+            Err(error) => match upstream::Error::of_body("", error) {
+                upstream::Error::ClientLeft => break Outcome::ClientLeft,
+                _ => break Outcome::UpstreamCut,
+            },
+        };
+        let is_end = bytes.is_empty();
+        observer.feed(bytes);
+        event.bytes_out += bytes.len() as u64;
+        let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end)).filter(|_| restores);
+        if writer.write(restored.as_deref().unwrap_or(bytes)).is_err() {
+            break Outcome::ClientLeft;
+        }
+        if is_end {
+            observer.finish();
+            // A reply without framing ends when its connection does, however that came about: only a stream's own closing
+            // event, or JSON that is whole, proves it.
+            let ended = match length {
+                Some(length) => length == event.bytes_out,
+                None => chunked || !shows_its_end || observer.ended,
+            };
+            break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
+        }
+    };
+    event.tokens_in = observer.tokens_in;
+    event.tokens_out = observer.tokens_out;
+    for hidden in rewriter.iter().flat_map(Rewriter::refused) {
+        event.findings.push(audit::Finding {
+            rule: hidden.rule.clone(),
+            category: hidden.category.to_string(),
+            action: "restore_refused".to_owned(),
+            location: "reply".to_owned(),
+            reference: hidden.reference.clone(),
+        });
+    }
+    if let Some(rewriter) = &rewriter {
+        judge::reply(request, rewriter.said());
+    }
+    // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
+    if request.write(outcome, status).is_ok() && outcome == Outcome::Complete {
+        let _ = writer.finish();
+    }
+}
+
+/// Whether our own rules take a line for one that carries data away.
+fn leaks(scanner: &Scanner, line: &str) -> bool {
+    scanner.scan(line, Source::Assistant).iter().any(|finding| finding.category == Category::Exfiltration)
+}

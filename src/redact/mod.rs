@@ -1,0 +1,118 @@
+//! Findings in, placeholders and notices out; `reply` is the way back. Pure.
+//! Must never put a part of a value into its placeholder, nor let a value be seen anywhere but in a restored reply.
+
+mod reply;
+mod restore;
+mod url;
+
+pub use reply::Rewriter;
+
+use crate::detect::{Category, Source};
+use crate::secret::{self, Key, Secret};
+use aho_corasick::{AhoCorasick, MatchKind};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// What every placeholder begins with. What follows is six letters for its type, and 80 bits in base32 (RFC 4648).
+pub const PREFIX: &str = "INFERSHIELD_";
+/// Bytes of a placeholder, whatever it stands for.
+pub const PLACEHOLDER_BYTES: usize = PREFIX.len() + 7 + HASH_DIGITS;
+/// Base32 digits of the keyed hash: 80 bits, so that no two values of a user share one.
+const HASH_DIGITS: usize = 16;
+
+/// A value that a request must not carry.
+#[derive(Debug)]
+pub struct Hidden {
+    /// What stands in its place.
+    pub placeholder: String,
+    /// Id of the rule that found it.
+    pub rule: String,
+    /// Its category.
+    pub category: Category,
+    /// The finding's reference.
+    pub reference: String,
+    value: Secret,
+    /// Where URLs of the request led that held it.
+    origins: BTreeSet<String>,
+}
+
+/// Bytes of the body that something else stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Which bytes.
+    pub place: Range<usize>,
+    /// Text that needs no escaping, however deep it stands in strings of JSON.
+    pub text: String,
+}
+
+/// All values that one request hides.
+#[derive(Debug, Default)]
+pub struct Redaction {
+    /// Each once.
+    pub hidden: Vec<Hidden>,
+    placeholders: BTreeSet<String>,
+}
+
+impl Redaction {
+    /// Hides a value. Its placeholder is the same for the same user, category and value, in every request.
+    pub fn hide(&mut self, key: &Key, user: &str, category: Category, value: &str, rule: &str, reference: &str) {
+        let kind = match category {
+            Category::Secret => "SECRET",
+            Category::Pii => "PERSON",
+            _ => "THREAT",
+        };
+        let mac = key.mac(&[&secret::place(&[user, kind]), value.as_bytes()]);
+        let placeholder = format!("{PREFIX}{kind}_{}", secret::base32(&mac, HASH_DIGITS).to_ascii_uppercase());
+        if self.placeholders.insert(placeholder.clone()) {
+            let (rule, reference) = (rule.to_owned(), reference.to_owned());
+            let (value, origins) = (Secret::new(value.to_owned()), BTreeSet::new());
+            self.hidden.push(Hidden { placeholder, rule, category, reference, value, origins });
+        }
+    }
+
+    /// Finds the hidden values wherever they stand, also where no rule would know them: what was restored in a reply comes
+    /// back with the history. `None` when nothing is hidden.
+    pub fn finder(&self) -> Option<AhoCorasick> {
+        let values: Vec<&str> = self.hidden.iter().map(|hidden| hidden.value.expose()).collect();
+        let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
+        builder.ok().filter(|_| !values.is_empty())
+    }
+
+    /// Where hidden values stand in a text, and what to write there. Notes to where the URLs lead that hold one.
+    pub fn find(&mut self, finder: &AhoCorasick, text: &str) -> Vec<(Range<usize>, String)> {
+        let mut found = Vec::new();
+        for place in finder.find_iter(text) {
+            if let Some(hidden) = self.hidden.get_mut(place.pattern().as_usize()) {
+                hidden.origins.extend(url::around(text, place.range()).origins);
+                found.push((place.range(), hidden.placeholder.clone()));
+            }
+        }
+        found
+    }
+}
+
+/// What stands for a text that must not go on. It is the same every time, so that what a provider has cached stays good.
+pub fn notice(source: Source, rule: &str, reference: &str) -> String {
+    let what = match source {
+        Source::Tool => "tool result",
+        Source::Document => "document",
+        Source::User | Source::Assistant | Source::System => "message",
+    };
+    format!("[InferShield withheld this {what}: rule {rule}, ref {reference}]")
+}
+
+/// The body with the edits made. Of those that overlap the widest is made.
+pub fn apply(body: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    edits.sort_by_key(|edit| (edit.place.start, std::cmp::Reverse(edit.place.end)));
+    let mut edited = Vec::with_capacity(body.len());
+    let mut at = 0;
+    for Edit { place, text } in edits {
+        if place.start >= at {
+            edited.extend_from_slice(body.get(at..place.start).unwrap_or_default());
+            edited.extend_from_slice(text.as_bytes());
+        }
+        at = at.max(place.end);
+    }
+    edited.extend_from_slice(body.get(at..).unwrap_or_default());
+    edited
+}

@@ -1,0 +1,166 @@
+//! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
+//! Must never hold back an event that is complete, nor change a byte of what it does not understand.
+
+use super::restore::{Restorer, leads_to};
+use super::{Edit, Hidden, apply};
+use crate::api::{self, Kind};
+use std::collections::BTreeMap;
+use std::mem::take;
+use std::ops::Range;
+
+/// How much of what a reply says is kept to be judged, in bytes.
+const SAID_BYTES: usize = 1 << 20;
+/// Longest event in which something is put back, in bytes. A longer one passes as it is.
+const EVENT_BYTES: usize = 32 << 20;
+
+/// Puts the hidden values back into one reply.
+pub struct Rewriter<'a> {
+    restorer: Restorer<'a>,
+    streamed: bool,
+    /// The event, or the reply, that is not complete yet.
+    pending: Vec<u8>,
+    /// Where the line begins that is not complete yet.
+    line: usize,
+    /// The last event of each text that comes in pieces: with it goes what is left at the end of the text.
+    last: BTreeMap<String, Last>,
+    /// What the reply says, text by text, with placeholders.
+    said: BTreeMap<String, (Kind, String)>,
+    room: usize,
+}
+
+/// An event and the place of its piece.
+struct Last {
+    event: Vec<u8>,
+    piece: Range<usize>,
+    kind: Kind,
+}
+
+impl<'a> Rewriter<'a> {
+    /// For the values that the request hid. `leaks`: whether a line would carry data away. `streamed`: the reply is a stream of
+    /// server-sent events, else one JSON value.
+    pub fn new(hidden: &'a [Hidden], leaks: &'a dyn Fn(&str) -> bool, streamed: bool) -> Self {
+        let restorer = Restorer::new(hidden, leaks);
+        Self {
+            restorer,
+            streamed,
+            pending: Vec::new(),
+            line: 0,
+            last: BTreeMap::new(),
+            said: BTreeMap::new(),
+            room: SAID_BYTES,
+        }
+    }
+
+    /// The next bytes; gives those that can go.
+    pub fn feed(&mut self, bytes: &[u8], is_end: bool) -> Vec<u8> {
+        let mut ready = Vec::new();
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.pending.extend_from_slice(line);
+            if self.streamed && line.ends_with(b"\n") {
+                let is_blank = self.pending.get(self.line..).is_some_and(|line| line.trim_ascii().is_empty());
+                self.line = self.pending.len();
+                if is_blank {
+                    self.event(&mut ready);
+                }
+            }
+        }
+        if is_end && !self.streamed {
+            let reply = take(&mut self.pending);
+            let edits = self.edits(&api::event(&reply), 0, false);
+            ready.extend(apply(&reply, edits));
+        } else if is_end || self.pending.len() > EVENT_BYTES {
+            self.flush("", &[], &mut ready);
+            ready.append(&mut self.pending);
+            self.line = 0;
+        }
+        ready
+    }
+
+    /// The values that were left out somewhere, for where they would have led.
+    pub fn refused(&self) -> impl Iterator<Item = &'a Hidden> {
+        self.restorer.refused.iter().filter_map(|placeholder| self.restorer.hidden.get(placeholder)).copied()
+    }
+
+    /// Each text that the reply said so far, as much as is kept of it; with placeholders for what the request hid.
+    pub fn said(&self) -> impl Iterator<Item = (Kind, &str)> {
+        self.said.values().map(|(kind, text)| (*kind, text.as_str()))
+    }
+
+    /// A complete event.
+    fn event(&mut self, ready: &mut Vec<u8>) {
+        let bytes = take(&mut self.pending);
+        self.line = 0;
+        let (mut at, mut found) = (0, Vec::new());
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let end = at + line.len();
+            found.extend(line.strip_prefix(b"data:").map(|data| end - data.len()..end));
+            at = end;
+        }
+        // Data that spreads over lines could not be put back.
+        let data = found.pop().filter(|_| found.is_empty()).unwrap_or_default();
+        let event = api::event(bytes.get(data.clone()).unwrap_or_default());
+        let edits = self.edits(&event, data.start, true);
+        let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
+        if let Some(ends) = &event.ends {
+            self.flush(ends, &own, ready);
+        }
+        ready.extend(apply(&bytes, edits));
+        for piece in event.pieces {
+            if let Some(stream) = piece.stream {
+                let place = data.start + piece.span.start..data.start + piece.span.end;
+                self.last.insert(stream, Last { event: bytes.clone(), piece: place, kind: piece.kind });
+            }
+        }
+    }
+
+    /// What to change in an event that begins at `start`.
+    fn edits(&mut self, event: &api::Event<'_>, start: usize, streamed: bool) -> Vec<Edit> {
+        let restorer = &mut self.restorer;
+        let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
+        let beside: Vec<String> = calls.flat_map(|piece| leads_to(&piece.text)).collect();
+        let mut edits = Vec::new();
+        for (number, piece) in event.pieces.iter().enumerate() {
+            let text = match piece.stream.as_ref() {
+                Some(stream) if streamed => Some(stream.clone()),
+                // In a stream whole texts repeat what the pieces said.
+                _ => (!streamed).then(|| number.to_string()),
+            };
+            if let Some(text) = text.filter(|_| piece.text.len() <= self.room) {
+                self.room -= piece.text.len();
+                self.said.entry(text).or_insert_with(|| (piece.kind, String::new())).1.push_str(&piece.text);
+            }
+            let stream = piece.stream.as_ref().filter(|_| streamed);
+            let is_last =
+                stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
+            let restored = match (stream, piece.kind) {
+                (Some(stream), Kind::Text) => Some(restorer.text(stream, &piece.text, is_last)),
+                (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),
+                (None, Kind::Arguments) => restorer.json(&piece.text),
+                (None, Kind::Call) => restorer.whole(&piece.text, &beside),
+                (None, Kind::Text) => restorer.whole(&piece.text, &[]),
+            };
+            if let Some(text) = restored.filter(|restored| **restored != *piece.text) {
+                let place = start + piece.span.start..start + piece.span.end;
+                edits.push(Edit { place, text: literal(text) });
+            }
+        }
+        edits
+    }
+
+    /// Sends what is left of the texts that end; those of the event's `own` pieces go with it.
+    fn flush(&mut self, ends: &str, own: &[&str], ready: &mut Vec<u8>) {
+        let ending: Vec<String> = self.last.keys().filter(|stream| stream.starts_with(ends)).cloned().collect();
+        for stream in ending.iter().filter(|stream| !own.contains(&stream.as_str())) {
+            let Some(Last { event, piece, kind }) = self.last.remove(stream) else { continue };
+            let rest = self.restorer.rest(stream, kind != Kind::Text, kind == Kind::Arguments);
+            if !rest.is_empty() {
+                ready.extend(apply(&event, vec![Edit { place: piece, text: literal(rest) }]));
+            }
+        }
+    }
+}
+
+/// A string as JSON writes it.
+fn literal(text: String) -> String {
+    serde_json::Value::String(text).to_string()
+}

