@@ -18,6 +18,7 @@ mod command_line;
 mod device_dialects;
 mod doctor;
 mod exec;
+mod exec_build;
 mod flow;
 mod flow_support;
 mod front_door;
