@@ -4,7 +4,8 @@ use crate::support::{Fixture, Login, Process, Run, SHOWS_KEY, Wire, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -291,4 +292,28 @@ fn the_three_lines_of_the_readme_make_a_build() {
     assert_eq!(code, 1, "{stderr}");
     assert!(fs::read_to_string(run.dir.join("infershield.jsonl")).unwrap().contains("\"blocked\":true"));
     assert!(!run.dir.join(".infershield").exists());
+}
+
+#[test]
+fn a_key_from_the_environment_is_the_login_of_a_build_without_a_home() {
+    let run = Run::new("build-key");
+    // The way out: it notes where a call would go.
+    let company = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", company.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut call, _) = company.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&call).read_line(&mut line).unwrap();
+        call.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").unwrap();
+        line
+    });
+    let exec = |words: &[&str]| {
+        let mut command = homeless(&run, words);
+        command.env("HTTPS_PROXY", &proxy);
+        command
+    };
+    let build = Build::waiting(&run, WAITS, exec, &["openai"]);
+    assert_eq!(build.post("Hello"), 502, "no refusal for want of a login");
+    assert_eq!(asked.join().unwrap(), "CONNECT api.openai.com:443 HTTP/1.1\r\n");
+    assert_eq!(build.end(0).0, 0);
 }
