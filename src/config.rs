@@ -2,17 +2,19 @@
 //! Must never hold a secret, and never guess what an unknown key could have meant.
 
 use crate::home::{self, Home, Privacy};
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Name of the settings file in the home.
 const FILE: &str = "config.json";
 /// Names the folder of the home; not a setting, since `config.json` stands in there.
-const HOME_VARIABLE: &str = "INFERSHIELD_HOME";
+pub const HOME_VARIABLE: &str = "INFERSHIELD_HOME";
 /// What the home is called among the settings that are shown.
 const HOME_KEY: &str = "home";
 /// Variables that set a value of the same meaning: variable, key in [`Settings`].
@@ -31,6 +33,9 @@ const OURS: &str = "INFERSHIELD_";
 /// Those that set no value of [`Settings`], or that we set ourselves: for the clients of `env` and `exec`.
 const OTHER_VARIABLES: [&str; 5] =
     [HOME_VARIABLE, "INFERSHIELD_MASTER_KEY", "INFERSHIELD_URL", "INFERSHIELD_KEY", "INFERSHIELD_EXEC"];
+
+/// Variables that came over a pipe, for other programs of the user can read the environment.
+static GIVEN: OnceLock<BTreeMap<String, Secret>> = OnceLock::new();
 
 /// Whether the guard acts or only watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +193,7 @@ impl Config {
     /// What holds where nothing is set but the place of the home.
     pub fn built_in() -> Result<Self, Error> {
         let mut origins = BTreeMap::new();
-        let dir = match std::env::var_os(HOME_VARIABLE).filter(|dir| !dir.is_empty()) {
+        let dir = match set(HOME_VARIABLE) {
             Some(dir) => {
                 origins.insert(HOME_KEY.to_owned(), format!("${HOME_VARIABLE}"));
                 std::path::absolute(dir).ok()
@@ -256,13 +261,24 @@ pub fn unknown_variables() -> Vec<String> {
     unknown
 }
 
+/// Lets these count as if they stood in the environment; the first call holds.
+pub fn give(variables: impl IntoIterator<Item = (String, Secret)>) {
+    GIVEN.get_or_init(|| variables.into_iter().collect());
+}
+
 /// The value of a variable; one that is empty counts as not set.
 pub fn variable(name: &str) -> Result<Option<String>, Error> {
-    match std::env::var_os(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
+    match set(name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value)),
         Some(Err(_)) => Err(Error::Setting(format!("${name}: is not UTF-8"))),
     }
+}
+
+/// What a variable is set to, over the pipe or in the environment.
+fn set(name: &str) -> Option<OsString> {
+    let given = GIVEN.get().and_then(|given| given.get(name)).map(|value| OsString::from(value.expose()));
+    given.or_else(|| std::env::var_os(name)).filter(|value| !value.is_empty())
 }
 
 fn members(settings: &Settings) -> Map<String, Value> {

@@ -1,6 +1,6 @@
 //! `exec`: a command with a proxy and a key of its own, which end with it.
 
-use crate::support::{Done, Fixture, Login, Process, Run, SHOWS_KEY, Wire, hello, until};
+use crate::support::{Done, Fixture, Login, Process, Run, SHOWS_KEY, Wire, hello};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -140,6 +140,10 @@ fn the_command_is_given_a_local_key_and_no_other() {
     for child in fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap().split_whitespace() {
         let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap();
         assert!(line.contains("serve") && !line.contains("isk_"), "{line}");
+        let variables = String::from_utf8(fs::read(format!("/proc/{child}/environ")).unwrap()).unwrap();
+        for secret in [&desk.master, "of-practice", "of-openai", "isk_"] {
+            assert!(!variables.contains(secret), "the proxy has its secrets from a pipe");
+        }
     }
     let done = desk.cli(&["key", "print", "exec"]);
     assert_eq!(done.code, 1);
@@ -305,12 +309,9 @@ fn every_client_has_a_way_or_a_reason_and_its_row_in_the_readme() {
 #[test]
 fn a_proxy_that_lost_its_command_before_it_was_up_ends_its_key_too() {
     let desk = desk("exec-lost");
-    let key: Value =
-        serde_json::from_str(&desk.cli(&["key", "create", "--name", "exec-x", "--once", "--json"]).stdout).unwrap();
-    desk.run.secret(key["key"].as_str().unwrap());
     // Process 0 is nobody's parent.
-    let tie = format!("0:{}", key["id"].as_str().unwrap());
-    let done = desk.cli(&["serve", "--listen", "127.0.0.1:0", "--tied-to", &tie]);
+    let done = desk.cli(&["serve", "--listen", "127.0.0.1:0", "--tied-to", "0"]);
     assert_eq!(done.code, 0, "{done:?}");
-    until("the key has ended", || keys_left(&desk) == 0);
+    assert_eq!(keys_left(&desk), 0);
+    assert_eq!(desk.audit_of("key.revoke").len(), 1);
 }

@@ -21,6 +21,7 @@ mod device_dialects;
 mod doctor;
 mod environment_keys;
 mod exec;
+mod exec_build;
 mod flow;
 mod flow_support;
 mod front_door;

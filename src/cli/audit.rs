@@ -15,7 +15,7 @@ use std::path::{Path, absolute};
 const EXPORT_MODE: u32 = 0o600;
 
 /// What to do about a file that cannot be written.
-const ELSEWHERE: &str = "name another file with -o";
+const ELSEWHERE: &str = "name another file (-o, or --audit of `exec`)";
 
 /// Writes the wanted lines in one shape; gives how many cannot be read.
 type Export = fn(&Home, &Filter, &mut dyn Write) -> audit::Result<u64>;
@@ -88,7 +88,7 @@ fn export_as(export: Export, args: &Args) -> Done {
 }
 
 /// A new file outside the home: what stands there already may be the log itself, or lie behind a link.
-fn create(name: &str, home: &Path) -> Result<File, Failure> {
+pub(super) fn create(name: &str, home: &Path) -> Result<File, Failure> {
     let cannot = |error| Failure::new(Exit::Storage, format_args!("cannot write {name}: {error}; {ELSEWHERE}"));
     let path = absolute(name).map_err(cannot)?;
     let folder = path.parent().unwrap_or(&path).canonicalize();

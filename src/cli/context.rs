@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 /// Holds the master key itself, if it is set.
-const MASTER_KEY: &str = "INFERSHIELD_MASTER_KEY";
+pub(super) const MASTER_KEY: &str = "INFERSHIELD_MASTER_KEY";
 /// What gives the master key, or says where it lies.
 pub(super) const MASTER_KEY_VARIABLES: [&str; 2] = [MASTER_KEY, "INFERSHIELD_MASTER_KEY_FILE"];
 

@@ -1,23 +1,23 @@
 //! `exec`: run a command with a proxy and a local key of its own, which end with it.
 //! Must never put that key on a command line or into a file, nor run a command that would go past the proxy.
 
-use super::context::{Context, MASTER_KEY_VARIABLES, provider as find};
+use super::context::{self, MASTER_KEY, MASTER_KEY_VARIABLES, provider as find};
+use super::sidecar::{self, SEVERITIES};
 use super::terminal::note;
-use super::{Args, Done, Exit, Failure, key, serve, usage};
-use crate::audit::{self, Filter, now, parse_since};
-use crate::store::NewKey;
-use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::process::{CommandExt as _, parent_id};
+use super::{Args, Done, Exit, Failure, key, no, serve, usage};
+use crate::config::{Config, HOME_VARIABLE, variable};
+use crate::flow::provider::table;
+use crate::store::LOCAL_KEY_PREFIX;
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Command, Stdio, id};
-use std::thread;
-use std::time::Duration;
+use std::process::{Command, exit};
 
-/// How often the proxy looks whether its command still runs.
-const LOOK: Duration = Duration::from_millis(200);
-/// How often it then looks whether requests that the command left behind have their audit lines: 3 seconds, far more than it
-/// takes to notice that a client has left.
-const LAST_LOOKS: u32 = 15;
+/// What a shell adds to the number of a signal that ended a command.
+const BY_SIGNAL: i32 = 128;
+/// What `--fail-on` says of a command that ended well.
+const FAILED: &str =
+    "failed by --fail-on, for what the proxy says above that it stopped, or because it did not end well";
 
 pub(super) fn exec(args: &Args) -> Done {
     let Some((before @ ([] | [_]), [program, arguments @ ..])) = args.halves() else {
@@ -29,74 +29,62 @@ pub(super) fn exec(args: &Args) -> Done {
     if let Some(why) = client.and_then(|client| client.cannot.as_ref().or(client.past_exec.as_ref())) {
         return Err(usage(format_args!("this would go past the proxy: {why}")));
     }
-    let context = Context::open(args)?;
-    serve::usable(&context.config)?;
-    let provider = before.first().map(|name| find(&context.providers, &name.to_string_lossy())).transpose()?;
-    let provider = provider.map(|row| row.id.clone());
-    let name = format!("exec-{}-{}", id(), now());
-    let (made, secret) = key::made(&context, &NewKey { name, provider, expires_at: None, once: true })?;
-    let failed = |error| format!("the proxy did not start: {error}; try `infershield serve`");
-    let base = sidecar(&made.id).map_err(|error| Failure::new(Exit::Listen, failed(error)))?;
+    if args.value("fail-on").is_some_and(|least| !SEVERITIES.contains(&least)) {
+        return Err(usage("--fail-on takes block, withhold or redact"));
+    }
+    let config = context::load(args)?;
+    serve::usable(&config)?;
+    let providers = table(&config.settings.providers)?;
+    let provider = before.first().map(|name| find(&providers, &name.to_string_lossy())).transpose()?;
+    let provider_keys: Vec<&str> = providers.iter().filter_map(|provider| provider.key_env.as_deref()).collect();
+    let is_passing = is_homeless(&config, &provider_keys)?;
+    let secrets = [&[MASTER_KEY], &*provider_keys].concat();
+    let started = sidecar::start(args, provider.map(|row| row.id.as_str()), &secrets, is_passing);
+    let failed = |failure: Failure| format!("the proxy did not start: {}; try `infershield serve`", failure.message);
+    let (mut proxy, key, base) = started.map_err(|failure| Failure::new(Exit::Listen, failed(failure)))?;
 
     let mut command = Command::new(program);
-    let provider_keys = context.providers.iter().filter_map(|provider| provider.key_env.as_deref());
-    for variable in provider_keys.chain(MASTER_KEY_VARIABLES) {
+    for variable in provider_keys.into_iter().chain(MASTER_KEY_VARIABLES) {
         command.env_remove(variable);
     }
     for (variable, value) in clients.iter().flat_map(|client| &client.set) {
-        command.env(variable, value.replace("{base}", &base).replace("{key}", secret.expose()));
+        command.env(variable, value.replace("{base}", &base).replace("{key}", key.expose()));
     }
     // What is for our proxy must not go to the company's before it.
-    let direct = format!("127.0.0.1,{}", context.config.settings.no_proxy.unwrap_or_default());
+    let direct = format!("127.0.0.1,{}", config.settings.no_proxy.unwrap_or_default());
     command.env("INFERSHIELD_EXEC", "1").env("NO_PROXY", &direct).env("no_proxy", &direct);
     if let Some(client) = client.filter(|client| !client.arguments.is_empty()) {
         let added: Vec<String> = client.arguments.iter().map(|word| word.replace("{base}", &base)).collect();
         note(format_args!("infershield: {} is started with {}", client.title, added.join(" ")));
         command.args(added);
     }
-    // This process becomes the command; the proxy sees that when it ends, and also when there is none.
-    let error = command.args(arguments).exec();
+    command.args(arguments);
+    let error = match args.value("fail-on") {
+        // This process becomes the command; the proxy sees that when it ends, and also when there is none.
+        None => command.exec(),
+        Some(_) => match command.status() {
+            // Waiting closes the pipe, which tells the proxy that the command has ended.
+            Ok(status) if !proxy.wait().is_ok_and(|proxy| proxy.success()) && status.success() => {
+                return Err(no(FAILED));
+            }
+            Ok(status) => exit(status.code().unwrap_or_else(|| BY_SIGNAL + status.signal().unwrap_or_default())),
+            Err(error) => error,
+        },
+    };
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotRunnable };
     Err(Failure::new(exit, format_args!("cannot run {0}: {error}; type `command -v {0}`", program.display())))
 }
 
-/// Starts the proxy and gives its URL. It inherits the master key, and is in a process group of its own: what a terminal signals
-/// is for the command alone.
-fn sidecar(key_id: &str) -> io::Result<String> {
-    let tie = format!("{}:{key_id}", id());
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--tied-to", &tie]).process_group(0);
-    let proxy = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(proxy.stdout.ok_or(io::ErrorKind::BrokenPipe)?).read_line(&mut line)?;
-    let url = line.trim_end().strip_prefix(serve::LISTENING_ON).map(str::to_owned);
-    url.ok_or_else(|| io::Error::other("what it said stands above"))
-}
-
-/// The proxy's part: lasts as long as the command (`PROCESS:KEY`), ends its key, and says what happened. `idle`: no client is connected.
-pub(super) fn stay(context: &Context, tie: &str, idle: impl Fn() -> bool) -> Done {
-    let (command, key_id) = tie.split_once(':').unwrap_or_default();
-    let begun = now();
-    while parent_id().to_string() == command {
-        thread::sleep(LOOK);
+/// Whether this run has keys of providers in its environment and no home: a build machine, where nothing is written to disk.
+fn is_homeless(config: &Config, provider_keys: &[&str]) -> Result<bool, Failure> {
+    let is_named = std::env::var_os(HOME_VARIABLE).is_some_and(|dir| !dir.is_empty());
+    let has_home = is_named || config.dir.exists();
+    let keys = provider_keys.iter().filter_map(|name| variable(name).transpose()).collect::<Result<Vec<_>, _>>()?;
+    let is_homeless = !has_home && keys.iter().any(|key| !key.starts_with(LOCAL_KEY_PREFIX));
+    if !has_home && !is_homeless && variable("INFERSHIELD_EXEC")?.is_some() {
+        return Err(usage(
+            "this runs inside `infershield exec` already, and what it starts is guarded: leave exec out",
+        ));
     }
-    let ended = key::ended(context, key_id);
-    (0..LAST_LOOKS).take_while(|_| !idle()).for_each(|_| thread::sleep(LOOK));
-    context.audit.sync()?;
-    let mut events = Vec::new();
-    let filter = Filter { since: parse_since(&begun.to_string(), begun), ..Filter::default() };
-    audit::query(&context.home, &filter, &mut |line, _| {
-        if line.event.key_id.as_deref() == Some(key_id) {
-            events.push(line.event.clone());
-        }
-        Ok(())
-    })?;
-    events.retain(|event| event.request_id.is_some());
-    let blocked = events.iter().filter(|event| event.blocked).count();
-    let count = |action| events.iter().flat_map(|event| &event.findings).filter(|found| found.action == action).count();
-    let (total, redacted, withheld) = (events.len(), count("redact"), count("withhold"));
-    note(format_args!(
-        "infershield: requests: {total}, redacted: {redacted}, withheld: {withheld}, blocked: {blocked}"
-    ));
-    ended.map(drop)
+    Ok(is_homeless)
 }

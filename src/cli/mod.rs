@@ -11,6 +11,7 @@ mod key;
 mod scan;
 mod serve;
 mod settings;
+mod sidecar;
 mod terminal;
 
 use crate::config::{self, did_you_mean};
@@ -45,8 +46,14 @@ static COMMANDS: [Command; 23] = [
     command("auth login", AUTH, 0..=1, "user= client-id= with-key chatgpt host= no-browser json", auth::login),
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
-    command("serve", SERVE, 0..=0, "listen= monitor verbose insecure-plain-http tied-to=", serve::serve),
-    command("exec", EXEC, 0..=usize::MAX, "", exec::exec),
+    command(
+        "serve",
+        SERVE,
+        0..=0,
+        "listen= monitor verbose insecure-plain-http tied-to= provider= audit= fail-on= passing",
+        serve::serve,
+    ),
+    command("exec", EXEC, 0..=usize::MAX, "fail-on= audit=", exec::exec),
     command("env", ENV, 0..=1, "shell= undo user=", key::env),
     command("clients", ENV, 0..=0, "json", key::clients),
     command("key create", KEY, 0..=0, "name= user= provider= expires= once json", key::create),

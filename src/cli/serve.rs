@@ -2,7 +2,7 @@
 
 use super::context::{self, Context, policy, provider, unusable};
 use super::terminal::{note, print};
-use super::{Args, Done, Exit, Failure, exec, key, repeated, usage};
+use super::{Args, Done, Exit, Failure, key, repeated, sidecar, usage};
 use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
 use crate::detect::Scanner;
@@ -26,6 +26,7 @@ const POLICY_NAME_CHARS: usize = 8;
 const LISTENING: &str = "0A";
 
 pub(super) fn serve(args: &Args) -> Done {
+    let mut tie = sidecar::Tie::take(args)?;
     let context = Context::open(args)?;
     let address = usable(&context.config)?;
     if !address.ip().is_loopback() {
@@ -40,6 +41,7 @@ pub(super) fn serve(args: &Args) -> Done {
     let limits = limits(&context.config.settings);
     let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
     let listening = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
+    tie.as_mut().map_or(Ok(()), |tie| tie.make_key(&context))?;
     if context.store.keys(&context.user)?.is_empty() {
         key::named(&context, "default")?;
         note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
@@ -48,7 +50,7 @@ pub(super) fn serve(args: &Args) -> Done {
     context.record(&Event { user_id, policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;
     let said = print(format_args!("{LISTENING_ON}http://{listening}"));
-    let Some(tie) = args.value("tied-to") else {
+    let Some(tie) = tie else {
         said?;
         server::run(&listener, limits, &proxy)
     };
@@ -56,7 +58,7 @@ pub(super) fn serve(args: &Args) -> Done {
     let handler = Arc::clone(&proxy);
     thread::Builder::new().spawn(move || server::run(&listener, limits, &handler))?;
     // Each connection holds the proxy, as do the server and this thread.
-    exec::stay(&context, tie, || Arc::strong_count(&proxy) <= 2)
+    tie.stay(&context, || Arc::strong_count(&proxy) <= 2)
 }
 
 /// Where these settings, when all of them can be used, let the proxy listen.

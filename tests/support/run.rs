@@ -17,7 +17,8 @@ pub const SECRETS: &str = "secrets.txt";
 pub const SHOWS_KEY: &str = ".shows-key";
 
 /// Commands whose purpose is to print a local key.
-const KEY_COMMANDS: [&[&str]; 3] = [&["key", "create"], &["key", "print"], &["env"]];
+const KEY_COMMANDS: [&[&str]; 4] =
+    [&["key", "create"], &["key", "print"], &["env"], &["serve", "--listen", "127.0.0.1:0", "--tied-to"]];
 
 static STARTED: Once = Once::new();
 static NUMBER: AtomicUsize = AtomicUsize::new(0);

@@ -1,0 +1,197 @@
+//! The proxy of one `exec`: it starts with secrets from a pipe, lasts as long as the command, and then says what happened.
+//! Must never take or hand on a secret by a command line, a variable or a file, nor leave a home behind that ends with the run.
+
+use super::context::{Context, MASTER_KEY};
+use super::terminal::{note, print};
+use super::{Args, Done, Exit, Failure, audit as files, key, no, serve};
+use crate::audit::{self, Filter, export, now, parse_since};
+use crate::config::{self, Config, HOME_VARIABLE, variable};
+use crate::home::{Home, Privacy};
+use crate::secret::{KEY_BYTES, Secret, hex, random};
+use crate::store::NewKey;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::process::{CommandExt as _, parent_id};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio, id};
+use std::thread;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How often the proxy looks whether its command still runs.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often it then looks whether requests that the command left behind have their audit lines: 3 seconds, far more than it
+/// takes to notice that a client has left.
+const LAST_LOOKS: u32 = 15;
+/// Where homes that end with their run stand: a file system in memory, on Linux.
+const IN_MEMORY: &str = "/dev/shm";
+/// How their names begin.
+const PASSING: &str = "infershield-";
+/// Held by the proxy of such a home: without its holder the home is a leftover.
+const IN_USE: &str = "in-use";
+/// Random bytes in the name of such a home: nobody can take it before us.
+const NAME_BYTES: usize = 16;
+/// What ends variables, each `NAME=VALUE`, and their list.
+const END: u8 = 0;
+/// What `--fail-on` takes, the weakest first.
+pub(super) const SEVERITIES: [&str; 3] = ["redact", "withhold", "block"];
+
+/// Starts the proxy in a process group of its own: what a terminal signals is for the command alone. It is given the variables
+/// `secrets` over a pipe; the pipe's end is the command's, where `exec` waits for that. With `is_passing` its home ends with it.
+/// Gives the process, its local key and its URL.
+pub(super) fn start(
+    args: &Args,
+    provider: Option<&str>,
+    secrets: &[&str],
+    is_passing: bool,
+) -> Result<(Child, Secret, String), Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--tied-to", &id().to_string()]);
+    let flags = [("fail-on", args.value("fail-on")), ("audit", args.value("audit")), ("provider", provider)];
+    for (flag, value) in flags {
+        command.args(value.map(|value| format!("--{flag}={value}")));
+    }
+    command.args(is_passing.then_some("--passing"));
+    let mut given = Zeroizing::new(String::new());
+    for name in secrets {
+        command.env_remove(name);
+        let value = Zeroizing::new(variable(name)?.unwrap_or_default());
+        *given += &Zeroizing::new(format!("{name}={}\0", *value));
+    }
+    let mut proxy = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    if let Some(stdin) = &mut proxy.stdin {
+        stdin.write_all(given.as_bytes()).and_then(|()| stdin.write_all(b"\0"))?;
+    }
+    let (mut key, mut url) = (String::new(), String::new());
+    if let Some(stdout) = proxy.stdout.take() {
+        let mut lines = BufReader::new(stdout);
+        lines.read_line(&mut key).and_then(|_| lines.read_line(&mut url))?;
+    }
+    let base = url.trim_end().strip_prefix(serve::LISTENING_ON);
+    let base = base.ok_or_else(|| io::Error::other("what it said stands above"))?;
+    Ok((proxy, Secret::new(key.trim_end().to_owned()), base.to_owned()))
+}
+
+/// The proxy's own part.
+pub(super) struct Tie<'a> {
+    args: &'a Args,
+    begun: u64,
+    key_id: String,
+    /// The home that ends with it.
+    _passing: Option<Passing>,
+    /// What the log is copied to.
+    audit: Option<File>,
+}
+
+impl<'a> Tie<'a> {
+    /// Takes what comes over the pipe, before anything else is looked at. `None` for a proxy that is no sidecar.
+    pub(super) fn take(args: &'a Args) -> Result<Option<Self>, Failure> {
+        if !args.has("tied-to") {
+            return Ok(None);
+        }
+        let mut given = Vec::new();
+        // The list ends with an empty entry, or with the pipe.
+        for entry in io::stdin().lock().split(END) {
+            let entry = Zeroizing::new(String::from_utf8(entry?).unwrap_or_default());
+            let Some((name, value)) = entry.split_once('=') else { break };
+            given.push((name.to_owned(), Secret::new(value.to_owned())));
+        }
+        let _passing = args.has("passing").then(|| Passing::begin(&mut given)).transpose()?;
+        config::give(given);
+        let home = Config::built_in()?.dir;
+        let audit = args.value("audit").map(|name| files::create(name, &home)).transpose()?;
+        Ok(Some(Self { args, begun: now(), key_id: String::new(), _passing, audit }))
+    }
+
+    /// Makes the command's key and hands it to `exec`.
+    pub(super) fn make_key(&mut self, context: &Context) -> Done {
+        let (name, provider) = (format!("exec-{}-{}", id(), now()), self.args.value("provider").map(str::to_owned));
+        let (made, secret) = key::made(context, &NewKey { name, provider, expires_at: None, once: true })?;
+        self.key_id = made.id;
+        // A command that is gone already has no use for it, but the key has to end.
+        let _ = print(secret.expose());
+        Ok(())
+    }
+
+    /// Lasts as long as the command, ends its key, and says what happened. `idle`: no client is connected.
+    pub(super) fn stay(self, context: &Context, idle: impl Fn() -> bool) -> Done {
+        let fail_on = self.args.value("fail-on");
+        if fail_on.is_some() {
+            io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+        }
+        while fail_on.is_none() && self.args.value("tied-to") == Some(&parent_id().to_string()) {
+            thread::sleep(LOOK);
+        }
+        let ended = key::ended(context, &self.key_id);
+        (0..LAST_LOOKS).take_while(|_| !idle()).for_each(|_| thread::sleep(LOOK));
+        context.audit.sync()?;
+        let mut events = Vec::new();
+        let filter = Filter { since: parse_since(&self.begun.to_string(), self.begun), ..Filter::default() };
+        audit::query(&context.home, &filter, &mut |line, _| {
+            if line.event.key_id.as_deref() == Some(&self.key_id) && line.event.request_id.is_some() {
+                events.push(line.event.clone());
+            }
+            Ok(())
+        })?;
+        let blocked = events.iter().filter(|event| event.blocked).count();
+        let count =
+            |action| events.iter().flat_map(|event| &event.findings).filter(|found| found.action == action).count();
+        let (total, redacted, withheld) = (events.len(), count("redact"), count("withhold"));
+        note(format_args!(
+            "infershield: requests: {total}, redacted: {redacted}, withheld: {withheld}, blocked: {blocked}"
+        ));
+        if let Some(file) = &self.audit {
+            export::jsonl(&context.home, &filter, &mut &*file)?;
+        }
+        ended?;
+        let least = fail_on.and_then(|least| SEVERITIES.iter().position(|one| *one == least));
+        let stopped: usize = [redacted, withheld, blocked].iter().skip(least.unwrap_or(SEVERITIES.len())).sum();
+        if stopped > 0 { Err(no("")) } else { Ok(()) }
+    }
+}
+
+/// What stands for a home where there is none: a folder in memory that is removed with this. Its master key is random and is written
+/// nowhere, so that what a killed proxy leaves behind opens for nobody.
+struct Passing {
+    dir: String,
+    _in_use: File,
+}
+
+impl Passing {
+    /// Makes it, adds what makes it the home, and removes those whose proxies were killed.
+    fn begin(given: &mut Vec<(String, Secret)>) -> Result<Self, Failure> {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        if !mounts.contains(&format!(" {IN_MEMORY} tmpfs ")) {
+            let why =
+                format_args!("there is no home, and {IN_MEMORY} is not in memory; set INFERSHIELD_HOME to a folder");
+            return Err(Failure::new(Exit::Storage, why));
+        }
+        for entry in fs::read_dir(IN_MEMORY)?.flatten() {
+            sweep(&entry.path());
+        }
+        let dir = format!("{IN_MEMORY}/{PASSING}{}", hex(&random::<NAME_BYTES>()?));
+        let in_use = Home::open(PathBuf::from(&dir))?.open_or_create(IN_USE)?;
+        in_use.lock()?;
+        let master = hex(&*Zeroizing::new(random::<KEY_BYTES>()?));
+        given.extend(
+            [(HOME_VARIABLE, dir.clone()), (MASTER_KEY, master)]
+                .map(|(name, value)| (name.to_owned(), Secret::new(value))),
+        );
+        Ok(Self { dir, _in_use: in_use })
+    }
+}
+
+/// Removes what stands here if it is such a home of this user, and nobody uses it.
+fn sweep(dir: &Path) -> Option<()> {
+    dir.file_name()?.to_str()?.strip_prefix(PASSING)?;
+    let in_use = Home::open(dir.to_owned()).ok()?.open_file(IN_USE, Privacy::Secret, false).ok()??;
+    in_use.try_lock().ok()?;
+    fs::remove_dir_all(dir).ok()
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // Should this fail, the next start tries again.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
