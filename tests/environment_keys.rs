@@ -47,7 +47,7 @@ fn a_key_in_the_environment_is_a_login_that_stands_nowhere_else() {
     let variables = [("OPENAI_API_KEY", openai.as_str()), ("ANTHROPIC_API_KEY", &anthropic)];
     let done = start(&desk, &["auth", "status", "--json"], &variables).wait();
     let row = |provider: &str, source: &str| {
-        json!({"user_id": "local", "provider": provider, "account": null, "state": "valid", "expires_at": null,
+        json!({"user_id": "local", "provider": provider, "account": null, "state": "valid", "expires_at": null, "last_used": null,
             "refreshable": false, "source": source, "repair": null})
     };
     assert_eq!(rows(&done), json!([row("openai", "OPENAI_API_KEY"), row("anthropic", "ANTHROPIC_API_KEY")]));
