@@ -107,6 +107,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         session: context.session()?,
         audit: Arc::clone(&context.audit),
         scanner: Scanner::builtin().map_err(usage)?,
+        seen: Default::default(),
         policy,
         // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
         fingerprint: context.keys.get("fingerprint")?.key,

@@ -5,12 +5,14 @@ mod engine;
 mod line;
 mod policy;
 mod rule;
+mod seen;
 mod validate;
 mod views;
 
 pub use engine::Scanner;
 pub use line::scan_line;
 pub use policy::{Policy, Response, judge};
+pub use seen::Seen;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

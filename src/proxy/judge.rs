@@ -48,7 +48,7 @@ pub(super) fn scan<'a>(
     let mut redaction = Redaction::default();
     let mut withheld = BTreeMap::new();
     for (index, segment) in extracted.segments.iter().enumerate() {
-        let mut findings = proxy.scanner.scan(&segment.text, segment.source);
+        let mut findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
         let risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);

@@ -13,7 +13,7 @@ pub use route::{Route, called, choose};
 use crate::api::Refused;
 use crate::audit::{Audit, Event, Outcome};
 use crate::config::Settings;
-use crate::detect::{Policy, Scanner, Source};
+use crate::detect::{Policy, Scanner, Seen, Source};
 use crate::secret::{self, Key};
 use crate::server::{Exchange, Handler, Head, Refusal};
 use crate::session::{self, Session};
@@ -42,6 +42,8 @@ pub struct Proxy {
     pub audit: Arc<Audit>,
     /// The rules.
     pub scanner: Scanner,
+    /// What was scanned before.
+    pub seen: Seen,
     /// What is done about findings.
     pub policy: Policy,
     /// Short name of mode and policy for the audit log.
