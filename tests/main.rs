@@ -15,6 +15,7 @@ mod audit_read;
 mod audit_tamper;
 mod bad_input;
 mod clients_replay;
+mod clients_session;
 mod command_line;
 mod device_dialects;
 mod doctor;

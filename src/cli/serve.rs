@@ -5,7 +5,7 @@ use super::terminal::{note, print};
 use super::{Args, Done, Exit, Failure, exec, key, repeated, usage};
 use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
-use crate::detect::Scanner;
+use crate::detect::{Scanner, Stopped};
 use crate::flow::provider::table;
 use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
@@ -101,6 +101,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         scanner: Scanner::builtin().map_err(usage)?,
         policy,
         // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
+        stopped: Stopped::default(),
         fingerprint: context.keys.get("fingerprint")?.key,
         verbose: args.has("verbose"),
         inflight: Default::default(),

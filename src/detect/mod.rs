@@ -5,12 +5,14 @@ mod engine;
 mod line;
 mod policy;
 mod rule;
+mod stopped;
 mod validate;
 mod views;
 
 pub use engine::Scanner;
 pub use line::scan_line;
 pub use policy::{Policy, Response, judge};
+pub use stopped::{Reason, Stopped};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -4,9 +4,9 @@
 use super::admit::Caller;
 use super::request::Body;
 use super::{Request, Route, Stop};
-use crate::api::{self, Family, Refused};
+use crate::api::{self, Family, Refused, Segment};
 use crate::audit;
-use crate::detect::{self, Action};
+use crate::detect::{self, Action, Reason};
 use crate::secret::{self, Key};
 use http::HeaderValue;
 
@@ -39,9 +39,25 @@ pub(super) fn scan<'a>(
     event.model = extracted.model.as_deref().and_then(|model| proxy.harmless(model));
     event.unscanned = extracted.unscanned.into();
     let mut worst = (Action::Allow, String::new());
+    let mut stopping = Vec::new();
+    let mut behind = extracted.segments.iter().filter(|segment| said_last(segment)).count();
     for segment in &extracted.segments {
+        behind = behind.saturating_sub(said_last(segment).into());
         let mut findings = proxy.scanner.scan(&segment.text, segment.source);
-        let risk_score = detect::judge(&mut findings, segment.last_turn, &proxy.policy);
+        let mut risk_score = detect::judge(&mut findings, segment.last_turn, &proxy.policy);
+        let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
+        let blocking: Vec<Reason> = blocking
+            .map(|finding| {
+                let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
+                let reference = reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched);
+                Reason { key_id: caller.key.id.clone(), reference, behind }
+            })
+            .collect();
+        if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
+            risk_score = detect::judge(&mut findings, false, &proxy.policy);
+        } else {
+            stopping.extend(blocking);
+        }
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
         for finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
@@ -66,9 +82,18 @@ pub(super) fn scan<'a>(
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
     match strongest {
-        Action::Block => Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}"))),
+        Action::Block => {
+            proxy.stopped.remember(stopping);
+            Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}")))
+        }
         _ => Ok(Scanned { caller, route, body }),
     }
+}
+
+/// Whether a text of the last turn is what the user said, and not what a client says about it: a role, a type, a name of its own.
+fn said_last(segment: &Segment<'_>) -> bool {
+    let place = &segment.location;
+    segment.last_turn && !place.contains('*') && ["content", "text", "]"].iter().any(|end| place.ends_with(end))
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.
