@@ -45,14 +45,14 @@ pub(super) fn scan<'a>(
         behind = behind.saturating_sub(said_last(segment).into());
         let mut findings = proxy.scanner.scan(&segment.text, segment.source);
         let mut risk_score = detect::judge(&mut findings, segment.last_turn, &proxy.policy);
+        let refer = |finding: &detect::Finding| {
+            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
+            reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched)
+        };
         let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
-        let blocking: Vec<Reason> = blocking
-            .map(|finding| {
-                let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-                let reference = reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched);
-                Reason { key_id: caller.key.id.clone(), reference, behind }
-            })
-            .collect();
+        let reason = |finding| Reason { key_id: caller.key.id.clone(), reference: refer(finding), behind };
+        let blocking: Vec<Reason> = blocking.map(reason).collect();
+        // Stopped before, and the user has gone on since: no part of the last turn any more.
         if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
             risk_score = detect::judge(&mut findings, false, &proxy.policy);
         } else {
@@ -61,8 +61,7 @@ pub(super) fn scan<'a>(
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
         for finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
-            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-            let reference = reference(&proxy.fingerprint, &caller.key.user_id, &finding.rule, matched);
+            let reference = refer(&finding);
             if finding.action > worst.0 {
                 worst = (finding.action, format!("rule {} in {}, ref {reference}", finding.rule, segment.location));
             }
