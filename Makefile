@@ -5,6 +5,7 @@ PREFIX = /usr/local
 DESTDIR =
 TARGET_DIR = target
 PEERS = ../shared/peers
+CLIENTS = ../shared/clients
 
 build:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
@@ -18,6 +19,9 @@ test:
 
 test-peers:
 	PEERS=$(PEERS) $(CARGO) test --locked --test peers
+
+test-clients: build
+	CLIENTS=$(CLIENTS) BINARY=$(TARGET_DIR)/release/infershield tests/clients/run
 
 check:
 	$(CARGO) fmt --check
@@ -62,6 +66,7 @@ help:
 	@echo 'make demo         the whole product against a practice provider on this machine'
 	@echo 'make test         all tests'
 	@echo 'make test-peers   tests against the real servers in PEERS=$(PEERS)'
+	@echo 'make test-clients real clients, installed once (npm, pip), against the scripted model in CLIENTS=$(CLIENTS)'
 	@echo 'make check        format, lints, size budget, dependency ledger, documents'
 	@echo 'make bench        all benches'
 	@echo 'make front-door   the bench that shows why the front door is ours'
@@ -72,4 +77,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers check bench front-door trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers test-clients check bench front-door trust-path vendor offline install uninstall clean help

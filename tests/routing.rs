@@ -176,10 +176,11 @@ fn without_a_default_the_name_of_the_model_is_enough() {
 }
 
 #[test]
-fn an_api_that_the_provider_does_not_serve_is_not_forwarded() {
+fn an_api_that_the_provider_does_not_serve_is_not_forwarded_and_the_client_shows_why() {
     let two = Two::start("route-apis", json!("second"));
     let reply = two.proxy.post(MESSAGES, &hello());
-    assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (404, "infershield_path_unknown"));
+    assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (451, "infershield_not_served"));
+    assert!(reply.text().contains("type `infershield auth login anthropic`"), "{}", reply.text());
     assert_eq!(requests(&two.second), 0);
 }
 

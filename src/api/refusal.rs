@@ -24,6 +24,8 @@ impl Refused {
     pub const KEY_UNKNOWN: Self = Self { status: 400, code: "key_unknown" };
     /// No such path.
     pub const PATH_UNKNOWN: Self = Self { status: 404, code: "path_unknown" };
+    /// The provider does not speak this API. Not 404: Claude Code would say that the model does not exist.
+    pub const NOT_SERVED: Self = Self { status: 400, code: "not_served" };
     /// The path exists, the method does not.
     pub const METHOD: Self = Self { status: 405, code: "method" };
     /// The body is compressed or otherwise encoded.
@@ -87,9 +89,8 @@ mod tests {
 
     #[test]
     fn what_a_person_must_repair_has_the_status_that_clients_show_and_do_not_retry() {
-        for kind in
-            [Refused::BLOCKED, Refused::KEY_UNKNOWN, Refused::LOGIN_NEEDED, Refused::MALFORMED, Refused::ENCODING]
-        {
+        let by_a_person = [Refused::KEY_UNKNOWN, Refused::LOGIN_NEEDED, Refused::NOT_SERVED];
+        for kind in by_a_person.into_iter().chain([Refused::BLOCKED, Refused::MALFORMED, Refused::ENCODING]) {
             for family in Family::ALL {
                 let expected = if family.path().starts_with("/messages") { 451 } else { 400 };
                 assert_eq!(kind.status(Some(family)), expected, "{kind:?} {family:?}");

@@ -5,7 +5,7 @@ use super::terminal::{note, print};
 use super::{Args, Done, Exit, Failure, key, repeated, sidecar, usage};
 use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
-use crate::detect::Scanner;
+use crate::detect::{Scanner, Stopped};
 use crate::flow::provider::{Provider, table};
 use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
@@ -110,6 +110,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         seen: Default::default(),
         policy,
         // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
+        stopped: Stopped::default(),
         fingerprint: context.keys.get("fingerprint")?.key,
         placeholder: context.keys.get("placeholder")?.key,
         verbose: args.has("verbose"),

@@ -6,6 +6,7 @@ mod line;
 mod policy;
 mod rule;
 mod seen;
+mod stopped;
 mod validate;
 mod views;
 
@@ -13,6 +14,7 @@ pub use engine::Scanner;
 pub use line::scan_line;
 pub use policy::{Policy, Response, judge};
 pub use seen::Seen;
+pub use stopped::{Reason, Stopped};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

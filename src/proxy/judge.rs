@@ -4,9 +4,9 @@
 use super::admit::Caller;
 use super::request::Body;
 use super::{Request, Route, Stop};
-use crate::api::{self, Extracted, Family, Kind, Refused};
+use crate::api::{self, Extracted, Family, Kind, Refused, Segment};
 use crate::audit;
-use crate::detect::{self, Action, Category, Source};
+use crate::detect::{self, Action, Category, Reason, Source};
 use crate::redact::{self, Edit, Hidden, Redaction};
 use crate::secret::{self, Key};
 use http::HeaderValue;
@@ -47,15 +47,32 @@ pub(super) fn scan<'a>(
     let mut worst = (Action::Allow, String::new());
     let mut redaction = Redaction::default();
     let mut withheld = BTreeMap::new();
+    let mut stopping = Vec::new();
+    let mut behind = extracted.segments.iter().filter(|segment| said_last(segment)).count();
     for (index, segment) in extracted.segments.iter().enumerate() {
+        behind = behind.saturating_sub(said_last(segment).into());
         let mut findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
-        let risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
+        let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
+        let refer = |finding: &detect::Finding| {
+            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
+            reference(&proxy.fingerprint, user, &finding.rule, matched)
+        };
+        let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
+        let key_id = event.key_id.as_ref().unwrap_or(user);
+        let reason = |finding| Reason { key_id: key_id.clone(), reference: refer(finding), behind };
+        let blocking: Vec<Reason> = blocking.map(reason).collect();
+        // Stopped before, and the user has gone on since: no part of the last turn any more.
+        if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
+            risk_score = detect::judge(&mut findings, segment.source, false, &proxy.policy);
+        } else {
+            stopping.extend(blocking);
+        }
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
         for mut finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
+            let reference = refer(&finding);
             let span = finding.start..finding.end;
             let matched = segment.text.get(span.clone()).unwrap_or_default();
-            let reference = reference(&proxy.fingerprint, user, &finding.rule, matched);
             match finding.action {
                 Action::Redact | Action::Withhold if segment.fixed => finding.action = Action::Warn,
                 Action::Redact => {
@@ -86,6 +103,7 @@ pub(super) fn scan<'a>(
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
     if strongest == Action::Block {
+        proxy.stopped.remember(stopping);
         return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}")));
     }
     let edits = edits(&extracted, &body.bytes, &mut redaction, &withheld);
@@ -144,6 +162,12 @@ fn edits(extracted: &Extracted<'_>, body: &[u8], redaction: &mut Redaction, with
         }
     }
     edits
+}
+
+/// Whether a text of the last turn is what the user said, and not what a client says about it: a role, a type, a name of its own.
+fn said_last(segment: &Segment<'_>) -> bool {
+    let place = &segment.location;
+    segment.last_turn && !place.contains('*') && ["content", "text", "]"].iter().any(|end| place.ends_with(end))
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.

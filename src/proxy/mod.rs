@@ -13,7 +13,7 @@ pub use route::{Route, called, choose};
 use crate::api::Refused;
 use crate::audit::{Audit, Event, Outcome};
 use crate::config::Settings;
-use crate::detect::{Policy, Scanner, Seen, Source};
+use crate::detect::{Policy, Scanner, Seen, Source, Stopped};
 use crate::secret::{self, Key};
 use crate::server::{Exchange, Handler, Head, Refusal};
 use crate::session::{self, Session};
@@ -48,6 +48,8 @@ pub struct Proxy {
     pub policy: Policy,
     /// Short name of mode and policy for the audit log.
     pub policy_name: String,
+    /// What requests were stopped for.
+    pub stopped: Stopped,
     /// For fingerprints.
     pub fingerprint: Key,
     /// For placeholders.

@@ -65,8 +65,12 @@ pub fn choose<'a>(
         return Err(Stop::new(Refused::KEY_UNKNOWN, message));
     }
     if !provider.serves(family) {
-        let message = format!("provider `{}` does not serve {}; see `apis` in its row", provider.id, family.path());
-        return Err(Stop::new(Refused::PATH_UNKNOWN, message));
+        let (id, path) = (&provider.id, family.path());
+        let other = if family.is_anthropic() { "anthropic" } else { "PROVIDER" };
+        let message = format!(
+            "provider `{id}` does not serve {path}; type `infershield auth login {other}` for one that does, or see `apis` in its row"
+        );
+        return Err(Stop::new(Refused::NOT_SERVED, message));
     }
     Ok(Route { family, provider, why })
 }
