@@ -75,7 +75,7 @@ fn a_healthy_home_is_fine_and_stays_as_it_is() {
     let done = fixture.cli(&["doctor", "--json"]);
     let rows = rows(&done);
     let checks: Vec<&str> = of_state(&rows, "ok").into_iter().map(|(check, ..)| check).collect();
-    assert_eq!(checks, ["config", "audit log", "login", "home", "port"]);
+    assert_eq!(checks, ["config", "audit log", "login", "home", "port", "variables"]);
     assert_eq!(rows.len(), checks.len());
     assert_eq!(snapshot(&fixture.home), before);
     assert_eq!(fixture.practice.count("GET /"), 0);
@@ -181,7 +181,7 @@ fn bad_settings_are_one_failed_check_and_the_others_still_run() {
         let failed: Vec<_> = failed.collect();
         assert!(matches!(failed[..], [("config", found, _)] if found.contains(what)), "{what}: {rows:?}");
         let fine: Vec<&str> = of_state(&rows, "ok").into_iter().map(|(check, ..)| check).collect();
-        assert!(["audit log", "home"].iter().all(|check| fine.contains(check)), "{what}: {rows:?}");
+        assert!(["audit log", "home", "variables"].iter().all(|check| fine.contains(check)), "{what}: {rows:?}");
     }
 }
 
@@ -225,6 +225,48 @@ fn a_port_that_somebody_has_is_a_warning_that_names_who() {
     let rows = rows(&fixture.cli(&["doctor", "--json"]));
     let warned = of_state(&rows, "warning").into_iter().find(|(check, ..)| *check == "port");
     assert!(warned.is_some_and(|(_, what, _)| what.contains("process")), "{rows:?}");
+}
+
+#[test]
+fn variables_that_lead_clients_past_the_proxy_are_named_without_their_values() {
+    let mut plan = plan("doctor-variables");
+    plan.config = json!({"listen": "127.0.0.1:18765"});
+    let fixture = healthy(plan);
+    let real = fixture.run.secret("sk-real0123456789abcdef");
+    let doctor = |name: &str, value: &str| {
+        let mut command = fixture.run.infershield(&fixture.home, &["doctor", "--json"]);
+        command.env("INFERSHIELD_MASTER_KEY", &fixture.master).env(name, value);
+        rows(&fixture.run.start(command).wait())
+    };
+    for (name, value, client) in [
+        ("OPENAI_API_KEY", real.as_str(), "openai"),
+        ("ANTHROPIC_API_KEY", &real, "anthropic"),
+        ("ANTHROPIC_AUTH_TOKEN", &real, "claude-code"),
+        ("OPENAI_BASE_URL", "https://api.openai.com/v1", "openai"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1876/v1", "openai"),
+        ("ANTHROPIC_BASE_URL", "nonsense", "claude-code"),
+        ("OPENAI_API_BASE", "http://127.0.0.1.evil.example:18765/v1", "aider"),
+    ] {
+        let rows = doctor(name, value);
+        let next = format!("eval \"$(infershield env {client})\"");
+        assert!(
+            matches!(of_state(&rows, "warning")[..], [("variables", what, typed)] if what.starts_with(name) && typed == next),
+            "{rows:?}"
+        );
+    }
+    for (name, value) in [
+        ("OPENAI_API_KEY", fixture.key.as_str()),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:18765/v1"),
+        ("OPENAI_BASE_URL", "http://localhost:18765/practice/v1/"),
+        ("OPENAI_API_KEY", ""),
+    ] {
+        assert!(of_state(&doctor(name, value), "warning").is_empty(), "{name}");
+    }
+    let rows = doctor("INFERSHIELD_LISEN", "x");
+    assert!(
+        matches!(of_state(&rows, "warning")[..], [("config", what, _)] if what.contains("did you mean")),
+        "{rows:?}"
+    );
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! `doctor`: a line for each thing that has to be right, and the command that repairs it.
 //! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
 
-use super::{Args, Done, Exit, Failure, context, no, serve, terminal, usage};
+use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
 use crate::audit;
 use crate::config::{self, Config, Settings};
 use crate::flow::provider::{Provider, table};
-use crate::store::{FileStore, Store as _};
+use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
-use crate::{home::Home, keys::MasterSource, session};
+use crate::{home::Home, keys::MasterSource, secret::Secret, session};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ pub(super) fn doctor(args: &Args) -> Done {
     let home = home(&config, known, &mut found);
     found.push(("home", home));
     found.extend(serve::address(&settings.listen).ok().map(|address| ("port", port(address))));
+    found.push(("variables", variables(&settings.listen)));
     if args.has("online") {
         providers.iter().for_each(|provider| online(settings, provider, &mut found));
     }
@@ -89,6 +90,26 @@ fn port(address: SocketAddr) -> Found {
     let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
     // It may be our own proxy: the message names who has it.
     Err(no(serve::cannot_listen(address, &error).message))
+}
+
+/// Whether the variables that `env` sets hold what it would set, as far as they are set.
+fn variables(listen: &str) -> Found {
+    let origin = |url: &str| Origin::parse(&url.replace("//localhost", "//127.0.0.1")).ok();
+    let ours = origin(&format!("http://{listen}"));
+    for client in key::known()? {
+        for (name, value) in &client.set {
+            let Some(set) = config::variable(name)?.map(Secret::new) else { continue };
+            let is_ours = match value.as_str() {
+                "{key}" => set.expose().starts_with(LOCAL_KEY_PREFIX),
+                _ => origin(set.expose()) == ours,
+            };
+            if !is_ours {
+                let next = format!("eval \"$(infershield env {})\"", client.id);
+                return Err(no(format_args!("{name} leads past the proxy; type `{next}`")));
+            }
+        }
+    }
+    Ok("none leads past the proxy".to_owned())
 }
 
 /// Asks each host of a provider for its first page.
