@@ -1,12 +1,14 @@
 //! `doctor`: what is wrong is found, alone and with what to type; nothing is written, and nobody is contacted unasked.
 
-use crate::support::{Done, Fixture, Plan, Run, USER};
+use crate::flow_support::Responder;
+use crate::support::{Done, Fixture, Login, Plan, Run, USER};
 use infershield::store::{State, Store as _};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::process::Command;
 
 /// A port that is always free.
 const FREE: &str = "127.0.0.1:0";
@@ -287,4 +289,41 @@ fn online_asks_every_host_once_without_a_credential() {
     let down = of_state(&rows_down, "failed");
     assert_eq!(down.len(), hosts, "{rows_down:?}");
     assert!(down.iter().all(|(check, what, _)| *check == "host" && what.contains("cannot reach 127.0.0.1")));
+}
+
+/// A moment so many seconds from now, as HTTP writes it.
+fn date(seconds: i64) -> String {
+    let when = format!("now {seconds:+} seconds");
+    let mut command = Command::new("date");
+    command.args(["-u", "-d", &when, "+%a, %d %b %Y %H:%M:%S GMT"]).env("LC_ALL", "C");
+    String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_clock_that_differs_from_a_providers_is_a_warning() {
+    let mut plan = plan("doctor-clock");
+    plan.login = Login::Skip;
+    let fixture = healthy(plan);
+    for (date, far) in [
+        (date(0), false),
+        (date(-30), false),
+        (date(30), false),
+        (date(-90), true),
+        (date(90), true),
+        ("Sun, 06 Nov 1994 08:49:37 GMT".to_owned(), true),
+    ] {
+        let reply = format!("HTTP/1.1 404 No\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n");
+        let provider = Responder::start(&[reply.into_bytes()]);
+        fixture.configure_provider(&json!({"api_base": provider.base}));
+        let rows = rows(&fixture.cli(&["doctor", "--online", "--json"]));
+        let told = of_state(&rows, if far { "warning" } else { "ok" });
+        let clocks: Vec<_> = told.iter().filter(|(check, ..)| *check == "clock").collect();
+        assert_eq!(clocks.len(), 1, "{date}: {rows:?}");
+        assert_eq!(clocks[0].2, if far { "timedatectl" } else { "" }, "{date}: {rows:?}");
+    }
+    // What is no date is no clock.
+    let reply = b"HTTP/1.1 200 Yes\r\ndate: yesterday, at 5\r\ncontent-length: 0\r\n\r\n".to_vec();
+    fixture.configure_provider(&json!({"api_base": Responder::start(&[reply]).base}));
+    let rows = rows(&fixture.cli(&["doctor", "--online", "--json"]));
+    assert!(rows.iter().all(|row| row["check"] != "clock" && row["state"] != "failed"), "{rows:?}");
 }

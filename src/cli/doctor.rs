@@ -2,7 +2,7 @@
 //! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
 
 use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
-use crate::audit;
+use crate::audit::{self, is_near};
 use crate::config::{self, Config, Settings};
 use crate::flow::provider::{Provider, table};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
@@ -15,6 +15,9 @@ use std::{path::Path, sync::Arc};
 
 /// Time for a host to begin its answer, once there is a connection: no model has a part in it.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Seconds that our clock may differ from a provider's before tokens seem to live much longer or shorter than they do.
+const MAX_DRIFT: u64 = 60;
+
 /// What was found: fine, or a failure, of which [`Exit::No`] is only a warning.
 type Found = Result<String, Failure>;
 /// What was checked.
@@ -112,10 +115,12 @@ fn variables(listen: &str) -> Found {
     Ok("none leads past the proxy".to_owned())
 }
 
-/// Asks each host of a provider for its first page.
+/// Asks each host of a provider for its first page, and compares clocks.
 fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
     for host in provider.hosts() {
         let reply = ask(settings, provider.ca_file.as_deref(), &host);
+        let clock = reply.as_ref().ok().and_then(|reply| clock(reply, &host));
+        found.extend(clock.map(|clock| ("clock", clock)));
         found.push(("host", reply.map(|_| format!("{host} answers"))));
     }
 }
@@ -128,4 +133,11 @@ fn ask(settings: &Settings, ca_file: Option<&Path>, host: &Origin) -> Result<Res
         Err(Error::ClientLeft) => Err(usage(format_args!("{host} is silent; type `infershield hosts`"))),
         reply => Ok(reply?),
     }
+}
+
+/// What a reply's own time says of ours, when it has one.
+fn clock(reply: &Response, host: &Origin) -> Option<Found> {
+    let date = reply.headers().get("date")?.to_str().ok()?;
+    let far = no(format_args!("{host} says {date}; type `timedatectl`"));
+    Some(if is_near(date, MAX_DRIFT)? { Ok(format!("as {host} has it")) } else { Err(far) })
 }
