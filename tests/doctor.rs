@@ -218,8 +218,16 @@ fn a_login_that_cannot_be_used_comes_with_the_command_that_repairs_it() {
 }
 
 #[test]
-fn a_port_that_somebody_has_is_a_warning_that_names_who() {
-    let fixture = healthy(plan("doctor-port"));
+fn the_port_is_free_or_ours_or_somebody_elses() {
+    let mut fixture = healthy(plan("doctor-port"));
+    fixture.restart();
+    let listen = fixture.addr.to_string();
+    fixture.configure(|config| config["listen"] = json!(listen));
+    let done = fixture.cli(&["doctor", "--json"]);
+    let rows = rows(&done);
+    let fine = of_state(&rows, "ok");
+    assert!(fine.contains(&("port", &format!("a proxy answers on {listen}"), "")), "{done:?}");
+    fixture.serve.kill();
     let stranger = TcpListener::bind(FREE).unwrap();
     let listen = stranger.local_addr().unwrap().to_string();
     std::thread::spawn(move || while stranger.accept().is_ok() {});

@@ -91,8 +91,13 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
 
 fn port(address: SocketAddr) -> Found {
     let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
-    // It may be our own proxy: the message names who has it.
-    Err(no(serve::cannot_listen(address, &error).message))
+    let url = format!("http://{address}/health").replace("0.0.0.0", "127.0.0.1");
+    let request = http::Request::get(&url).body(&[][..])?;
+    let client = Upstream::new(&Settings::default(), None)?;
+    match Origin::parse(&url).and_then(|origin| client.call(&origin, request)) {
+        Ok((_, body)) if body.starts_with(b"{\"status\":") => Ok(format!("a proxy answers on {address}")),
+        _ => Err(serve::cannot_listen(address, &error)),
+    }
 }
 
 /// Whether the variables that `env` sets hold what it would set, as far as they are set.
