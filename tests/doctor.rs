@@ -2,6 +2,7 @@
 
 use crate::flow_support::Responder;
 use crate::support::{Done, Fixture, Login, Plan, Run, USER};
+use crate::upstream::TlsServer;
 use infershield::store::{State, Store as _};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
@@ -334,4 +335,38 @@ fn a_clock_that_differs_from_a_providers_is_a_warning() {
     fixture.configure_provider(&json!({"api_base": Responder::start(&[reply]).base}));
     let rows = rows(&fixture.cli(&["doctor", "--online", "--json"]));
     assert!(rows.iter().all(|row| row["check"] != "clock" && row["state"] != "failed"), "{rows:?}");
+}
+
+#[test]
+fn an_unknown_issuer_comes_with_the_line_for_config_json() {
+    let bundle = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    let mut plan = plan("doctor-tls");
+    plan.login = Login::Skip;
+    let fixture = healthy(plan);
+    let server = TlsServer::start("doctor", &["-www"]);
+    fixture.configure_provider(&json!({"api_base": server.url()}));
+    let certificate = server.certificate().unwrap();
+    let doctor = |trusted: bool| {
+        let binary = env!("CARGO_BIN_EXE_infershield");
+        // In a mount namespace of its own the system trusts what we say.
+        let mount = format!("mount --bind {} {}", certificate.display(), bundle.display());
+        let script = format!("{}; exec {binary} doctor --online --json", if trusted { &mount } else { "true" });
+        let mut command = fixture.run.program(Path::new("unshare"));
+        command.args(["--map-root-user", "--mount", "sh", "-ec", &script]);
+        command.env("INFERSHIELD_HOME", &fixture.home).env("INFERSHIELD_MASTER_KEY", &fixture.master);
+        fixture.run.start(command).wait()
+    };
+    for (trusted, line) in [(false, r#"put "ca_file": "FILE.pem" into"#), (true, r#"put "roots": "system" into"#)] {
+        let rows = alone(&doctor(trusted), "host", "infershield config check");
+        let (_, what, _) = of_state(&rows, "failed")[0];
+        assert!(what.contains("no trust in localhost") && what.contains(line), "{what}");
+    }
+    // Both lines are true.
+    fixture.configure(|config| config["ca_file"] = json!(certificate));
+    assert!(of_state(&rows(&doctor(false)), "failed").is_empty());
+    fixture.configure(|config| {
+        config.as_object_mut().unwrap().remove("ca_file");
+        config["roots"] = json!("system");
+    });
+    assert!(of_state(&rows(&doctor(true)), "failed").is_empty());
 }

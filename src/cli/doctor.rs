@@ -3,7 +3,7 @@
 
 use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
 use crate::audit::{self, is_near};
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config, Roots, Settings};
 use crate::flow::provider::{Provider, table};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
@@ -123,7 +123,17 @@ fn variables(listen: &str) -> Found {
 /// Asks each host of a provider for its first page, and compares clocks.
 fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
     for host in provider.hosts() {
-        let reply = ask(settings, provider.ca_file.as_deref(), &host);
+        let mut reply = ask(settings, provider.ca_file.as_deref(), &host);
+        if let Err(failure) = &mut reply
+            && failure.message.starts_with("no trust")
+        {
+            let system = Settings { roots: Roots::System, ssl_cert_file: None, ..settings.clone() };
+            failure.message += match ask(&system, None, &host) {
+                Ok(_) => " The system accepts it: put \"roots\": \"system\"",
+                Err(_) => " The system does not: put \"ca_file\": \"FILE.pem\"",
+            };
+            failure.message += " into config.json; type `infershield config check`";
+        }
         let clock = reply.as_ref().ok().and_then(|reply| clock(reply, &host));
         found.extend(clock.map(|clock| ("clock", clock)));
         found.push(("host", reply.map(|_| format!("{host} answers"))));
