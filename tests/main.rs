@@ -14,6 +14,7 @@ mod audit_place;
 mod audit_read;
 mod audit_tamper;
 mod bad_input;
+mod clock_jumps;
 mod command_line;
 mod device_dialects;
 mod doctor;
