@@ -78,7 +78,7 @@ fn a_healthy_home_is_fine_and_stays_as_it_is() {
     let done = fixture.cli(&["doctor", "--json"]);
     let rows = rows(&done);
     let checks: Vec<&str> = of_state(&rows, "ok").into_iter().map(|(check, ..)| check).collect();
-    assert_eq!(checks, ["config", "audit log", "login", "home", "port", "variables"]);
+    assert_eq!(checks, ["config", "network", "audit log", "login", "home", "port", "variables"]);
     assert_eq!(rows.len(), checks.len());
     assert_eq!(snapshot(&fixture.home), before);
     assert_eq!(fixture.practice.count("GET /"), 0);
@@ -229,13 +229,19 @@ fn the_port_is_free_or_ours_or_somebody_elses() {
     let fine = of_state(&rows, "ok");
     assert!(fine.contains(&("port", &format!("a proxy answers on {listen}"), "")), "{done:?}");
     fixture.serve.kill();
+    let health = br#"{"status":"ok","version":"0.0.0"}"#;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", health.len());
+    let other = Responder::start(&[[head.as_bytes(), health].concat()]);
+    fixture.configure(|config| config["listen"] = json!(other.base.trim_start_matches("http://")));
+    let rows = self::rows(&fixture.cli(&["doctor", "--json"]));
+    let warned = of_state(&rows, "warning").into_iter().find(|(check, ..)| *check == "port");
+    assert!(warned.is_some_and(|(_, what, _)| what.contains("another version")), "{rows:?}");
     let stranger = TcpListener::bind(FREE).unwrap();
     let listen = stranger.local_addr().unwrap().to_string();
     std::thread::spawn(move || while stranger.accept().is_ok() {});
     fixture.configure(|config| config["listen"] = json!(listen));
-    let rows = rows(&fixture.cli(&["doctor", "--json"]));
-    let warned = of_state(&rows, "warning").into_iter().find(|(check, ..)| *check == "port");
-    assert!(warned.is_some_and(|(_, what, _)| what.contains("process")), "{rows:?}");
+    let rows = alone(&fixture.cli(&["doctor", "--json"]), "port", "infershield doctor");
+    assert!(of_state(&rows, "failed")[0].1.contains("process"), "{rows:?}");
 }
 
 #[test]
@@ -249,19 +255,18 @@ fn variables_that_lead_clients_past_the_proxy_are_named_without_their_values() {
         command.env("INFERSHIELD_MASTER_KEY", &fixture.master).env(name, value);
         rows(&fixture.run.start(command).wait())
     };
-    for (name, value, client) in [
-        ("OPENAI_API_KEY", real.as_str(), "openai"),
-        ("ANTHROPIC_API_KEY", &real, "anthropic"),
-        ("ANTHROPIC_AUTH_TOKEN", &real, "claude-code"),
-        ("OPENAI_BASE_URL", "https://api.openai.com/v1", "openai"),
-        ("OPENAI_BASE_URL", "http://127.0.0.1:1876/v1", "openai"),
-        ("ANTHROPIC_BASE_URL", "nonsense", "claude-code"),
-        ("OPENAI_API_BASE", "http://127.0.0.1.evil.example:18765/v1", "aider"),
+    for (name, value) in [
+        ("OPENAI_API_KEY", real.as_str()),
+        ("ANTHROPIC_API_KEY", &real),
+        ("ANTHROPIC_AUTH_TOKEN", &real),
+        ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1876/v1"),
+        ("ANTHROPIC_BASE_URL", "nonsense"),
+        ("OPENAI_API_BASE", "http://127.0.0.1.evil.example:18765/v1"),
     ] {
         let rows = doctor(name, value);
-        let next = format!("eval \"$(infershield env {client})\"");
         assert!(
-            matches!(of_state(&rows, "warning")[..], [("variables", what, typed)] if what.starts_with(name) && typed == next),
+            matches!(of_state(&rows, "warning")[..], [("variables", what, typed)] if what.starts_with(name) && typed == "infershield clients"),
             "{rows:?}"
         );
     }
@@ -270,6 +275,7 @@ fn variables_that_lead_clients_past_the_proxy_are_named_without_their_values() {
         ("OPENAI_BASE_URL", "http://127.0.0.1:18765/v1"),
         ("OPENAI_BASE_URL", "http://localhost:18765/practice/v1/"),
         ("OPENAI_API_KEY", ""),
+        ("COPILOT_PROVIDER_TYPE", "openai"),
     ] {
         assert!(of_state(&doctor(name, value), "warning").is_empty(), "{name}");
     }

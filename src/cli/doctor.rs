@@ -18,6 +18,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Seconds that our clock may differ from a provider's before tokens seem to live much longer or shorter than they do.
 const MAX_DRIFT: u64 = 60;
 
+/// Settings of the way to providers.
+const NETWORK: [&str; 5] = ["ca_file", "https_proxy", "no_proxy", "roots", "ssl_cert_file"];
+
 /// What was found: fine, or a failure, of which [`Exit::No`] is only a warning.
 type Found = Result<String, Failure>;
 /// What was checked.
@@ -32,6 +35,7 @@ pub(super) fn doctor(args: &Args) -> Done {
     let known = if usable.is_ok() { providers.as_slice() } else { &[] };
     let mut found = vec![("config", usable.map(|_| "can be used".to_owned()))];
     found.extend(config::unknown_variables().into_iter().map(|text| ("config", Err(no(text)))));
+    found.push(("network", Ok(network(&config, &providers))));
     let home = home(&config, known, &mut found);
     found.push(("home", home));
     found.extend(serve::address(&settings.listen).ok().map(|address| ("port", port(address))));
@@ -65,7 +69,14 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         return Err(no("not in use yet, or unsettled; type `infershield auth status`"));
     }
     let home = Home::open(config.dir.clone())?;
-    if let MasterSource::Home = context::master(config)? {
+    let source = context::master(config)?;
+    let opened_by = match &source {
+        MasterSource::Value(_) => "a variable",
+        MasterSource::File(_) => "a file",
+        MasterSource::Command(_) => "a command",
+        MasterSource::Home => "master.key",
+    };
+    if let MasterSource::Home = source {
         let what = "lies beside the tokens, so a stolen home opens; type `infershield rekey --with-key`";
         found.push(("master.key", Err(no(what))));
     }
@@ -86,7 +97,18 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         found.push(("login", if login.ends_with(" valid") { Ok(login) } else { Err(repair) }));
     }
     store.keys(user)?;
-    Ok(format!("{} opens, for you alone; {logins} logins", config.dir.display()))
+    Ok(format!("{} opens, for you alone, with the key from {opened_by}; {logins} logins", config.dir.display()))
+}
+
+/// The settings that change which way requests go and who is trusted, without what is secret in them.
+fn network(config: &Config, providers: &[Provider]) -> String {
+    let set = |(name, value, origin): (String, Value, &str)| {
+        let named = NETWORK.contains(&name.as_str()) && !value.is_null();
+        named.then(|| format!("{name} {value} ({origin})"))
+    };
+    let of_row = |row: &Provider| Some(format!("ca_file of {} {}", row.id, row.ca_file.as_ref()?.display()));
+    let shown: Vec<_> = config.shown().into_iter().filter_map(set).chain(providers.iter().filter_map(of_row)).collect();
+    shown.join(", ")
 }
 
 fn port(address: SocketAddr) -> Found {
@@ -95,7 +117,12 @@ fn port(address: SocketAddr) -> Found {
     let request = http::Request::get(&url).body(&[][..])?;
     let client = Upstream::new(&Settings::default(), None)?;
     match Origin::parse(&url).and_then(|origin| client.call(&origin, request)) {
-        Ok((_, body)) if body.starts_with(b"{\"status\":") => Ok(format!("a proxy answers on {address}")),
+        Ok((_, body)) if body.starts_with(b"{\"status\":") => {
+            let ours = format!("\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
+            let other =
+                no(format_args!("a proxy of another version has {address}: end it, then type `infershield serve`"));
+            if body.ends_with(ours.as_bytes()) { Ok(format!("a proxy answers on {address}")) } else { Err(other) }
+        }
         _ => Err(serve::cannot_listen(address, &error)),
     }
 }
@@ -109,11 +136,11 @@ fn variables(listen: &str) -> Found {
             let Some(set) = config::variable(name)?.map(Secret::new) else { continue };
             let is_ours = match value.as_str() {
                 "{key}" => set.expose().starts_with(LOCAL_KEY_PREFIX),
-                _ => origin(set.expose()) == ours,
+                address if address.starts_with("{base}") => origin(set.expose()) == ours,
+                _ => true,
             };
             if !is_ours {
-                let next = format!("eval \"$(infershield env {})\"", client.id);
-                return Err(no(format_args!("{name} leads past the proxy; type `{next}`")));
+                return Err(no(format_args!("{name} leads past the proxy; type `infershield clients`")));
             }
         }
     }

@@ -23,7 +23,7 @@ const MAX_DAYS: u64 = 36_500;
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Client {
-    pub(super) id: String,
+    id: String,
     pub(super) title: String,
     /// The version whose settings these are.
     version: String,
