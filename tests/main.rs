@@ -23,6 +23,7 @@ mod flow;
 mod flow_support;
 mod front_door;
 mod headers;
+mod hosts;
 mod invariant_1;
 mod invariant_2;
 mod invariant_3;
