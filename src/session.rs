@@ -344,7 +344,11 @@ impl Session {
                 match error.is_transient() {
                     _ if usable => Ok(record),
                     true => Err(Error::Later(id, later)),
-                    false => Err(Error::Flow(error)),
+                    false => {
+                        // No word on the token, but nothing that time heals either.
+                        self.set_state(&login, State::Suspect)?;
+                        Err(Error::Flow(error))
+                    }
                 }
             }
         }

@@ -1,12 +1,15 @@
 //! `doctor`: what is wrong is found, alone and with what to type; nothing is written, and nobody is contacted unasked.
 
-use crate::support::{Done, Fixture, Plan, Run, USER};
+use crate::flow_support::Responder;
+use crate::support::{Done, Fixture, Login, Plan, Run, USER};
+use crate::upstream::TlsServer;
 use infershield::store::{State, Store as _};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::process::Command;
 
 /// A port that is always free.
 const FREE: &str = "127.0.0.1:0";
@@ -78,7 +81,7 @@ fn a_healthy_home_is_fine_and_stays_as_it_is() {
     let done = fixture.cli(&["doctor", "--json"]);
     let rows = rows(&done);
     let checks: Vec<&str> = of_state(&rows, "ok").into_iter().map(|(check, ..)| check).collect();
-    assert_eq!(checks, ["config", "audit log", "login", "home", "port"]);
+    assert_eq!(checks, ["config", "network", "audit log", "login", "home", "port", "variables"]);
     assert_eq!(rows.len(), checks.len());
     assert_eq!(snapshot(&fixture.home), before);
     assert_eq!(fixture.practice.count("GET /"), 0);
@@ -184,7 +187,7 @@ fn bad_settings_are_one_failed_check_and_the_others_still_run() {
         let failed: Vec<_> = failed.collect();
         assert!(matches!(failed[..], [("config", found, _)] if found.contains(what)), "{what}: {rows:?}");
         let fine: Vec<&str> = of_state(&rows, "ok").into_iter().map(|(check, ..)| check).collect();
-        assert!(["audit log", "home"].iter().all(|check| fine.contains(check)), "{what}: {rows:?}");
+        assert!(["audit log", "home", "variables"].iter().all(|check| fine.contains(check)), "{what}: {rows:?}");
     }
 }
 
@@ -219,15 +222,71 @@ fn a_login_that_cannot_be_used_comes_with_the_command_that_repairs_it() {
 }
 
 #[test]
-fn a_port_that_somebody_has_is_a_warning_that_names_who() {
-    let fixture = healthy(plan("doctor-port"));
+fn the_port_is_free_or_ours_or_somebody_elses() {
+    let mut fixture = healthy(plan("doctor-port"));
+    fixture.restart();
+    let listen = fixture.addr.to_string();
+    fixture.configure(|config| config["listen"] = json!(listen));
+    let done = fixture.cli(&["doctor", "--json"]);
+    let rows = rows(&done);
+    let fine = of_state(&rows, "ok");
+    assert!(fine.contains(&("port", &format!("a proxy answers on {listen}"), "")), "{done:?}");
+    fixture.serve.kill();
+    let health = br#"{"status":"ok","version":"0.0.0"}"#;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", health.len());
+    let other = Responder::start(&[[head.as_bytes(), health].concat()]);
+    fixture.configure(|config| config["listen"] = json!(other.base.trim_start_matches("http://")));
+    let rows = self::rows(&fixture.cli(&["doctor", "--json"]));
+    let warned = of_state(&rows, "warning").into_iter().find(|(check, ..)| *check == "port");
+    assert!(warned.is_some_and(|(_, what, _)| what.contains("another version")), "{rows:?}");
     let stranger = TcpListener::bind(FREE).unwrap();
     let listen = stranger.local_addr().unwrap().to_string();
     std::thread::spawn(move || while stranger.accept().is_ok() {});
     fixture.configure(|config| config["listen"] = json!(listen));
-    let rows = rows(&fixture.cli(&["doctor", "--json"]));
-    let warned = of_state(&rows, "warning").into_iter().find(|(check, ..)| *check == "port");
-    assert!(warned.is_some_and(|(_, what, _)| what.contains("process")), "{rows:?}");
+    let rows = alone(&fixture.cli(&["doctor", "--json"]), "port", "infershield doctor");
+    assert!(of_state(&rows, "failed")[0].1.contains("process"), "{rows:?}");
+}
+
+#[test]
+fn variables_that_lead_clients_past_the_proxy_are_named_without_their_values() {
+    let mut plan = plan("doctor-variables");
+    plan.config = json!({"listen": "127.0.0.1:18765"});
+    let fixture = healthy(plan);
+    let real = fixture.run.secret("sk-real0123456789abcdef");
+    let doctor = |name: &str, value: &str| {
+        let mut command = fixture.run.infershield(&fixture.home, &["doctor", "--json"]);
+        command.env("INFERSHIELD_MASTER_KEY", &fixture.master).env(name, value);
+        rows(&fixture.run.start(command).wait())
+    };
+    for (name, value) in [
+        ("OPENAI_API_KEY", real.as_str()),
+        ("ANTHROPIC_API_KEY", &real),
+        ("ANTHROPIC_AUTH_TOKEN", &real),
+        ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1876/v1"),
+        ("ANTHROPIC_BASE_URL", "nonsense"),
+        ("OPENAI_API_BASE", "http://127.0.0.1.evil.example:18765/v1"),
+    ] {
+        let rows = doctor(name, value);
+        assert!(
+            matches!(of_state(&rows, "warning")[..], [("variables", what, typed)] if what.starts_with(name) && typed == "infershield clients"),
+            "{rows:?}"
+        );
+    }
+    for (name, value) in [
+        ("OPENAI_API_KEY", fixture.key.as_str()),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:18765/v1"),
+        ("OPENAI_BASE_URL", "http://localhost:18765/practice/v1/"),
+        ("OPENAI_API_KEY", ""),
+        ("COPILOT_PROVIDER_TYPE", "openai"),
+    ] {
+        assert!(of_state(&doctor(name, value), "warning").is_empty(), "{name}");
+    }
+    let rows = doctor("INFERSHIELD_LISEN", "x");
+    assert!(
+        matches!(of_state(&rows, "warning")[..], [("config", what, _)] if what.contains("did you mean")),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -248,4 +307,75 @@ fn online_asks_every_host_once_without_a_credential() {
     let down = of_state(&rows_down, "failed");
     assert_eq!(down.len(), hosts, "{rows_down:?}");
     assert!(down.iter().all(|(check, what, _)| *check == "host" && what.contains("cannot reach 127.0.0.1")));
+}
+
+/// A moment so many seconds from now, as HTTP writes it.
+fn date(seconds: i64) -> String {
+    let when = format!("now {seconds:+} seconds");
+    let mut command = Command::new("date");
+    command.args(["-u", "-d", &when, "+%a, %d %b %Y %H:%M:%S GMT"]).env("LC_ALL", "C");
+    String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_clock_that_differs_from_a_providers_is_a_warning() {
+    let mut plan = plan("doctor-clock");
+    plan.login = Login::Skip;
+    let fixture = healthy(plan);
+    for (date, far) in [
+        (date(0), false),
+        (date(-30), false),
+        (date(30), false),
+        (date(-90), true),
+        (date(90), true),
+        ("Sun, 06 Nov 1994 08:49:37 GMT".to_owned(), true),
+    ] {
+        let reply = format!("HTTP/1.1 404 No\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n");
+        let provider = Responder::start(&[reply.into_bytes()]);
+        fixture.configure_provider(&json!({"api_base": provider.base}));
+        let rows = rows(&fixture.cli(&["doctor", "--online", "--json"]));
+        let told = of_state(&rows, if far { "warning" } else { "ok" });
+        let clocks: Vec<_> = told.iter().filter(|(check, ..)| *check == "clock").collect();
+        assert_eq!(clocks.len(), 1, "{date}: {rows:?}");
+        assert_eq!(clocks[0].2, if far { "timedatectl" } else { "" }, "{date}: {rows:?}");
+    }
+    // What is no date is no clock.
+    let reply = b"HTTP/1.1 200 Yes\r\ndate: yesterday, at 5\r\ncontent-length: 0\r\n\r\n".to_vec();
+    fixture.configure_provider(&json!({"api_base": Responder::start(&[reply]).base}));
+    let rows = rows(&fixture.cli(&["doctor", "--online", "--json"]));
+    assert!(rows.iter().all(|row| row["check"] != "clock" && row["state"] != "failed"), "{rows:?}");
+}
+
+#[test]
+fn an_unknown_issuer_comes_with_the_line_for_config_json() {
+    let bundle = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    let mut plan = plan("doctor-tls");
+    plan.login = Login::Skip;
+    let fixture = healthy(plan);
+    let server = TlsServer::start("doctor", &["-www"]);
+    fixture.configure_provider(&json!({"api_base": server.url()}));
+    let certificate = server.certificate().unwrap();
+    let doctor = |trusted: bool| {
+        let binary = env!("CARGO_BIN_EXE_infershield");
+        // In a mount namespace of its own the system trusts what we say.
+        let mount = format!("mount --bind {} {}", certificate.display(), bundle.display());
+        let script = format!("{}; exec {binary} doctor --online --json", if trusted { &mount } else { "true" });
+        let mut command = fixture.run.program(Path::new("unshare"));
+        command.args(["--map-root-user", "--mount", "sh", "-ec", &script]);
+        command.env("INFERSHIELD_HOME", &fixture.home).env("INFERSHIELD_MASTER_KEY", &fixture.master);
+        fixture.run.start(command).wait()
+    };
+    for (trusted, line) in [(false, r#"put "ca_file": "FILE.pem" into"#), (true, r#"put "roots": "system" into"#)] {
+        let rows = alone(&doctor(trusted), "host", "infershield config check");
+        let (_, what, _) = of_state(&rows, "failed")[0];
+        assert!(what.contains("no trust in localhost") && what.contains(line), "{what}");
+    }
+    // Both lines are true.
+    fixture.configure(|config| config["ca_file"] = json!(certificate));
+    assert!(of_state(&rows(&doctor(false)), "failed").is_empty());
+    fixture.configure(|config| {
+        config.as_object_mut().unwrap().remove("ca_file");
+        config["roots"] = json!("system");
+    });
+    assert!(of_state(&rows(&doctor(true)), "failed").is_empty());
 }

@@ -42,7 +42,7 @@ fn invariant_6_every_route_but_health_needs_a_local_key() {
     }
     assert_eq!(proxy.forwarded(), 0);
     let health = Wire::call(proxy.addr, "GET", "/health", &[], b"");
-    assert_eq!((health.status, health.json()), (200, json!({"status": "ok"})));
+    assert_eq!((health.status, health.json()), (200, json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})));
 }
 
 #[test]

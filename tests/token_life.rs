@@ -285,9 +285,9 @@ fn another_proxy(desk: &Fixture) -> (Process, SocketAddr) {
 }
 
 #[test]
-fn many_threads_of_many_processes_refresh_once() {
+fn thirty_two_threads_of_each_of_four_processes_refresh_once() {
     let desk = Fixture::start("single-flight");
-    let others: Vec<(Process, SocketAddr)> = (0..2).map(|_| another_proxy(&desk)).collect();
+    let others: Vec<(Process, SocketAddr)> = (0..3).map(|_| another_proxy(&desk)).collect();
     let addresses: Vec<SocketAddr> = others.iter().map(|other| other.1).chain([desk.addr]).collect();
     let bearer = format!("Bearer {}", desk.key);
     for round in 1..=3 {
@@ -300,15 +300,15 @@ fn many_threads_of_many_processes_refresh_once() {
             };
             let calls: Vec<_> = addresses
                 .iter()
-                .flat_map(|addr| (0..4).map(|_| scope.spawn(move || one(*addr))).collect::<Vec<_>>())
+                .flat_map(|addr| (0..32).map(|_| scope.spawn(move || one(*addr))).collect::<Vec<_>>())
                 .collect();
             // The first refresh is made and not yet answered: whoever comes now must wait for it.
             desk.practice.wait("held", round);
             desk.practice.release();
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         });
-        assert_eq!(statuses, [200; 12]);
-        assert_eq!(refreshes(&desk), round, "one for twelve requests");
+        assert_eq!(statuses, [200; 4 * 32]);
+        assert_eq!(refreshes(&desk), round, "one for all requests");
     }
     assert_eq!(desk.practice.count("token refresh_token invalid_grant"), 0);
     assert_eq!(record(&desk).state, State::Valid);

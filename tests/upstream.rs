@@ -227,14 +227,14 @@ fn garbage_instead_of_tls_is_a_tls_error() {
 }
 
 /// `openssl s_server` with a certificate of its own for localhost.
-struct TlsServer {
+pub struct TlsServer {
     child: Child,
     port: u16,
     folder: PathBuf,
 }
 
 impl TlsServer {
-    fn start(name: &str, mode: &[&str]) -> Self {
+    pub fn start(name: &str, mode: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("infershield-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let made = Command::new("openssl")
@@ -262,11 +262,11 @@ impl TlsServer {
         Self { child, port, folder }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("https://localhost:{}/", self.port)
     }
 
-    fn certificate(&self) -> Option<PathBuf> {
+    pub fn certificate(&self) -> Option<PathBuf> {
         Some(self.folder.join("ca.pem"))
     }
 }

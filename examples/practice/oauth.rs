@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) refresh_tokens: bool,
     /// Whether each refresh replaces the refresh token; the old one then betrays a thief.
     pub(crate) rotate: bool,
+    /// Whether a replaced refresh token may come again all the same, as after a reply that was lost.
+    pub(crate) grace: bool,
     /// Whether tokens of the GitHub paths expire and can be refreshed (a GitHub App).
     pub(crate) github_expiring: bool,
     /// Life of device and user code, in seconds.
@@ -62,6 +64,7 @@ impl Default for Settings {
             expires_in: true,
             refresh_tokens: true,
             rotate: true,
+            grace: false,
             github_expiring: false,
             code_seconds: 900,
             interval: 1,
@@ -239,7 +242,7 @@ impl Ledger {
             return refuse(dialect, error);
         }
         // RFC 9700 section 4.14: a spent refresh token means that two hold it, so nobody keeps the grant.
-        grant.revoked |= reused;
+        grant.revoked |= reused && !settings.grace;
         if grant.revoked {
             return refuse(dialect, error);
         }

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds of a day; UTC as Unix counts it has no leap seconds.
 const DAY: u64 = 86_400;
+/// As HTTP writes them.
+const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
 /// The last second that has a four-digit year: 9999-12-31T23:59:59Z. Later ones are taken for it.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -66,6 +68,15 @@ pub fn parse_since(text: &str, now: u64) -> Option<String> {
         }
     }
     text.parse().ok().map(moment)
+}
+
+/// Whether this moment, as HTTP writes it (RFC 9110, 5.6.7), is within so many seconds of now; `None` when it is no moment.
+pub fn is_near(date: &str, seconds: u64) -> Option<bool> {
+    let mut words = date.split(' ').skip(1);
+    let (day, month) = (words.next()?, MONTHS.find(words.next()?)? / 3 + 1);
+    let there = format!("{}-{month:02}-{day} {}", words.next()?, words.next()?);
+    let (from, to) = (now().saturating_sub(seconds), now().saturating_add(seconds));
+    Some((moment(from)..=moment(to)).contains(&there))
 }
 
 /// Whether the calendar has this day.

@@ -14,7 +14,7 @@ mod sync;
 mod verify;
 
 pub use append::Audit;
-pub use calendar::{now, parse_since};
+pub use calendar::{is_near, now, parse_since};
 pub use event::{Event, Finding, Line, Outcome};
 pub use query::{Filter, last_used, query};
 pub use verify::{Anchor, Verified, verify};

@@ -1,13 +1,13 @@
 //! `doctor`: a line for each thing that has to be right, and the command that repairs it.
 //! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
 
-use super::{Args, Done, Exit, Failure, context, no, serve, terminal, usage};
-use crate::audit;
-use crate::config::{self, Config, Settings};
+use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
+use crate::audit::{self, is_near};
+use crate::config::{self, Config, Roots, Settings};
 use crate::flow::provider::{Provider, table};
-use crate::store::{FileStore, Store as _};
+use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
-use crate::{home::Home, keys::MasterSource, session};
+use crate::{home::Home, keys::MasterSource, secret::Secret, session};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -15,6 +15,12 @@ use std::{path::Path, sync::Arc};
 
 /// Time for a host to begin its answer, once there is a connection: no model has a part in it.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Seconds that our clock may differ from a provider's before tokens seem to live much longer or shorter than they do.
+const MAX_DRIFT: u64 = 60;
+
+/// Settings of the way to providers.
+const NETWORK: [&str; 5] = ["ca_file", "https_proxy", "no_proxy", "roots", "ssl_cert_file"];
+
 /// What was found: fine, or a failure, of which [`Exit::No`] is only a warning.
 type Found = Result<String, Failure>;
 /// What was checked.
@@ -29,9 +35,11 @@ pub(super) fn doctor(args: &Args) -> Done {
     let known = if usable.is_ok() { providers.as_slice() } else { &[] };
     let mut found = vec![("config", usable.map(|_| "can be used".to_owned()))];
     found.extend(config::unknown_variables().into_iter().map(|text| ("config", Err(no(text)))));
+    found.push(("network", Ok(network(&config, &providers))));
     let home = home(&config, known, &mut found);
     found.push(("home", home));
     found.extend(serve::address(&settings.listen).ok().map(|address| ("port", port(address))));
+    found.push(("variables", variables(&settings.listen)));
     if args.has("online") {
         providers.iter().for_each(|provider| online(settings, provider, &mut found));
     }
@@ -61,7 +69,14 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         return Err(no("not in use yet, or unsettled; type `infershield auth status`"));
     }
     let home = Home::open(config.dir.clone())?;
-    if let MasterSource::Home = context::master(config)? {
+    let source = context::master(config)?;
+    let opened_by = match &source {
+        MasterSource::Value(_) => "a variable",
+        MasterSource::File(_) => "a file",
+        MasterSource::Command(_) => "a command",
+        MasterSource::Home => "master.key",
+    };
+    if let MasterSource::Home = source {
         let what = "lies beside the tokens, so a stolen home opens; type `infershield rekey --with-key`";
         found.push(("master.key", Err(no(what))));
     }
@@ -82,19 +97,72 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         found.push(("login", if login.ends_with(" valid") { Ok(login) } else { Err(repair) }));
     }
     store.keys(user)?;
-    Ok(format!("{} opens, for you alone; {logins} logins", config.dir.display()))
+    Ok(format!("{} opens, for you alone, with the key from {opened_by}; {logins} logins", config.dir.display()))
+}
+
+/// The settings that change which way requests go and who is trusted, without what is secret in them.
+fn network(config: &Config, providers: &[Provider]) -> String {
+    let set = |(name, value, origin): (String, Value, &str)| {
+        let named = NETWORK.contains(&name.as_str()) && !value.is_null();
+        named.then(|| format!("{name} {value} ({origin})"))
+    };
+    let of_row = |row: &Provider| Some(format!("ca_file of {} {}", row.id, row.ca_file.as_ref()?.display()));
+    let shown: Vec<_> = config.shown().into_iter().filter_map(set).chain(providers.iter().filter_map(of_row)).collect();
+    shown.join(", ")
 }
 
 fn port(address: SocketAddr) -> Found {
     let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
-    // It may be our own proxy: the message names who has it.
-    Err(no(serve::cannot_listen(address, &error).message))
+    let url = format!("http://{address}/health").replace("0.0.0.0", "127.0.0.1");
+    let request = http::Request::get(&url).body(&[][..])?;
+    let client = Upstream::new(&Settings::default(), None)?;
+    match Origin::parse(&url).and_then(|origin| client.call(&origin, request)) {
+        Ok((_, body)) if body.starts_with(b"{\"status\":") => {
+            let ours = format!("\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
+            let other =
+                no(format_args!("a proxy of another version has {address}: end it, then type `infershield serve`"));
+            if body.ends_with(ours.as_bytes()) { Ok(format!("a proxy answers on {address}")) } else { Err(other) }
+        }
+        _ => Err(serve::cannot_listen(address, &error)),
+    }
 }
 
-/// Asks each host of a provider for its first page.
+/// Whether the variables that `env` sets hold what it would set, as far as they are set.
+fn variables(listen: &str) -> Found {
+    let origin = |url: &str| Origin::parse(&url.replace("//localhost", "//127.0.0.1")).ok();
+    let ours = origin(&format!("http://{listen}"));
+    for client in key::known()? {
+        for (name, value) in &client.set {
+            let Some(set) = config::variable(name)?.map(Secret::new) else { continue };
+            let is_ours = match value.as_str() {
+                "{key}" => set.expose().starts_with(LOCAL_KEY_PREFIX),
+                address if address.starts_with("{base}") => origin(set.expose()) == ours,
+                _ => true,
+            };
+            if !is_ours {
+                return Err(no(format_args!("{name} leads past the proxy; type `infershield clients`")));
+            }
+        }
+    }
+    Ok("none leads past the proxy".to_owned())
+}
+
+/// Asks each host of a provider for its first page, and compares clocks.
 fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
     for host in provider.hosts() {
-        let reply = ask(settings, provider.ca_file.as_deref(), &host);
+        let mut reply = ask(settings, provider.ca_file.as_deref(), &host);
+        if let Err(failure) = &mut reply
+            && failure.message.starts_with("no trust")
+        {
+            let system = Settings { roots: Roots::System, ssl_cert_file: None, ..settings.clone() };
+            failure.message += match ask(&system, None, &host) {
+                Ok(_) => " The system accepts it: put \"roots\": \"system\"",
+                Err(_) => " The system does not: put \"ca_file\": \"FILE.pem\"",
+            };
+            failure.message += " into config.json; type `infershield config check`";
+        }
+        let clock = reply.as_ref().ok().and_then(|reply| clock(reply, &host));
+        found.extend(clock.map(|clock| ("clock", clock)));
         found.push(("host", reply.map(|_| format!("{host} answers"))));
     }
 }
@@ -107,4 +175,11 @@ fn ask(settings: &Settings, ca_file: Option<&Path>, host: &Origin) -> Result<Res
         Err(Error::ClientLeft) => Err(usage(format_args!("{host} is silent; type `infershield hosts`"))),
         reply => Ok(reply?),
     }
+}
+
+/// What a reply's own time says of ours, when it has one.
+fn clock(reply: &Response, host: &Origin) -> Option<Found> {
+    let date = reply.headers().get("date")?.to_str().ok()?;
+    let far = no(format_args!("{host} says {date}; type `timedatectl`"));
+    Some(if is_near(date, MAX_DRIFT)? { Ok(format!("as {host} has it")) } else { Err(far) })
 }

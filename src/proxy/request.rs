@@ -148,7 +148,7 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
     let _ = exchange.respond(status, &headers, &body);
 }
 
-/// Says only whether requests would be served.
+/// Says only whether requests would be served, and by which version.
 fn health(proxy: &Proxy, exchange: &mut Exchange, head: &Head) {
     let (status, word) = match admit::visitor(proxy, &head.headers).and_then(|_| proxy.ready()) {
         Ok(()) => (200, "ok"),
@@ -156,5 +156,6 @@ fn health(proxy: &Proxy, exchange: &mut Exchange, head: &Head) {
     };
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let _ = exchange.respond(status, &headers, format!("{{\"status\":\"{word}\"}}").as_bytes());
+    let body = format!("{{\"status\":\"{word}\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    let _ = exchange.respond(status, &headers, body.as_bytes());
 }

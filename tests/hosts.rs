@@ -1,0 +1,140 @@
+//! `hosts` is the whole truth: behind a recording TLS-intercepting proxy each built-in provider's commands reach these and no others.
+
+use crate::support::{Fixture, Login, Process, Wire, age, hello};
+use infershield::flow::Login as Way;
+use infershield::flow::provider::table;
+use infershield::store::Store as _;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A home in an office: every name outside leads to the practice provider, through a proxy that notes who is asked for.
+struct Office {
+    desk: Fixture,
+    proxy: String,
+    recorder: Process,
+    certificate: PathBuf,
+}
+
+impl Office {
+    fn start(name: &'static str) -> Self {
+        let mut plan = Fixture::plan(name);
+        plan.login = Login::Skip;
+        plan.settings = json!({"approve": true, "github_expiring": true, "interval": 1});
+        let desk = plan.start();
+        let ids = table(&[]).unwrap().into_iter().map(|row| row.id);
+        let rows: Vec<Value> = ids.map(|id| json!({"id": id, "client_id": "infershield-tests"})).collect();
+        desk.configure(|config| {
+            config["providers"] = json!(rows);
+            config.as_object_mut().unwrap().remove("default_provider");
+        });
+        let names: BTreeSet<String> = listed(&desk, None).into_iter().collect();
+        let names: Vec<String> =
+            names.iter().map(|host| format!("DNS:{}", host.trim_start_matches("https://"))).collect();
+        let mut certify = desk.run.program("openssl".as_ref());
+        certify.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+        certify.args(["-subj", "/CN=office", "-addext", &format!("subjectAltName={}", names.join(","))]);
+        certify.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"]);
+        assert_eq!(desk.run.start(certify).wait().code, 0);
+        let mut recorder = desk.run.program(Path::new("python3"));
+        recorder.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorder.py"));
+        recorder.args(["cert.pem", "key.pem", &desk.practice.addr.to_string()]);
+        let recorder = desk.run.start(recorder);
+        let proxy = format!("http://127.0.0.1:{}", recorder.line_after("recorder on "));
+        let certificate = desk.run.dir.join("cert.pem");
+        Self { desk, proxy, recorder, certificate }
+    }
+
+    fn trust(&self) {
+        self.desk.configure(|config| config["ca_file"] = json!(self.certificate));
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.desk.run.infershield(&self.desk.home, arguments);
+        command.env("INFERSHIELD_MASTER_KEY", &self.desk.master).env("HTTPS_PROXY", &self.proxy);
+        command
+    }
+
+    /// Every host that somebody asked the proxy for since the last look.
+    fn contacted(&self) -> BTreeSet<String> {
+        // The line of a tunnel of our own is the end of what came before it.
+        let port = self.proxy.rsplit(':').next().unwrap().parse().unwrap();
+        let mut wire = Wire::connect(([127, 0, 0, 1], port).into());
+        wire.send(b"CONNECT end:443 HTTP/1.1\r\n\r\n");
+        let lines =
+            std::iter::from_fn(|| Some(self.recorder.line_after("CONNECT "))).take_while(|line| line != "end:443");
+        lines.map(|line| format!("https://{}", line.trim_end_matches(":443"))).collect()
+    }
+}
+
+/// What `hosts` says, of one provider or of all.
+fn listed(desk: &Fixture, provider: Option<&str>) -> BTreeSet<String> {
+    let rows: Vec<Value> = serde_json::from_str(&desk.cli(&["hosts", "--json"]).stdout).unwrap();
+    let of = rows.iter().filter(|row| provider.is_none_or(|id| row["provider"] == id));
+    of.map(|row| row["host"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn hosts_are_exactly_those_that_every_providers_commands_contact() {
+    let office = Office::start("hosts");
+    office.trust();
+    let serve = office.desk.run.start(office.command(&["serve", "--listen", "127.0.0.1:0"]));
+    let addr = serve.line_after("infershield listening on http://").parse().unwrap();
+    let bearer = format!("Bearer {}", office.desk.key);
+    for row in table(&[]).unwrap() {
+        let id = row.id.as_str();
+        if row.login == Way::Device {
+            let done = office.desk.run.start(office.command(&["auth", "login", id, "--no-browser", "--json"])).wait();
+            assert_eq!(done.code, 0, "{id}: {done:?}");
+        } else {
+            let mut login = office.desk.run.start(office.command(&["auth", "login", id, "--with-key"]));
+            login.type_in(&format!("{}\n", office.desk.run.random_secret()));
+            assert_eq!(login.wait().code, 0, "{id}");
+        }
+        // What is due is refreshed before it is used.
+        let aged = office.desk.store().update("local", id, &mut |record| age(record, 7200));
+        assert!(aged.unwrap());
+        for family in &row.apis {
+            for stream in [false, true] {
+                let mut body = hello();
+                body["stream"] = json!(stream);
+                let body = if family.method() == "GET" { String::new() } else { body.to_string() };
+                let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+                let target = format!("/{id}{}", family.path());
+                let reply = Wire::call(addr, family.method(), &target, &headers, body.as_bytes());
+                assert_ne!(reply.status, 502, "{target}: {}", reply.text());
+            }
+        }
+        office.desk.run.start(office.command(&["auth", "logout", id, "--revoke"])).wait();
+        assert_eq!(office.contacted(), listed(&office.desk, Some(id)), "{id}");
+    }
+    for quiet in [&["hosts"][..], &["doctor"], &["auth", "status"], &["config", "show"], &["audit", "verify"]] {
+        office.desk.run.start(office.command(quiet)).wait();
+    }
+    assert!(office.contacted().is_empty());
+}
+
+#[test]
+fn an_intercepting_proxy_without_its_ca_comes_with_the_line_for_config_json() {
+    let office = Office::start("intercepted");
+    let online = || office.desk.run.start(office.command(&["doctor", "--online", "--json"])).wait();
+    let done = online();
+    assert_eq!(done.code, 1);
+    let rows: Vec<Value> = serde_json::from_str(&done.stdout).unwrap();
+    let hosts: Vec<_> = rows.iter().filter(|row| row["check"] == "host").collect();
+    assert_eq!(hosts.len(), listed(&office.desk, None).len());
+    for row in hosts {
+        let what = row["what"].as_str().unwrap();
+        assert!(what.contains("no trust in") && what.contains(r#"put "ca_file": "FILE.pem" into"#), "{what}");
+    }
+    office.trust();
+    let done = online();
+    let rows: Vec<Value> = serde_json::from_str(&done.stdout).unwrap();
+    assert!(rows.iter().all(|row| row["state"] != "failed"), "{rows:?}");
+    let network = rows.iter().find(|row| row["check"] == "network").unwrap()["what"].as_str().unwrap();
+    assert!(network.contains(&office.proxy) && network.contains("cert.pem"), "{network}");
+    let mut direct = office.command(&["doctor", "--json"]);
+    direct.env("NO_PROXY", "github.com");
+    assert!(office.desk.run.start(direct).wait().stdout.contains(r#"github.com\" ($NO_PROXY)"#));
+}
