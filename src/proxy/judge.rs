@@ -3,7 +3,7 @@
 
 use super::admit::Caller;
 use super::request::Body;
-use super::{Request, Route, Stop};
+use super::{Proxy, Request, Route, Stop};
 use crate::api::{self, Extracted, Family, Kind, Refused, Segment};
 use crate::audit;
 use crate::detect::{self, Action, Category, Reason, Source};
@@ -113,31 +113,27 @@ pub(super) fn scan<'a>(
     Ok(Scanned { caller, route, body, hidden: redaction.hidden })
 }
 
-/// What a reply says is reported: data on its way to somebody else, a secret that the request did not hold, and a call that destroys.
-pub(super) fn reply<'t>(request: &mut Request<'_>, said: impl Iterator<Item = (Kind, &'t str)>) {
-    let proxy = request.proxy;
-    let user = request.event.user_id.clone().unwrap_or_default();
-    for (kind, text) in said {
-        for finding in proxy.scanner.scan(text, Source::Assistant) {
-            let matters = match finding.category {
-                Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
-                Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
-                Category::Secret => true,
-                _ => false,
-            };
-            if matters {
-                let matched = text.get(finding.start..finding.end).unwrap_or_default();
-                let reference = reference(&proxy.fingerprint, &user, &finding.rule, matched);
-                request.event.findings.push(audit::Finding {
-                    rule: finding.rule,
-                    category: finding.category.to_string(),
-                    action: Action::Warn.to_string(),
-                    location: "reply".to_owned(),
-                    reference,
-                });
-            }
+/// What a text of a reply is reported or stopped for: data on its way to somebody else, a secret that the request did not hold, a call that
+/// destroys.
+pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: Action) -> Vec<audit::Finding> {
+    let matters = |finding: &detect::Finding| match finding.category {
+        Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
+        Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
+        Category::Secret => true,
+        _ => false,
+    };
+    let found = proxy.scanner.scan(text, Source::Assistant).into_iter().filter(matters);
+    let noted = found.map(|finding| {
+        let matched = text.get(finding.start..finding.end).unwrap_or_default();
+        audit::Finding {
+            reference: reference(&proxy.fingerprint, user, &finding.rule, matched),
+            rule: finding.rule,
+            category: finding.category.to_string(),
+            action: action.to_string(),
+            location: "reply".to_owned(),
         }
-    }
+    });
+    noted.collect()
 }
 
 /// For a segment the notice that stands for what is withheld of it, and where that is.

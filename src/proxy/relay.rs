@@ -3,10 +3,10 @@
 
 use super::forward::passed;
 use super::{Request, elapsed_ms, judge, text};
-use crate::api::{Family, Observer};
+use crate::api::{Family, Kind, Observer};
 use crate::audit::{self, Outcome};
-use crate::detect::{Category, Scanner, Source};
-use crate::redact::{Hidden, Rewriter};
+use crate::detect::{Action, Category, Scanner, Source};
+use crate::redact::{Guard, Hidden, Rewriter, Stops};
 use crate::server::Exchange;
 use crate::upstream::{self, Response};
 use http::header;
@@ -36,12 +36,20 @@ pub(super) fn relay(
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let mut observer = Observer::new(family, streamed);
     let proxy = request.proxy;
-    let leaks = |text: &str| leaks(&proxy.scanner, text);
-    let mut rewriter = shows_its_end.then(|| Rewriter::new(hidden, &leaks, streamed));
-    let restores = rewriter.is_some() && !hidden.is_empty();
+    let user = request.event.user_id.clone().unwrap_or_default();
+    let action = proxy.policy.on_replies();
+    let leaks = |line: &str| leaks(&proxy.scanner, line);
+    let stops = |kind: Kind, text: &str| {
+        let found = judge::reply(proxy, &user, kind, text, action).into_iter().next()?;
+        Some(format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference))
+    };
+    let stops = (action == Action::Block).then_some(&stops as &Stops<'_>);
+    let guard = Guard { leaks: &leaks, stops };
+    let mut rewriter = shows_its_end.then(|| Rewriter::new(hidden, guard, family, streamed));
+    let restores = rewriter.is_some() && (!hidden.is_empty() || stops.is_some());
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
-    // What is put back changes the length.
+    // What is put back, or stopped, changes the length.
     let announced = length.filter(|length| !restores || *length == 0);
     let Ok(mut writer) = exchange.start(status, &reply_headers, announced) else {
         let _ = request.write(Outcome::ClientLeft, status);
@@ -65,6 +73,10 @@ pub(super) fn relay(
         if writer.write(restored.as_deref().unwrap_or(bytes)).is_err() {
             break Outcome::ClientLeft;
         }
+        if rewriter.as_ref().is_some_and(Rewriter::is_stopped) {
+            event.blocked = true;
+            break Outcome::Blocked;
+        }
         if is_end {
             observer.finish();
             // A reply without framing ends when its connection does, however that came about: only a stream's own closing
@@ -87,11 +99,11 @@ pub(super) fn relay(
             reference: hidden.reference.clone(),
         });
     }
-    if let Some(rewriter) = &rewriter {
-        judge::reply(request, rewriter.said());
+    for (kind, text) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
+        event.findings.extend(judge::reply(proxy, &user, kind, text, action));
     }
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
-    if request.write(outcome, status).is_ok() && outcome == Outcome::Complete {
+    if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {
         let _ = writer.finish();
     }
 }

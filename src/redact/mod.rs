@@ -6,6 +6,7 @@ mod restore;
 mod url;
 
 pub use reply::Rewriter;
+pub use restore::{Guard, Stops};
 
 use crate::detect::{Category, Source};
 use crate::secret::{self, Key, Secret};

@@ -1,9 +1,9 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
 //! Must never hold back an event that is complete, nor change a byte of what it does not understand.
 
-use super::restore::{Restorer, leads_to};
+use super::restore::{Guard, Restorer, leads_to};
 use super::{Edit, Hidden, apply};
-use crate::api::{self, Kind};
+use crate::api::{self, Family, Kind};
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::ops::Range;
@@ -16,6 +16,7 @@ const EVENT_BYTES: usize = 32 << 20;
 /// Puts the hidden values back into one reply.
 pub struct Rewriter<'a> {
     restorer: Restorer<'a>,
+    family: Family,
     streamed: bool,
     /// The event, or the reply, that is not complete yet.
     pending: Vec<u8>,
@@ -36,12 +37,11 @@ struct Last {
 }
 
 impl<'a> Rewriter<'a> {
-    /// For the values that the request hid. `leaks`: whether a line would carry data away. `streamed`: the reply is a stream of
-    /// server-sent events, else one JSON value.
-    pub fn new(hidden: &'a [Hidden], leaks: &'a dyn Fn(&str) -> bool, streamed: bool) -> Self {
-        let restorer = Restorer::new(hidden, leaks);
+    /// For the values that the request hid. `streamed`: the reply is a stream of server-sent events, else one JSON value.
+    pub fn new(hidden: &'a [Hidden], guard: Guard<'a>, family: Family, streamed: bool) -> Self {
         Self {
-            restorer,
+            restorer: Restorer::new(hidden, guard),
+            family,
             streamed,
             pending: Vec::new(),
             line: 0,
@@ -62,18 +62,29 @@ impl<'a> Rewriter<'a> {
                 if is_blank {
                     self.event(&mut ready);
                 }
+                if self.is_stopped() {
+                    return ready;
+                }
             }
         }
         if is_end && !self.streamed {
             let reply = take(&mut self.pending);
             let edits = self.edits(&api::event(&reply), 0, false);
-            ready.extend(apply(&reply, edits));
+            match &self.restorer.stopped {
+                Some(notice) => ready.extend(api::whole(self.family, notice).to_string().into_bytes()),
+                None => ready.extend(apply(&reply, edits)),
+            }
         } else if is_end || self.pending.len() > EVENT_BYTES {
             self.flush("", &[], &mut ready);
             ready.append(&mut self.pending);
             self.line = 0;
         }
         ready
+    }
+
+    /// Whether the reply was stopped, and ended, before its end.
+    pub fn is_stopped(&self) -> bool {
+        self.restorer.stopped.is_some()
     }
 
     /// The values that were left out somewhere, for where they would have led.
@@ -104,6 +115,10 @@ impl<'a> Rewriter<'a> {
         if let Some(ends) = &event.ends {
             self.flush(ends, &own, ready);
         }
+        if let Some(notice) = &self.restorer.stopped {
+            let open = self.last.keys().filter_map(|stream| stream.split('.').next()?.parse().ok()).max();
+            return ready.extend(api::closing(self.family, open, notice).into_bytes());
+        }
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
             if let Some(stream) = piece.stream {
@@ -132,6 +147,9 @@ impl<'a> Rewriter<'a> {
             let stream = piece.stream.as_ref().filter(|_| streamed);
             let is_last =
                 stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
+            if stream.is_none() && !streamed && restorer.stops(piece.kind, &piece.text) {
+                break;
+            }
             let restored = match (stream, piece.kind) {
                 (Some(stream), Kind::Text) => Some(restorer.text(stream, &piece.text, is_last)),
                 (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),

@@ -3,24 +3,39 @@
 //! than it takes to tell.
 
 use super::{Hidden, PLACEHOLDER_BYTES, PREFIX, url};
-use crate::api::literals;
+use crate::api::{Kind, literals};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest text between a placeholder in a URL and the end of the host, in bytes: a name of DNS has 253, a port six.
 const AUTHORITY_BYTES: usize = 300;
 /// How much of a line is looked at on either side of a placeholder, in bytes. A longer word may be a URL, and nothing is restored in it.
 const LINE_BYTES: usize = 16 << 10;
+/// How much of a text is held back, in bytes, where what it says may stop the reply.
+const GUARDED_BYTES: usize = 512;
 /// Longest call of a tool that is held back for its placeholders, in bytes.
 const CALL_BYTES: usize = 4 << 20;
 
 /// Restores one reply.
 pub(super) struct Restorer<'a> {
     pub(super) hidden: BTreeMap<&'a str, &'a Hidden>,
-    /// Whether a text would carry data away.
-    leaks: &'a dyn Fn(&str) -> bool,
+    guard: Guard<'a>,
     streams: BTreeMap<String, Stream>,
     /// Placeholders that were not restored, for that.
     pub(super) refused: BTreeSet<&'a str>,
+    /// Why the reply goes no further, for whoever reads it.
+    pub(super) stopped: Option<String>,
+}
+
+/// Says why a text must not go on.
+pub type Stops<'a> = dyn Fn(Kind, &str) -> Option<String> + 'a;
+
+/// What a reply is judged by.
+#[derive(Clone, Copy)]
+pub struct Guard<'a> {
+    /// Whether a line would carry data away.
+    pub leaks: &'a dyn Fn(&str) -> bool,
+    /// Where a text may stop the reply.
+    pub stops: Option<&'a Stops<'a>>,
 }
 
 /// A text that comes in pieces.
@@ -64,15 +79,18 @@ fn boundary(text: &str, from: usize) -> usize {
 
 impl<'a> Restorer<'a> {
     /// For the values that the request hid.
-    pub(super) fn new(hidden: &'a [Hidden], leaks: &'a dyn Fn(&str) -> bool) -> Self {
+    pub(super) fn new(hidden: &'a [Hidden], guard: Guard<'a>) -> Self {
         let hidden = hidden.iter().map(|hidden| (hidden.placeholder.as_str(), hidden)).collect();
-        Self { hidden, leaks, streams: BTreeMap::new(), refused: BTreeSet::new() }
+        Self { hidden, guard, streams: BTreeMap::new(), refused: BTreeSet::new(), stopped: None }
     }
 
     /// The next piece of a text. What could be the beginning of a placeholder comes with the pieces after it.
     pub(super) fn text(&mut self, stream: &str, piece: &str, is_last: bool) -> String {
         let Stream { mut text, mut done, mut is_cut } = self.streams.remove(stream).unwrap_or_default();
         text.push_str(piece);
+        if self.stops(Kind::Text, &text) {
+            return String::new();
+        }
         let mut restored = String::new();
         while let Some((at, hidden)) = self.next(&text, done) {
             restored.push_str(text.get(done..at).unwrap_or_default());
@@ -88,7 +106,10 @@ impl<'a> Restorer<'a> {
             restored.push_str(text.get(done..).unwrap_or_default());
             return restored;
         }
-        let end = text.len() - self.begun(text.get(done..).unwrap_or_default());
+        let mut end = text.len() - self.begun(text.get(done..).unwrap_or_default());
+        if self.guard.stops.is_some() {
+            end = boundary(&text, end.saturating_sub(GUARDED_BYTES)).max(done);
+        }
         restored.push_str(text.get(done..end).unwrap_or_default());
         let line = text.get(..end).and_then(|before| before.rfind('\n')).map(|at| at + 1);
         let kept = boundary(&text, end.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
@@ -106,6 +127,9 @@ impl<'a> Restorer<'a> {
         state.text.push_str(piece);
         let Stream { text, done, is_cut } = &mut state;
         *is_cut |= text.len() > CALL_BYTES;
+        if is_last && self.stops(Kind::Call, text) {
+            return String::new();
+        }
         let whole = match (is_last && !*is_cut, is_json) {
             (true, true) => self.json(text),
             (true, false) => self.whole(text, &[]),
@@ -113,6 +137,7 @@ impl<'a> Restorer<'a> {
         };
         let end = match self.next(text, *done) {
             _ if is_last || *is_cut => text.len(),
+            _ if self.guard.stops.is_some() => *done,
             Some((at, _)) => at,
             None => text.len() - self.begun(text.get(*done..).unwrap_or_default()),
         };
@@ -168,6 +193,13 @@ impl<'a> Restorer<'a> {
         Some(restored)
     }
 
+    /// Whether a text stops the reply; or something did before.
+    pub(super) fn stops(&mut self, kind: Kind, text: &str) -> bool {
+        let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, text));
+        self.stopped = why.or(self.stopped.take());
+        self.stopped.is_some()
+    }
+
     /// The next placeholder of this request, and where it begins.
     fn next(&self, text: &str, from: usize) -> Option<(usize, &'a Hidden)> {
         let rest = text.get(from..)?;
@@ -181,7 +213,7 @@ impl<'a> Restorer<'a> {
     fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, beside: &[String]) -> &'a str {
         let mut leads_to = place.around.origins.iter().chain(beside);
         let is_known = !place.is_cut && leads_to.all(|origin| hidden.origins.contains(origin));
-        if is_known && !(self.leaks)(place.line) {
+        if is_known && !(self.guard.leaks)(place.line) {
             return hidden.value.expose();
         }
         self.refused.insert(&hidden.placeholder);
