@@ -1,0 +1,91 @@
+//! `rules list | show | check`: the rules in force, built in and the user's own in `rules.d`. Needs no keys.
+//! Must never go on with fewer rules than stand there.
+
+use super::terminal::{answer, list as rows};
+use super::{Args, Done, Failure, context, no, unknown, usage};
+use crate::config::Config;
+use crate::detect::{BUILTIN, Scanner};
+use crate::home::{Home, Privacy};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// Where the user's own stand, in the home.
+const FOLDER: &str = "rules.d";
+
+pub(super) fn list(args: &Args) -> Done {
+    let row = |(from, rule): (String, Value)| {
+        let text = |member: &str| rule[member].as_str().unwrap_or_default().to_owned();
+        let sources = rule["sources"].as_array().cloned().unwrap_or_default();
+        let names: Vec<&str> = sources.iter().filter_map(Value::as_str).collect();
+        let names = if names.is_empty() { "everywhere".to_owned() } else { names.join(",") };
+        let (id, category, severity, weight) = (text("id"), text("category"), text("severity"), &rule["weight"]);
+        let line = format!("{id:40}  {category:12}  {severity:8}  {weight:>3}  {names}  ({from})");
+        let json = json!({"id": id, "category": category, "severity": severity, "weight": weight,
+            "sources": sources, "from": from});
+        (json, line)
+    };
+    rows(args, every(args)?.into_iter().map(row).collect(), "no rules")
+}
+
+pub(super) fn show(args: &Args) -> Done {
+    let rules = every(args)?;
+    let id = args.word().unwrap_or_default();
+    let Some((from, rule)) = rules.iter().find(|(_, rule)| rule["id"] == id) else {
+        let known = rules.iter().filter_map(|(_, rule)| rule["id"].as_str());
+        return Err(no(unknown("rule", id, known) + "; type `infershield rules list`"));
+    };
+    let mut shown = rule.clone();
+    shown["from"] = json!(from);
+    answer(args, shown.clone(), format_args!("{shown:#}"))
+}
+
+pub(super) fn check(args: &Args) -> Done {
+    let name = args.word().unwrap_or_default();
+    let cannot = |error| usage(format_args!("cannot read {name}: {error}; name a file of rules"));
+    let path = Path::new(name).canonicalize().map_err(cannot)?;
+    let text = fs::read_to_string(&path).map_err(cannot)?;
+    let mut beside = files(&context::load(args)?)?;
+    beside.retain(|(other, _)| Path::new(other).canonicalize().ok().as_ref() != Some(&path));
+    beside.push((name.to_owned(), text.clone()));
+    Scanner::with(&beside).map_err(usage)?;
+    let wrong = Scanner::wrong_samples(&text).map_err(usage)?;
+    let line = if wrong.is_empty() { format!("✓ {name}: every sample is as it should be") } else { wrong.join("\n") };
+    answer(args, json!({"ok": wrong.is_empty(), "wrong": wrong}), line)?;
+    if wrong.is_empty() { Ok(()) } else { Err(no("")) }
+}
+
+/// Path and text of each file in `rules.d`; none where there is no such folder.
+pub(super) fn files(config: &Config) -> Result<Vec<(String, String)>, Failure> {
+    let folder = config.dir.join(FOLDER);
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let home = Home::open(folder.clone())?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let path = home.path(&name).display().to_string();
+        if name.ends_with(".json")
+            && let Some(bytes) = home.read(&name, Privacy::Readable)?
+        {
+            let text = String::from_utf8(bytes.to_vec()).map_err(|_| usage(format_args!("{path} is not UTF-8")))?;
+            files.push((path, text));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Every rule in force, as it stands in its file, and where that is.
+fn every(args: &Args) -> Result<Vec<(String, Value)>, Failure> {
+    let own = files(&context::load(args)?)?;
+    Scanner::with(&own).map_err(usage)?;
+    let builtin = BUILTIN.map(|json| ("built in".to_owned(), json.to_owned()));
+    let mut every = Vec::new();
+    for (from, json) in builtin.into_iter().chain(own) {
+        let rules: Vec<Value> = serde_json::from_str(&json)?;
+        every.extend(rules.into_iter().map(|rule| (from.clone(), rule)));
+    }
+    Ok(every)
+}
