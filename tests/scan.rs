@@ -217,7 +217,7 @@ fn an_explanation_says_where_and_why_but_not_what() {
     let start = text.find(secret).unwrap();
     let column = text.lines().nth(1).unwrap().split(secret).next().unwrap().chars().count() + 1;
     let place = format!(
-        "bytes {start}..{}, column {column}, {} characters (a-z, A-Z, 0-9, signs)",
+        "bytes {start}..{}, column {column}, {} characters (0-9, A-Z, a-z, signs)",
         start + secret.len(),
         secret.len()
     );

@@ -7,7 +7,6 @@ use super::{Args, Done, Failure, key, no, repeated, usage};
 use crate::audit::{self, Event, Filter, Finding, now};
 use crate::config::variable;
 use crate::store::Exception;
-use serde_json::json;
 
 /// Longest reason, in characters: a sentence or two.
 const LONGEST_REASON: usize = 256;
@@ -28,19 +27,16 @@ pub(super) fn add(args: &Args) -> Done {
     let context = Context::open(args)?;
     let reference = args.word().unwrap_or_default().to_owned();
     let Some(found) = find(&context, &reference)? else {
-        let what =
-            format_args!("no finding `{}` of this user stands in the audit log", repeated(&reference)).to_string();
-        return Err(no(what + "; type `infershield audit show` for those that do"));
+        let unknown = "no such finding of this user stands in the audit log; type `infershield audit show`";
+        return Err(no(format_args!("`{}`: {unknown}", repeated(&reference))));
     };
-    let what = format!("{} ({}), ref {reference}", found.rule, found.category);
-    let json = json!({"ref": reference, "rule": found.rule, "category": found.category, "reason": reason,
-        "expires_at": expires_at});
+    let what = format!("{} ({}), ref {reference}; {}", found.rule, found.category, end(expires_at));
     // Before it takes effect: nothing passes that stands nowhere.
     record(&context, "allow.add", if alone { "non-interactive" } else { "terminal" }, Some(found))?;
     let user_id = context.user.clone();
     let exception = Exception { user_id, reference, reason, created_at, expires_at };
     context.store.add_exception(&context.user, &exception)?;
-    answer(args, json, format_args!("✓ Allowed: {what}; {}.", end(expires_at)))
+    answer(args, serde_json::to_value(exception)?, format_args!("✓ Allowed: {what}."))
 }
 
 pub(super) fn list(args: &Args) -> Done {
@@ -57,8 +53,7 @@ pub(super) fn remove(args: &Args) -> Done {
     let context = Context::open(args)?;
     let reference = args.word().unwrap_or_default();
     if !context.store.remove_exception(&context.user, reference)? {
-        let what = format_args!("`{}` is not allowed; type `infershield allow list`", repeated(reference)).to_string();
-        return Err(no(what));
+        return Err(no(format_args!("`{}` is not allowed; type `infershield allow list`", repeated(reference))));
     }
     record(&context, "allow.remove", "", find(&context, reference)?)?;
     print(format_args!("✓ {reference} is no longer allowed."))

@@ -6,38 +6,51 @@ use super::{Args, Done, Failure, context, no, unknown, usage};
 use crate::config::Config;
 use crate::detect::{BUILTIN, Scanner};
 use crate::home::{Home, Privacy};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
 
 /// Where the user's own stand, in the home.
 const FOLDER: &str = "rules.d";
 
+/// A rule as it stands in its file, already known to be one.
+#[derive(Deserialize, Serialize)]
+struct Row {
+    id: String,
+    category: String,
+    severity: String,
+    weight: u8,
+    #[serde(default)]
+    sources: Vec<String>,
+    /// Its file; empty in the file itself.
+    #[serde(default)]
+    from: String,
+    /// What finds it, and its samples.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
 pub(super) fn list(args: &Args) -> Done {
-    let row = |(from, rule): (String, Value)| {
-        let text = |member: &str| rule[member].as_str().unwrap_or_default().to_owned();
-        let sources = rule["sources"].as_array().cloned().unwrap_or_default();
-        let names: Vec<&str> = sources.iter().filter_map(Value::as_str).collect();
-        let names = if names.is_empty() { "everywhere".to_owned() } else { names.join(",") };
-        let (id, category, severity, weight) = (text("id"), text("category"), text("severity"), &rule["weight"]);
-        let line = format!("{id:40}  {category:12}  {severity:8}  {weight:>3}  {names}  ({from})");
-        let json = json!({"id": id, "category": category, "severity": severity, "weight": weight,
-            "sources": sources, "from": from});
-        (json, line)
-    };
-    rows(args, every(args)?.into_iter().map(row).collect(), "no rules")
+    let mut found = Vec::new();
+    for mut rule in every(args)? {
+        rule.rest.clear();
+        let json = serde_json::to_value(&rule)?;
+        let Row { id, category, severity, weight, sources, from, .. } = rule;
+        let sources = if sources.is_empty() { "everywhere".to_owned() } else { sources.join(",") };
+        found.push((json, format!("{id:40}  {category:12}  {severity:8}  {weight:>3}  {sources}  ({from})")));
+    }
+    rows(args, found, "no rules")
 }
 
 pub(super) fn show(args: &Args) -> Done {
     let rules = every(args)?;
     let id = args.word().unwrap_or_default();
-    let Some((from, rule)) = rules.iter().find(|(_, rule)| rule["id"] == id) else {
-        let known = rules.iter().filter_map(|(_, rule)| rule["id"].as_str());
+    let Some(rule) = rules.iter().find(|rule| rule.id == id) else {
+        let known = rules.iter().map(|rule| rule.id.as_str());
         return Err(no(unknown("rule", id, known) + "; type `infershield rules list`"));
     };
-    let mut shown = rule.clone();
-    shown["from"] = json!(from);
-    answer(args, shown.clone(), format_args!("{shown:#}"))
+    answer(args, serde_json::to_value(rule)?, serde_json::to_string_pretty(rule)?)
 }
 
 pub(super) fn check(args: &Args) -> Done {
@@ -77,15 +90,15 @@ pub(super) fn files(config: &Config) -> Result<Vec<(String, String)>, Failure> {
     Ok(files)
 }
 
-/// Every rule in force, as it stands in its file, and where that is.
-fn every(args: &Args) -> Result<Vec<(String, Value)>, Failure> {
+/// Every rule in force.
+fn every(args: &Args) -> Result<Vec<Row>, Failure> {
     let own = files(&context::load(args)?)?;
     Scanner::with(&own).map_err(usage)?;
     let builtin = BUILTIN.map(|json| ("built in".to_owned(), json.to_owned()));
     let mut every = Vec::new();
     for (from, json) in builtin.into_iter().chain(own) {
-        let rules: Vec<Value> = serde_json::from_str(&json)?;
-        every.extend(rules.into_iter().map(|rule| (from.clone(), rule)));
+        let rules: Vec<Row> = serde_json::from_str(&json)?;
+        every.extend(rules.into_iter().map(|rule| Row { from: from.clone(), ..rule }));
     }
     Ok(every)
 }

@@ -4,18 +4,8 @@
 use super::policy::contributions;
 use super::{Category, Finding, Source};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-
-/// Kinds of characters.
-const CLASSES: [(&str, fn(char) -> bool); 6] = [
-    ("a-z", |c| c.is_ascii_lowercase()),
-    ("A-Z", |c| c.is_ascii_uppercase()),
-    ("0-9", |c| c.is_ascii_digit()),
-    ("signs", |c| c.is_ascii_punctuation()),
-    ("blanks", char::is_whitespace),
-    ("beyond ASCII", |c| !c.is_ascii() && !c.is_whitespace()),
-];
 
 /// Where a finding stands and what it weighs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +17,7 @@ pub struct Explanation {
     /// Length of the matched text.
     pub characters: usize,
     /// Which kinds of characters are in it.
-    pub classes: Vec<&'static str>,
+    pub classes: BTreeSet<&'static str>,
     /// 0 to 100, by this source.
     pub weight: u8,
     /// Who wrote the text.
@@ -51,13 +41,12 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
         let lines = passed.matches('\n').count();
         (line, column, seen) = (line + lines, last + if lines == 0 { column } else { 1 }, finding.start);
         let matched = text.get(finding.start..finding.end).unwrap_or_default();
-        let classes = CLASSES.iter().filter(|(_, is_in)| matched.contains(is_in)).map(|(name, _)| *name);
         let disguise = disguises.get(&(finding.start, finding.end)).filter(|rule| **rule != &finding.rule);
         Explanation {
             line,
             column,
             characters: matched.chars().count(),
-            classes: classes.collect(),
+            classes: matched.chars().map(class).collect(),
             weight: finding.weight,
             source,
             contribution: points.get(finding.rule.as_str()).map_or(0, |points| points.round() as u8),
@@ -67,11 +56,22 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
     findings.iter().map(explanation).collect()
 }
 
+fn class(c: char) -> &'static str {
+    match c {
+        'a'..='z' => "a-z",
+        'A'..='Z' => "A-Z",
+        '0'..='9' => "0-9",
+        _ if c.is_whitespace() => "blanks",
+        _ if c.is_ascii() => "signs",
+        _ => "beyond ASCII",
+    }
+}
+
 impl fmt::Display for Explanation {
     /// One line for a person.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { column, characters, weight, contribution, .. } = self;
-        write!(f, "column {column}, {characters} characters ({})", self.classes.join(", "))?;
+        write!(f, "column {column}, {characters} characters ({})", Vec::from_iter(self.classes.clone()).join(", "))?;
         write!(f, "; weight {weight} from ")?;
         self.source.serialize(&mut *f)?;
         write!(f, ", the rule adds {contribution} to the score")?;
