@@ -64,8 +64,8 @@ fn there_is_help_at_every_level_and_it_needs_no_home() {
     for line in ["", "-h", "help"] {
         assert_eq!(cli(line).stdout, whole.stdout, "{line}");
     }
-    let groups = ["auth", "key", "audit", "config"];
-    let commands = ["serve", "exec", "env", "clients", "scan", "route", "hosts", "doctor", "rekey"];
+    let groups = ["auth", "key", "audit", "config", "rules"];
+    let commands = ["serve", "exec", "env", "clients", "scan", "allow", "route", "hosts", "doctor", "rekey"];
     for command in groups.iter().chain(&commands) {
         assert!(whole.stdout.contains(command), "{command} is in the list");
         let done = cli(&format!("{command} --help"));
@@ -125,6 +125,8 @@ fn every_error_is_one_line_with_what_to_type_next() {
         ("key print nobody", 1, "`infershield key list`"),
         ("key revoke 0123", 1, "`infershield key list`"),
         ("env", 2, "`infershield clients`"),
+        ("allow remove abcdefgh", 1, "`infershield allow list`"),
+        ("rules show nothing", 1, "`infershield rules list`"),
         ("route /v1/chat/completions", 1, "`infershield auth login PROVIDER`"),
         ("serve --listen nowhere", 2, "127.0.0.1:8000"),
         ("serve --listen 0.0.0.0:0", 2, "--insecure-plain-http"),

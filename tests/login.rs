@@ -1,15 +1,13 @@
 //! Logging in: what a person sees and types, every answer a provider may give, and that nothing is left half done.
 
-use crate::support::{Done, Fixture, Login, PATIENCE, Process, SECRETS, Wire};
+use crate::support::{Done, Fixture, Login, PATIENCE, Process, SECRETS, Terminal, Wire};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
 
 const TOKEN: &str = "/oauth/token";
 const DEVICE: &str = "/oauth/device";
@@ -670,45 +668,4 @@ fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-/// A command on a real terminal, which `script` (util-linux) provides.
-struct Terminal {
-    child: Child,
-    seen: Vec<u8>,
-}
-
-impl Terminal {
-    fn start(desk: &Fixture, arguments: &str) -> Self {
-        let mut command = desk.run.program(Path::new("script"));
-        command.env("INFERSHIELD_HOME", &desk.home).env("INFERSHIELD_MASTER_KEY", &desk.master);
-        // A browser of the test's own comes first.
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", desk.run.dir.join("bin").display()));
-        command.args(["-qec", &format!("'{}' {arguments}", env!("CARGO_BIN_EXE_infershield")), "/dev/null"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().expect("`script` is installed (package util-linux or bsdutils)");
-        Self { child, seen: Vec::new() }
-    }
-
-    fn wait_for(&mut self, text: &str) {
-        let begun = Instant::now();
-        let mut buffer = [0; 1024];
-        while !String::from_utf8_lossy(&self.seen).contains(text) {
-            let bytes = self.child.stdout.as_mut().unwrap().read(&mut buffer).unwrap();
-            assert!(bytes > 0 && begun.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&self.seen));
-            self.seen.extend(&buffer[..bytes]);
-        }
-    }
-
-    fn type_in(&mut self, text: &str) {
-        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    /// The exit code and everything that the terminal showed.
-    fn end(mut self) -> (Option<i32>, String) {
-        self.child.stdout.as_mut().unwrap().read_to_end(&mut self.seen).unwrap();
-        let code = self.child.wait().unwrap().code();
-        (code, String::from_utf8_lossy(&self.seen).into_owned())
-    }
 }

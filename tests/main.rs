@@ -8,6 +8,7 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "the name of a test is its documentation")]
 
+mod allow;
 mod audit_commands;
 mod audit_crash;
 mod audit_place;
@@ -49,6 +50,7 @@ mod provider_faults;
 mod redaction;
 mod rekey;
 mod routing;
+mod rules;
 mod scan;
 mod store_crash;
 mod store_damage;

@@ -3,7 +3,7 @@
 use super::{COMMANDS, Done, Failure, WHOLE, unknown, usage};
 use lexopt::Arg::{Long, Short, Value};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 
 /// What the user asked for.
@@ -91,10 +91,11 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
     let mut command: Option<&'static Command> = None;
     let mut args = Args::default();
     while let Some(argument) = parser.next().map_err(plain)? {
+        let is_first = args.words.is_empty() && args.flags.is_empty();
         match argument {
             Short('h') | Long("help") => return Ok(Action::Help(help(path))),
             Short('V') | Long("version") if path.is_empty() => command = named(path, "version")?,
-            Value(word) if command.is_some() => args.words.push(word),
+            Value(word) if command.is_some() && !(is_first && goes_on(path, &word)) => args.words.push(word),
             Value(word) => command = named(path, &word.to_string_lossy())?,
             Short(_) | Long(_) => {
                 let name = match argument {
@@ -121,6 +122,11 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
         Some(command) if command.words.contains(&args.words.len()) => Ok(Action::Run(command, args)),
         Some(Command { name, .. }) => Err(format!("`{name}` takes more words or fewer")),
     }
+}
+
+/// Whether this word makes another command of the one that was typed: `allow list` besides `allow REF`.
+fn goes_on(path: &str, word: &OsStr) -> bool {
+    COMMANDS.iter().any(|command| command.name.strip_prefix(path).is_some_and(|rest| word == rest))
 }
 
 /// The command that `path` names with one more word; `None` as long as that is only a group.

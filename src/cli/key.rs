@@ -45,11 +45,7 @@ pub(super) struct Client {
 
 pub(super) fn create(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let expires_at = match args.value("expires").map(str::parse::<u64>) {
-        None => None,
-        Some(Ok(days @ 1..=MAX_DAYS)) => Some(now() + days * DAY),
-        Some(_) => return Err(usage(format_args!("--expires takes a number of days, 1 to {MAX_DAYS}"))),
-    };
+    let expires_at = expiry(args)?;
     let provider = args.value("provider").map(|name| find(&context.providers, name)).transpose()?;
     let provider = provider.map(|row| row.id.clone());
     let name = match args.value("name") {
@@ -98,6 +94,15 @@ pub(super) fn ended(context: &Context, id: &str) -> Result<LocalKey, Failure> {
     context.store.revoke_key(&context.user, id)?;
     record(context, "key.revoke", &key)?;
     Ok(key)
+}
+
+/// When what is made now ends, by `--expires`.
+pub(super) fn expiry(args: &Args) -> Result<Option<u64>, Failure> {
+    match args.value("expires").map(str::parse::<u64>) {
+        None => Ok(None),
+        Some(Ok(days @ 1..=MAX_DAYS)) => Ok(Some(now() + days * DAY)),
+        Some(_) => Err(usage(format_args!("--expires takes a number of days, 1 to {MAX_DAYS}"))),
+    }
 }
 
 /// Every client of the table.

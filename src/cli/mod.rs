@@ -1,6 +1,7 @@
 //! The command line: parse it into an action, do it, map every result to a line and an exit code.
 //! Must never decide anything that the modules below can decide.
 
+mod allow;
 mod args;
 mod audit;
 mod auth;
@@ -8,6 +9,7 @@ mod context;
 mod doctor;
 mod exec;
 mod key;
+mod rules;
 mod scan;
 mod serve;
 mod settings;
@@ -34,6 +36,8 @@ const EXEC: &str = include_str!("help/exec.txt");
 const ENV: &str = include_str!("help/env.txt");
 const KEY: &str = include_str!("help/key.txt");
 const SCAN: &str = include_str!("help/scan.txt");
+const ALLOW: &str = include_str!("help/allow.txt");
+const RULES: &str = include_str!("help/rules.txt");
 const AUDIT: &str = include_str!("help/audit.txt");
 const CONFIG: &str = include_str!("help/config.txt");
 const ROUTE: &str = include_str!("help/route.txt");
@@ -42,7 +46,7 @@ const DOCTOR: &str = include_str!("help/doctor.txt");
 const REKEY: &str = include_str!("help/rekey.txt");
 
 /// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
-static COMMANDS: [Command; 23] = [
+static COMMANDS: [Command; 29] = [
     command("auth login", AUTH, 0..=1, "user= client-id= with-key chatgpt host= no-browser json", auth::login),
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
@@ -60,7 +64,13 @@ static COMMANDS: [Command; 23] = [
     command("key list", KEY, 0..=0, "user= json", key::list),
     command("key print", KEY, 1..=1, "user=", key::print),
     command("key revoke", KEY, 1..=1, "user=", key::revoke),
-    command("scan", SCAN, 0..=usize::MAX, "json jsonl", scan::scan),
+    command("scan", SCAN, 0..=usize::MAX, "json jsonl explain", scan::scan),
+    command("allow", ALLOW, 1..=1, "reason= expires= user= non-interactive json", allow::add),
+    command("allow list", ALLOW, 0..=0, "user= json", allow::list),
+    command("allow remove", ALLOW, 1..=1, "user=", allow::remove),
+    command("rules list", RULES, 0..=0, "json", rules::list),
+    command("rules show", RULES, 1..=1, "json", rules::show),
+    command("rules check", RULES, 1..=1, "json", rules::check),
     command("audit show", AUDIT, 0..=0, "since= user= blocked request= ref= json", audit::show),
     command("audit verify", AUDIT, 0..=0, "expect= json", audit::verify),
     command("audit head", AUDIT, 0..=0, "json", audit::head),

@@ -1,7 +1,7 @@
 //! `scan`: what the rules find in texts. Works without any home, contacts nobody.
 
 use super::terminal::{note, print};
-use super::{Args, Done, Exit, context, no, usage};
+use super::{Args, Done, Exit, context, no, rules, usage};
 use crate::detect::{self, Action, Policy, Scanner, Source};
 use serde_json::json;
 use std::ffi::OsString;
@@ -19,6 +19,8 @@ const ANOTHER: &str = "name a readable file, or `-`";
 struct Scan {
     scanner: Scanner,
     policy: Policy,
+    /// Why is said for each finding.
+    explains: bool,
     /// Something would be stopped.
     stopped: bool,
     /// A line was not an object as it should be.
@@ -26,9 +28,10 @@ struct Scan {
 }
 
 pub(super) fn scan(args: &Args) -> Done {
-    let policy = context::policy(&context::load(args)?)?;
-    let scanner = Scanner::builtin().map_err(usage)?;
-    let mut scan = Scan { scanner, policy, stopped: false, malformed: false };
+    let config = context::load(args)?;
+    let policy = context::policy(&config)?;
+    let scanner = Scanner::with(&rules::files(&config)?).map_err(usage)?;
+    let mut scan = Scan { scanner, policy, explains: args.has("explain"), stopped: false, malformed: false };
     let stdin = [OsString::from("-")];
     let names = if args.words().is_empty() { &stdin } else { args.words() };
     for name in names {
@@ -76,7 +79,7 @@ impl Scan {
 
     /// One JSON object.
     fn line(&mut self, line: &[u8]) -> Done {
-        match detect::scan_line(&self.scanner, &self.policy, line) {
+        match detect::scan_line(&self.scanner, &self.policy, line, self.explains) {
             Ok((answer, strongest)) => {
                 self.stopped |= strongest >= Action::Redact;
                 self.say(answer)
@@ -110,10 +113,13 @@ impl Scan {
         }
         let mut findings = self.scanner.scan(&text, Source::User);
         let risk_score = detect::judge(&mut findings, Source::User, true, &self.policy);
-        for finding in &findings {
-            let line = text.get(..finding.start).unwrap_or_default().matches('\n').count() + 1;
+        for (finding, why) in findings.iter().zip(detect::explain(&text, Source::User, &findings)) {
+            let (rule, category, line) = (&finding.rule, finding.category, why.line);
             self.stopped |= finding.action >= Action::Redact;
-            self.say(format_args!("{name}:{line}: {} ({}, {})", finding.rule, finding.category, finding.action))?;
+            self.say(format_args!("{name}:{line}: {rule} ({category}, {})", finding.action))?;
+            if self.explains {
+                self.say(format_args!("    bytes {}..{}, {why}", finding.start, finding.end))?;
+            }
         }
         note(format_args!("{name}: {} findings, risk score {risk_score}", findings.len()));
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::context::{self, Context, policy, provider, unusable};
 use super::terminal::{note, print};
-use super::{Args, Done, Exit, Failure, key, repeated, sidecar, usage};
+use super::{Args, Done, Exit, Failure, key, repeated, rules, sidecar, usage};
 use crate::audit::Event;
 use crate::config::{Config, Mode, Settings};
 use crate::detect::{Scanner, Stopped};
@@ -97,8 +97,10 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
     let settings = context.config.settings.clone();
     let mut policy = policy(&context.config)?;
     policy.monitor = settings.mode == Mode::Monitor;
+    let rules = rules::files(&context.config)?;
     // What is left open follows from the version.
-    let text = format!("{} {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(&policy).unwrap_or_default());
+    let text =
+        format!("{} {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(&(&policy, &rules)).unwrap_or_default());
     let hash = sha256_hex(text.as_bytes());
     let mode = if policy.monitor { "monitor" } else { "enforce" };
     Ok(Proxy {
@@ -106,7 +108,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         store: Arc::clone(&context.store),
         session: context.session()?,
         audit: Arc::clone(&context.audit),
-        scanner: Scanner::builtin().map_err(usage)?,
+        scanner: Scanner::with(&rules).map_err(usage)?,
         seen: Default::default(),
         policy,
         // Unlocks the keys before the first request has to wait for it, and fails here rather than there.

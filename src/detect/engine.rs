@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The embedded rule files, one for each category; that of obfuscation holds what is suspicious by its form alone.
-const BUILTIN: [&str; 8] = [
+pub const BUILTIN: [&str; 8] = [
     include_str!("rules/secret.json"),
     include_str!("rules/secret-generic.json"),
     include_str!("rules/pii.json"),
@@ -28,7 +28,7 @@ const HIDDEN_WEIGHT: u8 = 85;
 /// All rules, ready to scan. Built once, shared by all threads.
 #[derive(Debug)]
 pub struct Scanner {
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
     keywords: AhoCorasick,
     /// For each keyword, the indexes of its rules and their reach.
     owners: Vec<Vec<(usize, usize)>>,
@@ -44,7 +44,7 @@ impl Scanner {
         Self::new(&BUILTIN).map_err(|why| format!("{why}; this build is broken, install InferShield again"))
     }
 
-    fn new(files: &[&str]) -> Result<Self, String> {
+    pub(super) fn new(files: &[&str]) -> Result<Self, String> {
         let mut rules = Vec::new();
         for file in files {
             rules.extend(Rule::read(file)?);
@@ -96,7 +96,7 @@ impl Scanner {
     }
 
     /// Matches of all rules that apply, in no particular order.
-    fn search(&self, text: &str, source: Source) -> Vec<(&Rule, Range<usize>)> {
+    pub(super) fn search(&self, text: &str, source: Source) -> Vec<(&Rule, Range<usize>)> {
         let mut hits = Vec::new();
         for (rule, windows) in self.rules.iter().zip(self.windows(text)) {
             if rule.data.sources.is_empty() || rule.data.sources.contains(&source) {

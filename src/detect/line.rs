@@ -1,7 +1,7 @@
 //! The line format of `infershield scan --jsonl`: one JSON object in, one out.
 //! Must never repeat in an error what the line says: it may hold a secret.
 
-use super::{Action, Policy, Scanner, Source, judge};
+use super::{Action, Policy, Scanner, Source, explain, judge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,12 +14,12 @@ struct Input {
 }
 
 /// Scans and judges one line `{"id","text","source"?}`; what a user says counts as the last turn. Gives the line to
-/// write and the strongest action:
+/// write and the strongest action; with `explains` each finding also has the members of an [`super::Explanation`] in `why`:
 /// `{"id","risk_score","blocked","findings":[{"rule","category","severity","action","start","end"}]}`.
 ///
 /// # Errors
 /// For anything but such an object the line to write is `{"id":null,"error":…}`; the caller ends with exit code 2.
-pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8]) -> Result<(Value, Action), Value> {
+pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8], explains: bool) -> Result<(Value, Action), Value> {
     // The parser's own message may quote the line.
     let malformed = |error: serde_json::Error| {
         let error = format!("the line is not an object with id, text and perhaps source (column {})", error.column());
@@ -29,7 +29,14 @@ pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8]) -> Result<(Val
     let mut findings = scanner.scan(&text, source);
     let risk_score = judge(&mut findings, source, source == Source::User, policy);
     let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Allow);
+    let why = if explains { explain(&text, source, &findings) } else { Vec::new() };
     let blocked = strongest >= Action::Withhold;
+    let mut findings = json!(findings);
+    if explains {
+        for (finding, why) in findings.as_array_mut().into_iter().flatten().zip(why) {
+            finding["why"] = json!(why);
+        }
+    }
     Ok((json!({"id": id, "risk_score": risk_score, "blocked": blocked, "findings": findings}), strongest))
 }
 
@@ -39,7 +46,7 @@ mod tests {
 
     fn reply(line: &str) -> Result<Value, Value> {
         let scanner = Scanner::builtin().unwrap();
-        scan_line(&scanner, &Policy::default(), line.as_bytes()).map(|(reply, _)| reply)
+        scan_line(&scanner, &Policy::default(), line.as_bytes(), false).map(|(reply, _)| reply)
     }
 
     #[test]

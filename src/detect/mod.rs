@@ -2,15 +2,18 @@
 //! Must never know HTTP, files or keys, and must never keep or print the text that it was given.
 
 mod engine;
+mod explain;
 mod line;
 mod policy;
 mod rule;
+mod rule_files;
 mod seen;
 mod stopped;
 mod validate;
 mod views;
 
-pub use engine::Scanner;
+pub use engine::{BUILTIN, Scanner};
+pub use explain::{Explanation, explain};
 pub use line::scan_line;
 pub use policy::{Policy, Response, judge};
 pub use seen::Seen;

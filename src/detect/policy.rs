@@ -3,6 +3,7 @@
 
 use super::{Action, Category, Finding, Source};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each further finding in a text counts this much of the one before it: many weak hints do not make a certainty.
@@ -92,22 +93,30 @@ pub fn judge(findings: &mut [Finding], source: Source, last_turn: bool, policy: 
     score(findings.iter())
 }
 
-/// The heaviest finding of each rule, with diminishing returns.
+/// What all rules add to the score.
 fn score<'a>(findings: impl Iterator<Item = &'a Finding>) -> u8 {
+    let points = contributions(findings).into_iter();
+    points.fold(0.0, |total, (_, points)| total + points).clamp(0.0, FULL_SCORE) as u8
+}
+
+/// The points that each rule adds to the score by its heaviest finding, with diminishing returns: the heaviest first.
+pub(super) fn contributions<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<(&'a str, f64)> {
     let mut heaviest: BTreeMap<&str, u8> = BTreeMap::new();
     for finding in findings {
         let weight = heaviest.entry(&finding.rule).or_default();
         *weight = finding.weight.max(*weight);
     }
-    let mut weights: Vec<u8> = heaviest.into_values().collect();
-    weights.sort_unstable();
+    let mut weights: Vec<(&str, u8)> = heaviest.into_iter().collect();
+    weights.sort_by_key(|(_, weight)| Reverse(*weight));
     let mut total = 0.0;
     let mut share = 1.0;
-    for weight in weights.into_iter().rev() {
-        total += (FULL_SCORE - total) * f64::from(weight) / FULL_SCORE * share;
+    let added = |(rule, weight)| {
+        let points = (FULL_SCORE - total) * f64::from(weight) / FULL_SCORE * share;
+        total += points;
         share *= DIMINISHING;
-    }
-    total.clamp(0.0, FULL_SCORE) as u8
+        (rule, points)
+    };
+    weights.into_iter().map(added).collect()
 }
 
 fn action(policy: &Policy, category: Category, score: u8, source: Source, last_turn: bool) -> Action {

@@ -6,6 +6,7 @@
 //! classes. `exact` rules are case-sensitive. In all others case does not matter, and a space stands for any short run
 //! of blanks, line ends and comment or quote marks, so that a sentence is found however it is wrapped.
 
+use super::rule_files::mistake;
 use super::validate::Validator;
 use super::{Category, Severity, Source};
 use regex::bytes::{Regex, RegexBuilder};
@@ -47,9 +48,9 @@ pub(super) struct RuleData {
     #[serde(default)]
     pub(super) sources: Vec<Source>,
     /// Texts that must be found; at least one.
-    positive: Vec<String>,
+    pub(super) positive: Vec<String>,
     /// Texts that must not be found, alike enough to be mistaken; at least one.
-    negative: Vec<String>,
+    pub(super) negative: Vec<String>,
 }
 
 fn default_reach() -> usize {
@@ -67,7 +68,7 @@ impl Rule {
     /// Reads a rule file. Errors name the rule, never a scanned text.
     pub(super) fn read(json: &str) -> Result<Vec<Self>, String> {
         let rules = serde_json::from_str::<Vec<RuleData>>(json);
-        let rules = rules.map_err(|error| format!("the rules are not valid: {error}"))?;
+        let rules = rules.map_err(|error| mistake(json).unwrap_or(format!("the rules are not valid: {error}")))?;
         rules.into_iter().map(Self::new).collect()
     }
 
@@ -89,7 +90,7 @@ impl Rule {
             .case_insensitive(!data.exact)
             .size_limit(COMPILED_BYTES)
             .build()
-            .map_err(|error| wrong(&error.to_string()))?;
+            .map_err(|error| wrong(&format!("`pattern`: {error}")))?;
         Ok(Self { data, regex })
     }
 

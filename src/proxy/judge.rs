@@ -5,7 +5,7 @@ use super::admit::Caller;
 use super::request::Body;
 use super::{Proxy, Request, Route, Stop};
 use crate::api::{self, Extracted, Family, Kind, Refused, Segment};
-use crate::audit;
+use crate::audit::{self, now};
 use crate::detect::{self, Action, Category, Reason, Source};
 use crate::redact::{self, Edit, Hidden, Redaction};
 use crate::secret::{self, Key};
@@ -48,15 +48,25 @@ pub(super) fn scan<'a>(
     let mut redaction = Redaction::default();
     let mut withheld = BTreeMap::new();
     let mut stopping = Vec::new();
+    let mut exceptions = None;
     let mut behind = extracted.segments.iter().filter(|segment| said_last(segment)).count();
     for (index, segment) in extracted.segments.iter().enumerate() {
         behind = behind.saturating_sub(said_last(segment).into());
-        let mut findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
-        let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
+        let findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
         let refer = |finding: &detect::Finding| {
             let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
             reference(&proxy.fingerprint, user, &finding.rule, matched)
         };
+        if exceptions.is_none() && !findings.is_empty() {
+            exceptions = Some(proxy.store.exceptions(user).map_err(|error| proxy.store_failed(&error))?);
+        }
+        let is_allowed = |finding: &detect::Finding| {
+            let reference = refer(finding);
+            exceptions.iter().flatten().any(|exception| exception.reference == reference && exception.lives(now()))
+        };
+        let (mut allowed, mut findings): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_allowed);
+        allowed.iter_mut().for_each(|finding| finding.action = Action::Allow);
+        let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
         let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
         let key_id = event.key_id.as_ref().unwrap_or(user);
         let reason = |finding| Reason { key_id: key_id.clone(), reference: refer(finding), behind };
@@ -69,7 +79,8 @@ pub(super) fn scan<'a>(
         }
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
-        for mut finding in findings.into_iter().filter(|finding| finding.action > Action::Allow) {
+        let told = findings.into_iter().filter(|finding| finding.action > Action::Allow);
+        for mut finding in told.chain(allowed) {
             let reference = refer(&finding);
             let span = finding.start..finding.end;
             let matched = segment.text.get(span.clone()).unwrap_or_default();

@@ -59,6 +59,13 @@ pub struct Exception {
     pub expires_at: Option<u64>,
 }
 
+impl Exception {
+    /// True until it ends.
+    pub fn lives(&self, now: u64) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
 /// Everything that is kept of a user. Each call takes one, but [`Store::look_up`], which is where a request's user comes from.
 /// Calls see what other processes wrote before. `now` is in seconds since 1970.
 pub trait Store: Send + Sync {

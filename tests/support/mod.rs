@@ -14,6 +14,7 @@ mod raw_provider;
 mod recorded;
 mod run;
 mod scripted;
+mod terminal;
 mod wire;
 
 pub use ask::{POSTED, STREAMING, code, hello, repair_status, say, streamed, until};
@@ -26,4 +27,5 @@ pub use raw_provider::RawProvider;
 pub use recorded::{Arrived, Exchange, Recording, Replay, event, of_provider, passing, recordings};
 pub use run::{ALL_RUNS, Run, SECRETS, SHOWS_KEY};
 pub use scripted::{header, recorded};
+pub use terminal::Terminal;
 pub use wire::{Cut, Reply, Wire, request};
