@@ -3,6 +3,7 @@
 
 mod engine;
 mod line;
+mod mention;
 mod policy;
 mod rule;
 mod validate;
