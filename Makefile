@@ -5,6 +5,8 @@ PREFIX = /usr/local
 DESTDIR =
 TARGET_DIR = target
 PEERS = ../shared/peers
+CORPUS = ../shared/corpus/dev.jsonl.gz
+EVAL =
 
 build:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
@@ -19,13 +21,17 @@ test:
 test-peers:
 	PEERS=$(PEERS) $(CARGO) test --locked --test peers
 
-check:
+check: build
 	$(CARGO) fmt --check
 	.ci/size-test
 	.ci/size
 	.ci/ledger
 	.ci/docs
 	.ci/lint
+	TARGET_DIR=$(TARGET_DIR) .ci/eval --check
+
+eval: build
+	@CORPUS=$(CORPUS) TARGET_DIR=$(TARGET_DIR) .ci/eval $(EVAL)
 
 bench:
 	$(CARGO) bench --locked --bench '*'
@@ -63,6 +69,7 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make test-peers   tests against the real servers in PEERS=$(PEERS)'
 	@echo 'make check        format, lints, size budget, dependency ledger, documents'
+	@echo 'make eval         what the rules find, miss and mistake, by category (EVAL=--kinds: by kind and origin)'
 	@echo 'make bench        all benches'
 	@echo 'make front-door   the bench that shows why the front door is ours'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
@@ -72,4 +79,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers check bench front-door trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers check eval bench front-door trust-path vendor offline install uninstall clean help

@@ -1,7 +1,7 @@
 //! From a text to its findings: prefilter, then each rule's own expression on bounded windows, then its validator.
 //! Must never cost more than linear time in the text, whatever the text says.
 
-use super::mention::Mentions;
+use super::mention::{MENTION_WEIGHT, Mentions};
 use super::rule::Rule;
 use super::views::{Copy, Disguises};
 use super::{Action, Category, Finding, Severity, Source};
@@ -88,7 +88,9 @@ impl Scanner {
                 if let Some(disguise) = copy.disguise(&span).filter(|_| !vague) {
                     let span = outer.iter().rev().fold(copy.original(&span), |span, copy| copy.original(&span));
                     let mut hidden = finding(text, rule, span, source);
-                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT);
+                    let range = hidden.start..hidden.end;
+                    let most = self.mentions.most(text, &range, hidden.category, source).max(MENTION_WEIGHT);
+                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT).min(most);
                     findings.push(Finding {
                         rule: disguise.to_owned(),
                         category: Category::Obfuscation,

@@ -1,5 +1,5 @@
 //! Tells a text that gives orders from a text about such orders: security documents, tests, rule lists.
-//! Must never judge by the source alone, and must never let off what was hidden or what the model is about to run.
+//! Must never judge by the source alone, nor let off what a user or the model says without quoting it.
 
 use super::{Category, Source};
 use regex::Regex;
@@ -9,8 +9,9 @@ use std::ops::Range;
 /// What texts about attacks call them.
 const TOPIC: &str = concat!(
     r"(?i)\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
-    r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}",
-    r"|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(|patterns?\b|severity|poisoning|mitigations?|sanitize|forbidden|encounter|incident)",
+    r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|hack\w{0,4}|harms?\b|bypass\w{0,3}|RCE|XSS|SS[RT]F|SSTI|CTF",
+    r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
+    r"|patterns?\b|severity|poisoning|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
 /// Bytes before a match that say what it is about; those after it say less.
 const BEFORE_BYTES: usize = 300;
@@ -21,7 +22,7 @@ const CLOSE_BYTES: usize = 160;
 /// Marks that open or close a quotation.
 const QUOTES: [char; 8] = ['"', '\'', '`', '«', '»', '“', '”', '’'];
 /// A mention is at most reported, however many rules it matches.
-const MENTION_WEIGHT: u8 = 55;
+pub(super) const MENTION_WEIGHT: u8 = 55;
 
 /// Finds mentions.
 #[derive(Debug)]
