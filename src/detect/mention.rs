@@ -39,9 +39,8 @@ impl Mentions {
         if matches!(category, Category::Secret | Category::Pii) {
             return u8::MAX;
         }
-        let before = text.get(text.floor_char_boundary(span.start.saturating_sub(BEFORE_BYTES))..span.start);
-        let after = text.get(span.end..text.ceil_char_boundary(span.end.saturating_add(AFTER_BYTES)));
-        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        let before = part(text, span.start.saturating_sub(BEFORE_BYTES)..span.start);
+        let after = part(text, span.end..span.end.saturating_add(AFTER_BYTES));
         let topics: BTreeSet<String> = [before, after]
             .iter()
             .flat_map(|part| self.0.find_iter(part))
@@ -59,13 +58,23 @@ impl Mentions {
 
 /// True when a quotation opens shortly before the span, in the same line, and closes shortly after its start.
 fn is_quoted(text: &str, span: &Range<usize>) -> bool {
-    let start = text.floor_char_boundary(span.start.saturating_sub(QUOTE_BYTES));
-    let end = text.ceil_char_boundary(span.end.saturating_add(CLOSE_BYTES));
-    let before = text.get(start..span.start).unwrap_or_default();
-    let after = text.get(span.end..end).unwrap_or_default();
+    let before = part(text, span.start.saturating_sub(QUOTE_BYTES)..span.start);
+    let after = part(text, span.end..span.end.saturating_add(CLOSE_BYTES));
     let same_line = before.rsplit('\n').next().unwrap_or_default();
     let rest = after.split('\n').next().unwrap_or_default();
     same_line.contains(QUOTES) && rest.contains(QUOTES)
+}
+
+/// The characters of `text` that lie whole within `range`.
+fn part(text: &str, range: Range<usize>) -> &str {
+    let (mut start, mut end) = (range.start, range.end.min(text.len()));
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(start..end).unwrap_or_default()
 }
 
 #[cfg(test)]
