@@ -6,6 +6,8 @@ DESTDIR =
 TARGET_DIR = target
 PEERS = ../shared/peers
 CLIENTS = ../shared/clients
+CORPUS = ../shared/corpus/dev.jsonl.gz
+EVAL =
 
 build:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
@@ -23,13 +25,17 @@ test-peers:
 test-clients: build
 	CLIENTS=$(CLIENTS) BINARY=$(TARGET_DIR)/release/infershield tests/clients/run
 
-check:
+check: build
 	$(CARGO) fmt --check
 	.ci/size-test
 	.ci/size
 	.ci/ledger
 	.ci/docs
 	.ci/lint
+	TARGET_DIR=$(TARGET_DIR) .ci/eval --check
+
+eval: build
+	@CORPUS=$(CORPUS) TARGET_DIR=$(TARGET_DIR) .ci/eval $(EVAL)
 
 bench:
 	$(CARGO) bench --locked --bench '*'
@@ -68,6 +74,7 @@ help:
 	@echo 'make test-peers   tests against the real servers in PEERS=$(PEERS)'
 	@echo 'make test-clients real clients, installed once (npm, pip), against the scripted model in CLIENTS=$(CLIENTS)'
 	@echo 'make check        format, lints, size budget, dependency ledger, documents'
+	@echo 'make eval         what the rules find, miss and mistake, by category (EVAL=--kinds: by kind and origin)'
 	@echo 'make bench        all benches'
 	@echo 'make front-door   the bench that shows why the front door is ours'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
@@ -77,4 +84,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers test-clients check bench front-door trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers test-clients check eval bench front-door trust-path vendor offline install uninstall clean help

@@ -1,6 +1,7 @@
 //! From a text to its findings: prefilter, then each rule's own expression on bounded windows, then its validator.
 //! Must never cost more than linear time in the text, whatever the text says.
 
+use super::mention::{MENTION_WEIGHT, Mentions};
 use super::rule::Rule;
 use super::views::{Copy, Disguises};
 use super::{Action, Category, Finding, Severity, Source};
@@ -33,6 +34,7 @@ pub struct Scanner {
     /// For each keyword, the indexes of its rules and their reach.
     owners: Vec<Vec<(usize, usize)>>,
     disguises: Disguises,
+    mentions: Mentions,
 }
 
 impl Scanner {
@@ -60,6 +62,7 @@ impl Scanner {
             keywords: keywords.map_err(|why| why.to_string())?,
             owners: owners.into_values().collect(),
             disguises: Disguises::new().map_err(|why| why.to_string())?,
+            mentions: Mentions::new().map_err(|why| why.to_string())?,
             rules,
         })
     }
@@ -70,6 +73,11 @@ impl Scanner {
         let hits = self.search(text, source);
         let mut findings: Vec<Finding> =
             hits.into_iter().map(|(rule, span)| finding(text, rule, span, source)).collect();
+        for finding in &mut findings {
+            let most = self.mentions.most(text, &(finding.start..finding.end), finding.category, source);
+            finding.weight = finding.weight.min(most);
+        }
+        findings.retain(|finding| finding.weight > 0);
         let mut outer: Vec<Copy> = Vec::new();
         while outer.len() < LAYERS
             && let Some(copy) = self.disguises.undo(outer.last().map_or(text, |last| &last.text))
@@ -80,7 +88,9 @@ impl Scanner {
                 if let Some(disguise) = copy.disguise(&span).filter(|_| !vague) {
                     let span = outer.iter().rev().fold(copy.original(&span), |span, copy| copy.original(&span));
                     let mut hidden = finding(text, rule, span, source);
-                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT);
+                    let range = hidden.start..hidden.end;
+                    let most = self.mentions.most(text, &range, hidden.category, source).max(MENTION_WEIGHT);
+                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT).min(most);
                     findings.push(Finding {
                         rule: disguise.to_owned(),
                         category: Category::Obfuscation,

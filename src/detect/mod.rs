@@ -4,6 +4,7 @@
 mod engine;
 mod explain;
 mod line;
+mod mention;
 mod policy;
 mod rule;
 mod rule_files;

@@ -15,6 +15,7 @@ const PIECES: &str = concat!(
     r"|%[0-9A-Fa-f]{2}",
     r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"])"#,
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
+    r"|(?-u:\b)(?:(?:0x)?[0-9A-Fa-f]{2}[ ,:]{1,2}){15,}(?:0x)?[0-9A-Fa-f]{2}(?-u:\b)",
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
     r"|[A-Za-z0-9+/_-]{24,}",
 );
@@ -133,11 +134,14 @@ fn undo_piece(piece: &str) -> Option<(&'static str, String)> {
     } else if matches!(first, '%' | '\\' | '&') {
         Some(("obfuscation.escapes", unescape(piece)?.into()))
     } else if piece.split(SEPARATORS).all(|letter| letter.len() <= 1) {
-        let words = piece.split("  ").map(|word| word.replace(SEPARATORS, ""));
+        // Letters that something else than blanks parts leave one blank for words.
+        let gap = if piece.chars().nth(1) == Some(' ') { "  " } else { " " };
+        let words = piece.split(gap).map(|word| word.replace(SEPARATORS, ""));
         let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
         Some(("obfuscation.spaced-letters", words.join(" ")))
     } else {
-        let (disguise, bytes) = match decode_hex(piece) {
+        let pairs = piece.contains([' ', ',', ':']).then(|| piece.replace("0x", "").replace([' ', ',', ':'], ""));
+        let (disguise, bytes) = match decode_hex(pairs.as_deref().unwrap_or(piece)) {
             Some(bytes) => ("obfuscation.hex", bytes),
             None => ("obfuscation.base64", decode_base64(piece)?),
         };
@@ -152,11 +156,19 @@ fn plain(c: char) -> Option<char> {
     let from = |offset: u32| char::from_u32((c as u32).wrapping_sub(offset));
     match c {
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
+        // Marks that stand over, under or through the letter before them.
+        '\u{300}'..='\u{36f}' => None,
         '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e001f}' | '\u{e007f}' | '\u{e0100}'..='\u{e01ef}' => None,
         '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Some(' '),
         // Tag characters and full width repeat ASCII in its order.
         '\u{e0020}'..='\u{e007e}' => from(0xe0000),
         '\u{ff01}'..='\u{ff5e}' => from(0xfee0),
+        // Letters in circles and squares, in the order of the alphabet.
+        '\u{24b6}'..='\u{24cf}' => from(0x24b6 - u32::from(b'A')),
+        '\u{24d0}'..='\u{24e9}' => from(0x24d0 - u32::from(b'a')),
+        '\u{1f130}'..='\u{1f149}' => from(0x1f130 - u32::from(b'A')),
+        '\u{1f150}'..='\u{1f169}' => from(0x1f150 - u32::from(b'A')),
+        '\u{1f170}'..='\u{1f189}' => from(0x1f170 - u32::from(b'A')),
         // Mathematical alphabets: 13 styles of 26 capital and 26 small letters each.
         '\u{1d400}'..='\u{1d6a3}' => ('A'..='Z').chain('a'..='z').nth((c as usize - 0x1d400) % 52),
         _ => Some(look_up(c, LOOK_ALIKES, LOOKS_LIKE).unwrap_or(c)),
@@ -169,8 +181,8 @@ fn look_up(c: char, odd: &str, plain: &str) -> Option<char> {
 }
 
 /// Cyrillic, Greek and Armenian letters and small capitals, each over the ASCII letter that it looks like.
-const LOOK_ALIKES: &str = "АВЕКМНОРСТХУІЈЅаеорсухіјѕԁһӏԛԝвкмнтгѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυκοսօցɑɡɩıᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ";
-const LOOKS_LIKE: &str = "ABEKMHOPCTXYIJSaeopcyxijsdhlqwbkmhtrvABEZHIKMNOPTYXaivoptukouogagiiabcdeghijklmnoprtuvwyz";
+const LOOK_ALIKES: &str = "АВЕКМНОРСТХУІЈЅаеорсухіјѕԁһӏԛԝвкмнтгѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυκοսօցɑɡɩıᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢꜰꜱ";
+const LOOKS_LIKE: &str = "ABEKMHOPCTXYIJSaeopcyxijsdhlqwbkmhtrvABEZHIKMNOPTYXaivoptukouogagiiabcdeghijklmnoprtuvwyzfs";
 
 /// Digits and signs over the letters that they stand for.
 const DIGITS: &str = "013457@$";
