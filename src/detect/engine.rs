@@ -1,12 +1,11 @@
-//! From a text to its findings: prefilter, then each rule's own expression on bounded windows, then its validator.
+//! From a text to its findings: the text and its copies without disguises go through the rules, sources weigh them.
 //! Must never cost more than linear time in the text, whatever the text says.
 
+use super::prefilter::{Hit, Prefilter};
 use super::rule::Rule;
 use super::views::{Copy, Disguises};
 use super::{Action, Category, Finding, Severity, Source};
-use aho_corasick::AhoCorasick;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The embedded rule files, one for each category; that of obfuscation holds what is suspicious by its form alone.
@@ -28,10 +27,7 @@ const HIDDEN_WEIGHT: u8 = 85;
 /// All rules, ready to scan. Built once, shared by all threads.
 #[derive(Debug)]
 pub struct Scanner {
-    rules: Vec<Rule>,
-    keywords: AhoCorasick,
-    /// For each keyword, the indexes of its rules and their reach.
-    owners: Vec<Vec<(usize, usize)>>,
+    rules: Prefilter,
     disguises: Disguises,
 }
 
@@ -49,37 +45,25 @@ impl Scanner {
         for file in files {
             rules.extend(Rule::read(file)?);
         }
-        let mut owners: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
-        for (index, rule) in rules.iter().enumerate() {
-            for keyword in &rule.data.keywords {
-                owners.entry(keyword).or_default().push((index, rule.data.reach));
-            }
-        }
-        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(owners.keys());
-        Ok(Self {
-            keywords: keywords.map_err(|why| why.to_string())?,
-            owners: owners.into_values().collect(),
-            disguises: Disguises::new().map_err(|why| why.to_string())?,
-            rules,
-        })
+        let disguises = Disguises::new().map_err(|why| why.to_string())?;
+        Ok(Self { rules: Prefilter::new(rules)?, disguises })
     }
 
     /// Every threat in `text`, in order of position. Spans are bytes of `text`; for something hidden they cover what
     /// hides it, and a second finding of category obfuscation says how it was hidden.
     pub fn scan(&self, text: &str, source: Source) -> Vec<Finding> {
-        let hits = self.search(text, source);
-        let mut findings: Vec<Finding> =
-            hits.into_iter().map(|(rule, span)| finding(text, rule, span, source)).collect();
+        let hits = self.rules.search(text, source);
+        let mut findings: Vec<Finding> = hits.into_iter().map(|hit| finding(text, hit, source)).collect();
         let mut outer: Vec<Copy> = Vec::new();
         while outer.len() < LAYERS
             && let Some(copy) = self.disguises.undo(outer.last().map_or(text, |last| &last.text))
         {
-            for (rule, span) in self.search(&copy.text, source) {
+            for hit in self.rules.search(&copy.text, source) {
                 // A mail address in an encoded text says nothing, and a guess at a password even less.
-                let vague = rule.data.category == Category::Pii || rule.data.validator.is_guess();
-                if let Some(disguise) = copy.disguise(&span).filter(|_| !vague) {
-                    let span = outer.iter().rev().fold(copy.original(&span), |span, copy| copy.original(&span));
-                    let mut hidden = finding(text, rule, span, source);
+                let vague = hit.rule.data.category == Category::Pii || hit.rule.data.validator.is_guess();
+                if let Some(disguise) = copy.disguise(&hit.span).filter(|_| !vague) {
+                    let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span));
+                    let mut hidden = finding(text, Hit { span, ..hit }, source);
                     hidden.weight = hidden.weight.max(HIDDEN_WEIGHT);
                     findings.push(Finding {
                         rule: disguise.to_owned(),
@@ -94,44 +78,11 @@ impl Scanner {
         }
         settle(findings)
     }
-
-    /// Matches of all rules that apply, in no particular order.
-    fn search(&self, text: &str, source: Source) -> Vec<(&Rule, Range<usize>)> {
-        let mut hits = Vec::new();
-        for (rule, windows) in self.rules.iter().zip(self.windows(text)) {
-            if rule.data.sources.is_empty() || rule.data.sources.contains(&source) {
-                for window in windows {
-                    hits.extend(rule.matches(text.as_bytes(), window).into_iter().map(|span| (rule, span)));
-                }
-            }
-        }
-        hits
-    }
-
-    /// For each rule the surroundings of its keywords. Windows that touch become one, so that no rule looks at a byte
-    /// twice. A rule without keywords looks at everything.
-    fn windows(&self, text: &str) -> Vec<Vec<Range<usize>>> {
-        let everything = |rule: &Rule| rule.data.keywords.is_empty().then_some(0..text.len());
-        let mut windows: Vec<Vec<_>> = self.rules.iter().map(|rule| everything(rule).into_iter().collect()).collect();
-        for keyword in self.keywords.find_overlapping_iter(text) {
-            for (owner, reach) in self.owners.get(keyword.pattern().as_usize()).into_iter().flatten() {
-                let Some(windows) = windows.get_mut(*owner) else {
-                    continue;
-                };
-                let start = keyword.start().saturating_sub(*reach);
-                let end = keyword.end().saturating_add(*reach).min(text.len());
-                match windows.last_mut() {
-                    Some(last) if start <= last.end => last.end = last.end.max(end),
-                    _ => windows.push(start..end),
-                }
-            }
-        }
-        windows
-    }
 }
 
-fn finding(text: &str, rule: &Rule, span: Range<usize>, source: Source) -> Finding {
+fn finding(text: &str, hit: Hit, source: Source) -> Finding {
     // Expressions match bytes: a span that ends inside a character grows to its borders.
+    let Hit { rule, span, weight } = hit;
     let Range { mut start, mut end } = span;
     while !text.is_char_boundary(start) {
         start -= 1;
@@ -146,7 +97,7 @@ fn finding(text: &str, rule: &Rule, span: Range<usize>, source: Source) -> Findi
         action: Action::Block,
         start,
         end,
-        weight: weight_from(source, rule.data.category, rule.data.weight),
+        weight: weight_from(source, rule.data.category, weight),
     }
 }
 
@@ -202,12 +153,12 @@ mod tests {
     fn every_sample_of_every_rule_says_what_it_should() {
         let scanner = scanner();
         let mut wrong = Vec::new();
-        for rule in &scanner.rules {
+        for rule in &scanner.rules.rules {
             let id = &rule.data.id;
             let source = rule.data.sources.first().copied().unwrap_or_default();
             let found = |text: &str| {
-                let hits = scanner.search(text, source);
-                hits.iter().any(|(rule, _)| rule.data.id == *id)
+                let hits = scanner.rules.search(text, source);
+                hits.iter().any(|hit| hit.rule.data.id == *id)
             };
             let missed = rule.positive().iter().filter(|text| !found(text));
             let mistaken = rule.negative().iter().filter(|text| found(text));
@@ -220,7 +171,7 @@ mod tests {
     fn every_id_is_given_once_and_begins_with_its_category() {
         let scanner = scanner();
         let mut ids = std::collections::BTreeSet::new();
-        for rule in &scanner.rules {
+        for rule in &scanner.rules.rules {
             let category = serde_json::to_string(&rule.data.category).unwrap();
             assert!(rule.data.id.starts_with(&format!("{}.", category.trim_matches('"'))));
             assert!(ids.insert(&rule.data.id), "{} is there twice", rule.data.id);

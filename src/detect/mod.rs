@@ -4,6 +4,7 @@
 mod engine;
 mod line;
 mod policy;
+mod prefilter;
 mod rule;
 mod validate;
 mod views;
