@@ -22,8 +22,12 @@ const PEM_LINE: usize = 32;
 const FILLING: usize = 6;
 /// How much of the line before a value tells what it is, in bytes.
 const NAME_BYTES: usize = 48;
+/// How much before a mail address tells whose it is, in bytes.
+const AUTHOR_BYTES: usize = 120;
+/// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
+const WORDY: usize = 55;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
-const PLACEHOLDERS: &str = "example placeholder changeme change_me your dummy xxxx ... 12345 abcdefgh redacted insert replace sample \
+const PLACEHOLDERS: &str = "example placeholder changeme change_me your dummy xxxx ... 12345 23456 abcdefgh redacted insert replace sample \
     todo foobar infershield_ phc_ pk_live_ pk_test_";
 /// Parts of names and code that a guessed password is not made of.
 const NOT_PASSWORDS: &str = "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
@@ -34,9 +38,11 @@ const NOT_SECRETS: &str = "public cache idempot primary foreign csrf xsrf finger
     commit pubkey authorized version thumbprint boundary";
 /// Parts of names that make a secret even of what looks like a hash or an id.
 const SECRETS: &str = "api secret token auth access private encrypt sign license session webhook hmac jwt credential client master app_ app- appkey";
-/// Words before a mail address that is published by its owner: authors, licences, signatures under commits.
-const PUBLISHED: &str = "author: author\" \"author @author authors committer: signed-off-by co-authored-by reviewed-by acked-by reported-by \
-    tested-by suggested-by cc: copyright (c) maintainer maintained written contributor licen from: commit: thanks user.email";
+/// Words in the line before a mail address that its owner has published: signatures under commits, licences.
+const PUBLISHED: &str = "committer: signed-off-by co-authored-by reviewed-by acked-by reported-by tested-by suggested-by cc: (c) written \
+    licen from: commit: thanks user.email __email__";
+/// Words in the lines before it that say the same.
+const AUTHORS: &str = "author copyright maintain contributor reserved \"bugs\"";
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
 const NOT_DOMAINS: &str = "example.com example.org example.net example.de email.com domain.com test.com users.noreply.github.com example test \
     invalid localhost local internal localdomain tld gserviceaccount.com png svg jpg js ts py md json foo.com bar.com acme.com company.com mail.com";
@@ -139,7 +145,10 @@ impl Validator {
             Self::None => true,
             Self::Token | Self::Crc32 => !is_placeholder(text),
             Self::Random => is_random(text),
-            Self::Named => is_random(text) && is_named(text, &line(before)),
+            Self::Named => {
+                let is_hidden = readable(text).is_none_or(|plain| is_random(&plain) || is_password(&plain));
+                is_random(text) && is_named(text, &line(before)) && is_hidden
+            }
             Self::Password => is_password(text) && !is_nothing(&line(before)),
             Self::Cased => {
                 let is_upper = text.bytes().filter(u8::is_ascii_uppercase).count();
@@ -174,15 +183,18 @@ impl Validator {
             }
             Self::TaxId => is_tax_id(&digits(text)),
             Self::Phone => !text.contains("555") && !is_placeholder(&text.replace([' ', '-'], "")),
-            Self::Mail => is_mail(text) && !is_published(&line(before)),
+            Self::Mail => is_mail(text) && !is_published(before),
         }
     }
 }
 
 /// The end of the line before a value, in small letters.
 fn line(before: &[u8]) -> String {
-    let line = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
-    let near = line.get(line.len().saturating_sub(NAME_BYTES)..).unwrap_or_default();
+    near(before.rsplit(|b| *b == b'\n').next().unwrap_or_default(), NAME_BYTES)
+}
+
+fn near(before: &[u8], length: usize) -> String {
+    let near = before.get(before.len().saturating_sub(length)..).unwrap_or_default();
     String::from_utf8_lossy(near).to_ascii_lowercase()
 }
 
@@ -193,10 +205,11 @@ fn is_nothing(line: &str) -> bool {
     contains_any(name, NOT_SECRETS) || line.rfind("${") > line.rfind('}')
 }
 
-/// A name in a list of authors, or the line of a signature, a licence, a commit.
-fn is_published(line: &str) -> bool {
+/// A name in a list of authors, or the lines of a signature, a licence, a commit.
+fn is_published(before: &[u8]) -> bool {
+    let line = line(before);
     let is_author = line.ends_with('<') && !line.contains(':') && line.contains(char::is_alphanumeric);
-    is_author || contains_any(line, PUBLISHED)
+    is_author || contains_any(&line, PUBLISHED) || contains_any(&near(before, AUTHOR_BYTES), AUTHORS)
 }
 
 fn contains_any(text: &str, words: &str) -> bool {
@@ -229,7 +242,22 @@ fn is_random(text: &str) -> bool {
     let has_capital = text.bytes().any(|b| b.is_ascii_uppercase());
     let least_digits = if has_small && has_capital { 1 } else { 2 };
     let is_mixed = digits(text).len() >= least_digits && (has_small || has_capital);
-    is_mixed && churn(text) >= TOKEN_CHURN && entropy(text) >= TOKEN_BITS && !is_placeholder(text)
+    let is_chance = churn(text) >= TOKEN_CHURN && entropy(text) >= TOKEN_BITS && !is_wordy(text, 2);
+    is_mixed && is_chance && !is_placeholder(text)
+}
+
+/// Small letters in runs, as in `X509KeyUsage`; chance makes few. Without capitals there is no telling. `least` is the
+/// length of the shortest run that counts.
+fn is_wordy(text: &str, least: usize) -> bool {
+    let words = text.split(|c: char| !c.is_ascii_lowercase()).filter(|word| word.len() >= least);
+    let share = words.map(str::len).sum::<usize>() * 100 / text.len().max(1);
+    share > WORDY && text.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// The text behind base64, if it is one: `cGFzc3dvcmQ=` is as little a secret as `password`.
+fn readable(text: &str) -> Option<String> {
+    let plain = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
+    plain.bytes().all(|b| b.is_ascii_graphic() || b == b' ').then_some(plain)
 }
 
 /// The name says that the value opens something; without such a name, hashes and ids are hashes and ids.
@@ -263,11 +291,13 @@ fn is_password(text: &str) -> bool {
     // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b);
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
-    let is_made = kinds >= 2 && (kinds >= 3 || digits(text).len() >= 2) && churn(text) >= TOKEN_CHURN;
+    let is_made =
+        kinds >= 2 && (kinds >= 3 || digits(text).len() >= 2) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
     (is_chosen || is_made)
         && entropy(text) >= PASSWORD_BITS
         && !contains_any(&lower, NOT_PASSWORDS)
         && !is_placeholder(text)
+        && readable(text).is_none_or(|plain| is_password(&plain))
 }
 
 /// The scheme of GitHub and npm: base62, digits before capitals before small letters.
