@@ -186,6 +186,8 @@ fn begins_word(bytes: &[u8], at: usize) -> bool {
     match bytes.get(..at).unwrap_or_default() {
         [.., b'\\', b'n' | b'r' | b't'] => true,
         [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,
+        // Inside base64, not after the `+` of a changed line.
+        [.., before, b'+'] if before.is_ascii_alphanumeric() => false,
         [.., before] => !before.is_ascii_alphanumeric() && *before != b'_',
         [] => true,
     }

@@ -31,7 +31,7 @@ const PLACEHOLDERS: &str = "example placeholder changeme change_me your dummy xx
     todo foobar infershield_ phc_ pk_live_ pk_test_";
 /// Parts of names and code that a guessed password is not made of.
 const NOT_PASSWORDS: &str = "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
-    username foobar";
+    username foobar sha-256 sha256 bcrypt argon2";
 /// Parts of names whose values are random and open nothing.
 const NOT_SECRETS: &str = "public cache idempot primary foreign csrf xsrf fingerprint integrity checksum digest hash sha1 sha256 sha512 etag \
     publishable key_id keyid key-id kms partition nextpage next_page nexttoken next_token cursor continuation pagination token_type tokenizer \
