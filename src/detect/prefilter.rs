@@ -3,7 +3,7 @@
 
 use super::Source;
 use super::rule::{Begins, Rule};
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input};
 use regex::bytes::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 use std::mem;
@@ -59,21 +59,24 @@ impl Prefilter {
         Ok(Self { rules, keywords, owners: owners.into_iter().collect(), numbers, numeric })
     }
 
-    /// Matches of all rules that apply, in no particular order.
-    pub(super) fn search<'a>(&'a self, text: &'a str, source: Source) -> Vec<Hit<'a>> {
+    /// Matches of all rules that apply and whose keyword or number stands in one of the parts, in no particular order.
+    pub(super) fn search<'a>(&'a self, text: &'a str, parts: &[Range<usize>], source: Source) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
         // A rule that waits for nothing looks at everything.
         let first = |rule: &Rule| if rule.waits() { 0..0 } else { 0..bytes.len() };
         let windows = self.rules.iter().map(first).collect();
         let mut search = Search { rules: &self.rules, bytes, source, windows, hits: Vec::new() };
-        for keyword in self.keywords.find_overlapping_iter(bytes) {
-            if let Some((word, owners)) = self.owners.get(keyword.pattern().as_usize()) {
-                owners.iter().for_each(|rule| search.keyword(*rule, word, keyword.range()));
+        for part in parts {
+            for keyword in self.keywords.find_overlapping_iter(Input::new(bytes).range(part.clone())) {
+                if let Some((word, owners)) = self.owners.get(keyword.pattern().as_usize()) {
+                    owners.iter().for_each(|rule| search.keyword(*rule, word, keyword.range()));
+                }
             }
-        }
-        for number in self.numbers.find_iter(bytes) {
-            let digits = number.as_bytes().iter().filter(|b| b.is_ascii_digit()).count();
-            self.numeric.iter().for_each(|rule| search.number(*rule, digits, number.range()));
+            for number in self.numbers.find_iter(bytes.get(part.clone()).unwrap_or_default()) {
+                let digits = number.as_bytes().iter().filter(|b| b.is_ascii_digit()).count();
+                let place = part.start + number.start()..part.start + number.end();
+                self.numeric.iter().for_each(|rule| search.number(*rule, digits, place.clone()));
+            }
         }
         search.finish()
     }

@@ -1,10 +1,12 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 /// Full confidence in percent: the rule's own weight.
 const SURE: u8 = 100;
@@ -27,22 +29,35 @@ const AUTHOR_BYTES: usize = 120;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
-const PLACEHOLDERS: &str = "example placeholder changeme change_me your dummy xxxx ... 12345 23456 abcdefgh redacted insert replace sample \
-    todo foobar infershield_ phc_ pk_live_ pk_test_";
+static PLACEHOLDERS: Words = Words::new(|| {
+    words("example placeholder changeme change_me your dummy xxxx ... 12345 23456 abcdefgh redacted insert replace sample \
+    todo foobar infershield_ phc_ pk_live_ pk_test_".split(' '))
+});
 /// Parts of names and code that a guessed password is not made of.
-const NOT_PASSWORDS: &str = "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
-    username foobar sha-256 sha256 bcrypt argon2";
+static NOT_PASSWORDS: Words = Words::new(|| {
+    words(
+        "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
+    username foobar sha-256 sha256 bcrypt argon2"
+            .split(' '),
+    )
+});
 /// Parts of names whose values are random and open nothing.
-const NOT_SECRETS: &str = "public cache idempot primary foreign csrf xsrf fingerprint integrity checksum digest hash sha1 sha256 sha512 etag \
+static NOT_SECRETS: Words = Words::new(|| {
+    words("public cache idempot primary foreign csrf xsrf fingerprint integrity checksum digest hash sha1 sha256 sha512 etag \
     publishable key_id keyid key-id kms partition nextpage next_page nexttoken next_token cursor continuation pagination token_type tokenizer \
-    commit pubkey authorized version thumbprint boundary";
+    commit pubkey authorized version thumbprint boundary".split(' '))
+});
 /// Parts of names that make a secret even of what looks like a hash or an id.
-const SECRETS: &str = "api secret token auth access private encrypt sign license session webhook hmac jwt credential client master app_ app- appkey";
+static SECRETS: Words = Words::new(|| {
+    words("api secret token auth access private encrypt sign license session webhook hmac jwt credential client master app_ app- appkey".split(' '))
+});
 /// Words in the line before a mail address that its owner has published: signatures under commits, licences.
-const PUBLISHED: &str = "committer: signed-off-by co-authored-by reviewed-by acked-by reported-by tested-by suggested-by cc: (c) written \
-    licen from: commit: thanks user.email __email__";
+static PUBLISHED: Words = Words::new(|| {
+    words("committer: signed-off-by co-authored-by reviewed-by acked-by reported-by tested-by suggested-by cc: (c) written \
+    licen from: commit: thanks user.email __email__".split(' '))
+});
 /// Words in the lines before it that say the same.
-const AUTHORS: &str = "author copyright maintain contributor reserved \"bugs\"";
+static AUTHORS: Words = Words::new(|| words("author copyright maintain contributor reserved \"bugs\"".split(' ')));
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
 const NOT_DOMAINS: &str = "example.com example.org example.net example.de email.com domain.com test.com users.noreply.github.com example test \
     invalid localhost local internal localdomain tld gserviceaccount.com png svg jpg js ts py md json foo.com bar.com acme.com company.com mail.com";
@@ -52,7 +67,8 @@ const NOT_PERSONS: &str = "git noreply no-reply user me you your name test suppo
 /// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
-const KNOWN_EXAMPLES: &str = include_str!("known-examples.txt");
+static KNOWN_EXAMPLES: Words =
+    Words::new(|| words(include_str!("known-examples.txt").lines().filter(|line| !line.starts_with('#'))));
 /// Of the first 17 digits (GB 11643).
 const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
@@ -202,18 +218,25 @@ fn near(before: &[u8], length: usize) -> String {
 fn is_nothing(line: &str) -> bool {
     let trimmed = line.trim_end_matches(|c: char| !c.is_alphanumeric());
     let name = trimmed.rsplit([' ', '\t', '"', '\'', '`', ',', '(']).next().unwrap_or_default();
-    contains_any(name, NOT_SECRETS) || line.rfind("${") > line.rfind('}')
+    contains_any(name, &NOT_SECRETS) || line.rfind("${") > line.rfind('}')
 }
 
 /// A name in a list of authors, or the lines of a signature, a licence, a commit.
 fn is_published(before: &[u8]) -> bool {
     let line = line(before);
     let is_author = line.ends_with('<') && !line.contains(':') && line.contains(char::is_alphanumeric);
-    is_author || contains_any(&line, PUBLISHED) || contains_any(&near(before, AUTHOR_BYTES), AUTHORS)
+    is_author || contains_any(&line, &PUBLISHED) || contains_any(&near(before, AUTHOR_BYTES), &AUTHORS)
 }
 
-fn contains_any(text: &str, words: &str) -> bool {
-    words.split(' ').any(|word| !word.is_empty() && text.contains(word))
+/// Words that are looked for all at once, put together when the first text asks for them.
+type Words = LazyLock<Option<AhoCorasick>>;
+
+fn words<'a>(list: impl Iterator<Item = &'a str>) -> Option<AhoCorasick> {
+    AhoCorasick::new(list.filter(|word| !word.is_empty())).ok()
+}
+
+fn contains_any(text: &str, words: &Words) -> bool {
+    words.as_ref().is_some_and(|words| words.is_match(text))
 }
 
 fn digits(text: &str) -> Vec<u32> {
@@ -224,7 +247,7 @@ fn is_placeholder(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     // `A` is a zero in base64: long runs of it are data, as long as there is more than them.
     let is_filling = |run: &[u8]| run.len() >= FILLING && (!run.starts_with(b"A") || run.len() * 3 > text.len());
-    contains_any(&lower, PLACEHOLDERS)
+    contains_any(&lower, &PLACEHOLDERS)
         || text.as_bytes().chunk_by(|one, other| one == other).any(is_filling)
         || is_known(text)
 }
@@ -232,8 +255,9 @@ fn is_placeholder(text: &str) -> bool {
 /// The value, without blanks and dashes, holds one that everybody knows.
 fn is_known(text: &str) -> bool {
     let plain = text.replace([' ', '-'], "");
-    let is_it = |known: &str| plain == known || (known.len() >= KNOWN_INSIDE && plain.contains(known));
-    KNOWN_EXAMPLES.lines().filter(|line| !line.starts_with('#')).any(is_it)
+    let is_it = |length: usize| length == plain.len() || length >= KNOWN_INSIDE;
+    let known = KNOWN_EXAMPLES.as_ref().map(|known| known.find_overlapping_iter(&plain));
+    known.into_iter().flatten().any(|known| is_it(known.len()))
 }
 
 /// Letters and digits, changing as often as chance makes them: no name, no path, no sentence.
@@ -263,7 +287,7 @@ fn readable(text: &str) -> Option<String> {
 /// The name says that the value opens something; without such a name, hashes and ids are hashes and ids.
 fn is_named(text: &str, line: &str) -> bool {
     let is_hash = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    !is_nothing(line) && (!is_hash || contains_any(line, SECRETS))
+    !is_nothing(line) && (!is_hash || contains_any(line, &SECRETS))
 }
 
 /// How many of a hundred neighbours are of different kinds: capital, small, digit. A capital that begins a word is none.
@@ -295,7 +319,7 @@ fn is_password(text: &str) -> bool {
         kinds >= 2 && (kinds >= 3 || digits(text).len() >= 2) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
     (is_chosen || is_made)
         && entropy(text) >= PASSWORD_BITS
-        && !contains_any(&lower, NOT_PASSWORDS)
+        && !contains_any(&lower, &NOT_PASSWORDS)
         && !is_placeholder(text)
         && readable(text).is_none_or(|plain| is_password(&plain))
 }
