@@ -39,6 +39,7 @@ mod provider_faults;
 mod rekey;
 mod routing;
 mod scan;
+mod secrets_and_people;
 mod store_crash;
 mod store_damage;
 mod store_support;

@@ -6,6 +6,7 @@ use super::rule::Rule;
 use super::views::{Copy, Disguises};
 use super::{Action, Category, Finding, Severity, Source};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::slice;
 
@@ -160,20 +161,25 @@ fn weight_from(source: Source, category: Category, weight: u8) -> u8 {
 /// Sorts, and keeps of overlapping findings the heaviest: among values (secrets, personal data) of any rule, since a
 /// value is replaced once; among attacks of the same rule only.
 fn settle(mut findings: Vec<Finding>) -> Vec<Finding> {
-    let group = |finding: &Finding| match finding.category {
-        Category::Secret | Category::Pii => String::new(),
-        _ => finding.rule.clone(),
-    };
-    findings.sort_by_cached_key(|finding| (group(finding), finding.start, Reverse(finding.end)));
+    findings.sort_by_key(|finding| (finding.start, Reverse(finding.end)));
     let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+    // For each group, where its last one is kept.
+    let mut lasts: BTreeMap<String, usize> = BTreeMap::new();
     for finding in findings {
-        match kept.last_mut() {
-            Some(last) if finding.start < last.end && group(last) == group(&finding) => {
+        let group = match finding.category {
+            Category::Secret | Category::Pii => "",
+            _ => &finding.rule,
+        };
+        match lasts.get(group).and_then(|last| kept.get_mut(*last)) {
+            Some(last) if finding.start < last.end => {
                 if finding.weight > last.weight {
                     *last = finding;
                 }
             }
-            _ => kept.push(finding),
+            _ => {
+                lasts.insert(group.to_owned(), kept.len());
+                kept.push(finding);
+            }
         }
     }
     kept.sort_by_key(|finding| (finding.start, finding.end));
