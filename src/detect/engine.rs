@@ -7,7 +7,6 @@ use super::views::{Copy, Disguises};
 use super::{Action, Category, Finding, Severity, Source};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::slice;
 
 /// The embedded rule files, one for each category; that of obfuscation holds what is suspicious by its form alone.
@@ -75,7 +74,7 @@ impl Scanner {
             if piece.end == text.len() {
                 return settle(findings);
             }
-            let start = text.floor_char_boundary(piece.end - PIECE_OVERLAP);
+            let start = boundary(text, piece.end - PIECE_OVERLAP);
             piece = start..piece_end(text, start);
         }
     }
@@ -111,7 +110,7 @@ impl Scanner {
 
 /// Where the piece that begins at `start` ends: between words, or in a run of base64 at a whole group of four.
 fn piece_end(text: &str, start: usize) -> usize {
-    let end = text.floor_char_boundary(start + PIECE_BYTES);
+    let end = boundary(text, start + PIECE_BYTES);
     let piece = text.as_bytes().get(start..end).unwrap_or_default();
     let last = |is_end: fn(&u8) -> bool| piece.iter().rposition(is_end).map_or(0, |at| at + 1);
     let blank = last(u8::is_ascii_whitespace);
@@ -125,13 +124,16 @@ fn piece_end(text: &str, start: usize) -> usize {
     }
 }
 
+/// The last border between characters that is not behind `at`.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
+}
+
 fn finding(text: &str, hit: Hit, source: Source) -> Finding {
     // Expressions match bytes: a span that ends inside a character grows to its borders.
     let Hit { rule, span, weight } = hit;
-    let Range { mut start, mut end } = span;
-    while !text.is_char_boundary(start) {
-        start -= 1;
-    }
+    let start = boundary(text, span.start);
+    let mut end = span.end;
     while !text.is_char_boundary(end) {
         end += 1;
     }
@@ -207,7 +209,7 @@ mod tests {
             let id = &rule.data.id;
             let source = rule.data.sources.first().copied().unwrap_or_default();
             let found = |text: &str| {
-                let hits = scanner.rules.search(text, &[0..text.len()], source);
+                let hits = scanner.rules.search(text, slice::from_ref(&(0..text.len())), source);
                 hits.iter().any(|hit| hit.rule.data.id == *id)
             };
             let missed = rule.positive().iter().filter(|text| !found(text));

@@ -77,6 +77,9 @@ fn default_reach() -> usize {
     REACH_BYTES
 }
 
+/// What a finding spans and weighs.
+type Weighed = (Range<usize>, u8);
+
 /// A rule that is ready to use. Its expression is compiled when a text first asks for it: most never are, and all of
 /// them together take longer than the rest of the start.
 #[derive(Debug)]
@@ -128,7 +131,7 @@ impl Rule {
     }
 
     /// What the finding spans and weighs, for each match in the window.
-    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<(Range<usize>, u8)> {
+    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Weighed> {
         // The text before the window stays visible to `\b`.
         let haystack = bytes.get(..window.end).unwrap_or_default();
         let mut spans = Vec::new();
@@ -147,7 +150,7 @@ impl Rule {
     }
 
     /// Where the match that begins with the keyword ends, and what the finding spans and weighs, if it is one.
-    pub(super) fn match_at(&self, bytes: &[u8], keyword: Range<usize>) -> Option<(usize, Option<(Range<usize>, u8)>)> {
+    pub(super) fn match_at(&self, bytes: &[u8], keyword: Range<usize>) -> Option<(usize, Option<Weighed>)> {
         if self.data.begins == Begins::WithWord && !begins_word(bytes, keyword.start) {
             return None;
         }
@@ -173,7 +176,7 @@ impl Rule {
     }
 
     /// A span that the validator accepts, with its weight: the rule's own, or less where check digits are wrong.
-    fn weigh(&self, bytes: &[u8], span: Range<usize>) -> Option<(Range<usize>, u8)> {
+    fn weigh(&self, bytes: &[u8], span: Range<usize>) -> Option<Weighed> {
         let (before, from) = bytes.split_at_checked(span.start)?;
         let percent = self.data.validator.confidence(from.get(..span.len())?, before);
         let weight = (u16::from(self.data.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8;
