@@ -206,7 +206,9 @@ impl Validator {
 
 /// The end of the line before a value, in small letters.
 fn line(before: &[u8]) -> String {
-    near(before.rsplit(|b| *b == b'\n').next().unwrap_or_default(), NAME_BYTES)
+    // Cut first: a line may be as long as the text, and every value looks at its own.
+    let near = near(before, NAME_BYTES);
+    near.rsplit('\n').next().unwrap_or_default().to_owned()
 }
 
 fn near(before: &[u8], length: usize) -> String {
