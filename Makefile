@@ -43,6 +43,9 @@ bench:
 front-door:
 	$(CARGO) bench --locked --bench front_door
 
+bench-detect:
+	$(CARGO) bench --locked --bench detect
+
 trust-path:
 	@.ci/size --trust-path
 
@@ -77,6 +80,7 @@ help:
 	@echo 'make eval         what the rules find, miss and mistake, by category (EVAL=--kinds: by kind and origin)'
 	@echo 'make bench        all benches'
 	@echo 'make front-door   the bench that shows why the front door is ours'
+	@echo 'make bench-detect what scanning costs: speed by kind of text, the worst text, start, memory'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
 	@echo 'make vendor       the sources of all dependencies, into vendor/'
 	@echo 'make offline      build and test from vendor/ in a namespace without any network'
@@ -84,4 +88,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers test-clients check eval bench front-door trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers test-clients check eval bench front-door bench-detect trust-path vendor offline install uninstall clean help

@@ -52,6 +52,7 @@ mod rekey;
 mod routing;
 mod rules;
 mod scan;
+mod secrets_and_people;
 mod store_crash;
 mod store_damage;
 mod store_support;

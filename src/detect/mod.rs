@@ -6,6 +6,7 @@ mod explain;
 mod line;
 mod mention;
 mod policy;
+mod prefilter;
 mod rule;
 mod rule_files;
 mod seen;

@@ -12,6 +12,7 @@ use super::{Category, Severity, Source};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// What a space in a rule that is not `exact` stands for.
 const GAP: &str = r"(?:[\s\x22#*/>`_'|~-]{1,8})";
@@ -31,8 +32,14 @@ pub(super) struct RuleData {
     pub(super) severity: Severity,
     /// What one match adds to the score, 1 to 100.
     pub(super) weight: u8,
-    /// One of these must stand near a match. Empty: the expression runs over the whole text.
+    /// One of these must stand near a match. Empty, and no `digits`: the expression runs over the whole text.
     pub(super) keywords: Vec<String>,
+    /// Instead of keywords: how many digits a number near the match has, least and most.
+    #[serde(default)]
+    pub(super) digits: Option<(usize, usize)>,
+    /// Where a match begins.
+    #[serde(default)]
+    pub(super) begins: Begins,
     /// Pieces of the expression, joined without anything between them. Group 1, if any, is what the finding spans.
     pattern: Vec<String>,
     /// Case matters and a space is a space.
@@ -53,15 +60,33 @@ pub(super) struct RuleData {
     pub(super) negative: Vec<String>,
 }
 
+/// Where a match begins, seen from its keyword. An anchored expression is tried once for each keyword and costs what
+/// it reads; one that begins anywhere near costs its reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Begins {
+    /// Within reach.
+    #[default]
+    Near,
+    /// With the keyword, which may continue a word.
+    WithKeyword,
+    /// With the keyword, which begins a word.
+    WithWord,
+}
+
 fn default_reach() -> usize {
     REACH_BYTES
 }
 
-/// A rule that is ready to use.
+/// What a finding spans and weighs.
+type Weighed = (Range<usize>, u8);
+
+/// A rule that is ready to use. Its expression is compiled when a text first asks for it: most never are, and all of
+/// them together take longer than the rest of the start.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) data: RuleData,
-    pub(super) regex: Regex,
+    regex: OnceLock<Result<Regex, String>>,
 }
 
 impl Rule {
@@ -73,44 +98,102 @@ impl Rule {
     }
 
     fn new(data: RuleData) -> Result<Self, String> {
-        let wrong = |why: &str| format!("rule {} is not valid: {why}", data.id);
+        let wrong = |why: &str| Err(format!("rule {} is not valid: {why}", data.id));
         if !(1..=FULL_WEIGHT).contains(&data.weight) {
-            return Err(wrong("weight is 1 to 100"));
+            return wrong("weight is 1 to 100");
         }
         if data.positive.is_empty() || data.negative.is_empty() {
-            return Err(wrong("it needs a positive and a negative sample"));
+            return wrong("it needs a positive and a negative sample");
         }
-        if data.keywords.iter().any(|keyword| keyword.len() < 2) {
-            return Err(wrong("a keyword has at least two bytes"));
+        let is_common = |keyword: &String| keyword.len() < 2 && !keyword.bytes().all(|b| b.is_ascii_punctuation());
+        if data.keywords.iter().any(|keyword| keyword.is_empty() || is_common(keyword)) {
+            return wrong("a keyword has at least two bytes, or is a sign");
         }
-        let pattern = data.pattern.concat();
-        let pattern = if data.exact { pattern } else { pattern.replace(' ', GAP) };
-        let regex = RegexBuilder::new(&pattern)
-            .unicode(false)
-            .case_insensitive(!data.exact)
-            .size_limit(COMPILED_BYTES)
-            .build()
-            .map_err(|error| wrong(&format!("`pattern`: {error}")))?;
-        Ok(Self { data, regex })
+        Ok(Self { data, regex: OnceLock::new() })
     }
 
-    /// What the finding spans, for each match in the window.
-    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Range<usize>> {
+    /// The compiled expression. Rules that are no part of the program must be asked for it before they are used.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub(super) fn regex(&self) -> Result<&Regex, String> {
+        let compile = || {
+            let pattern = self.data.pattern.concat();
+            let pattern = if self.data.exact { pattern } else { pattern.replace(' ', GAP) };
+            let pattern = if self.data.begins == Begins::Near { pattern } else { format!(r"\A(?:{pattern})") };
+            RegexBuilder::new(&pattern)
+                .unicode(false)
+                .case_insensitive(!self.data.exact)
+                .size_limit(COMPILED_BYTES)
+                .build()
+                .map_err(|error| format!("rule {} is not valid: `pattern`: {error}", self.data.id))
+        };
+        self.regex.get_or_init(compile).as_ref().map_err(String::clone)
+    }
+
+    /// What the finding spans and weighs, for each match in the window.
+    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Weighed> {
         // The text before the window stays visible to `\b`.
         let haystack = bytes.get(..window.end).unwrap_or_default();
         let mut spans = Vec::new();
         let mut at = window.start;
         while at < haystack.len()
-            && let Some(groups) = self.regex.captures_at(haystack, at)
+            && let Ok(regex) = self.regex()
+            && let Some(groups) = regex.captures_at(haystack, at)
             && let Some(whole) = groups.get(0)
         {
-            at = whole.end().max(at + 1);
             let value = groups.get(1).unwrap_or(whole);
-            if self.data.validator.accepts(value.as_bytes()) {
-                spans.push(value.range());
-            }
+            // What follows a value may be what precedes the next.
+            at = value.end().max(at + 1);
+            spans.extend(self.weigh(bytes, value.range()));
         }
         spans
+    }
+
+    /// Where the match that begins with the keyword ends, and what the finding spans and weighs, if it is one.
+    pub(super) fn match_at(&self, bytes: &[u8], keyword: Range<usize>) -> Option<(usize, Option<Weighed>)> {
+        if self.data.begins == Begins::WithWord && !begins_word(bytes, keyword.start) {
+            return None;
+        }
+        let end = keyword.end.saturating_add(self.data.reach).min(bytes.len());
+        let regex = self.regex().ok()?;
+        // Most keywords begin nothing: finding that out must not cost the places of groups.
+        let haystack = bytes.get(keyword.start..end).filter(|haystack| regex.is_match(haystack))?;
+        let groups = regex.captures(haystack)?;
+        let whole = groups.get(0)?;
+        let value = groups.get(1).unwrap_or(whole).range();
+        let span = keyword.start + value.start..keyword.start + value.end;
+        Some((keyword.start + whole.end(), self.weigh(bytes, span)))
+    }
+
+    /// True when it looks only near keywords or numbers.
+    pub(super) fn waits(&self) -> bool {
+        !self.data.keywords.is_empty() || self.data.digits.is_some()
+    }
+
+    /// True when it has something to say about a text of this source.
+    pub(super) fn applies(&self, source: Source) -> bool {
+        self.data.sources.is_empty() || self.data.sources.contains(&source)
+    }
+
+    /// A span that the validator accepts, with its weight: the rule's own, or less where check digits are wrong.
+    fn weigh(&self, bytes: &[u8], span: Range<usize>) -> Option<Weighed> {
+        let (before, from) = bytes.split_at_checked(span.start)?;
+        let percent = self.data.validator.confidence(from.get(..span.len())?, before);
+        let weight = (u16::from(self.data.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8;
+        (percent > 0).then_some((span, weight))
+    }
+}
+
+/// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`), which stands for a sign.
+fn begins_word(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(..at).unwrap_or_default() {
+        [.., b'\\', b'n' | b'r' | b't'] => true,
+        [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,
+        // Inside base64, not after the `+` of a changed line.
+        [.., before, b'+'] if before.is_ascii_alphanumeric() => false,
+        [.., before] => !before.is_ascii_alphanumeric() && *before != b'_',
+        [] => true,
     }
 }
 
@@ -143,7 +226,8 @@ mod tests {
         assert!(read(|rule| rule["positive"] = serde_json::json!([])).is_err());
         assert!(read(|rule| rule["negative"] = serde_json::json!([])).is_err());
         assert!(read(|rule| rule["weight"] = serde_json::json!(0)).is_err());
-        assert!(read(|rule| rule["pattern"] = serde_json::json!(["("])).is_err());
+        let broken = read(|rule| rule["pattern"] = serde_json::json!(["("])).unwrap();
+        assert!(broken[0].regex().is_err());
         assert!(read(|rule| rule["surprise"] = serde_json::json!(1)).is_err());
     }
 
@@ -154,10 +238,12 @@ mod tests {
         for file in std::fs::read_dir("src/detect/rules").unwrap() {
             let json = std::fs::read_to_string(file.unwrap().path()).unwrap();
             for rule in Rule::read(&json).unwrap() {
+                assert!(rule.regex().is_ok(), "{}", rule.data.id);
                 let pattern = rule.data.pattern.concat();
                 let bare = escapes.replace_all(&pattern, "c");
                 let unbounded = bare.contains(['+', '*']) || bare.contains(",}");
-                assert!(!unbounded, "{}", rule.data.id);
+                // What begins with its keyword ends with its reach.
+                assert!(!unbounded || rule.data.begins != Begins::Near, "{}", rule.data.id);
             }
         }
     }

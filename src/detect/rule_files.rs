@@ -20,13 +20,13 @@ impl Scanner {
         let mut texts = BUILTIN.to_vec();
         let mut own = Vec::new();
         for (file, json) in files {
-            for rule in Rule::read(json).map_err(|why| format!("{file}: {why}"))? {
+            for rule in compiled(json).map_err(|why| format!("{file}: {why}"))? {
                 own.push((file, rule.data));
             }
             texts.push(json);
         }
         let scanner = Self::new(&texts)?;
-        let builtin = scanner.rules.iter().rev().skip(own.len());
+        let builtin = scanner.rules.rules.iter().rev().skip(own.len());
         let mut known: BTreeSet<&str> = builtin.map(|rule| rule.data.id.as_str()).collect();
         let plain = |id: &str| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b));
         for (file, RuleData { id, category, .. }) in &own {
@@ -46,11 +46,16 @@ impl Scanner {
     /// # Errors
     /// As [`Scanner::with`], for this file alone.
     pub fn wrong_samples(json: &str) -> Result<Vec<String>, String> {
+        compiled(json)?;
         let scanner = Self::new(&[json])?;
         let mut wrong = Vec::new();
-        for RuleData { id, sources, positive, negative, .. } in scanner.rules.iter().map(|rule| &rule.data) {
+        for RuleData { id, sources, positive, negative, .. } in scanner.rules.rules.iter().map(|rule| &rule.data) {
             let source = sources.first().copied().unwrap_or_default();
-            let found = |text: &str| scanner.search(text, source).iter().any(|(rule, _)| rule.data.id == *id);
+            let found = |text: &str| {
+                let whole = 0..text.len();
+                let hits = scanner.rules.search(text, std::slice::from_ref(&whole), source);
+                hits.iter().any(|hit| hit.rule.data.id == *id)
+            };
             for (samples, kind, should) in [(positive, "positive", true), (negative, "negative", false)] {
                 let samples = samples.iter().enumerate().filter(|(_, text)| found(text) != should);
                 let seen = if should { "not found" } else { "found" };
@@ -59,6 +64,13 @@ impl Scanner {
         }
         Ok(wrong)
     }
+}
+
+/// The rules of a file, each with an expression that can be used.
+fn compiled(json: &str) -> Result<Vec<Rule>, String> {
+    let rules = Rule::read(json)?;
+    rules.iter().try_for_each(|rule| rule.regex().map(drop))?;
+    Ok(rules)
 }
 
 /// The first rule of a file that cannot be read, its member, and why; `None` when it is no array at all.

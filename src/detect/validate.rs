@@ -1,29 +1,79 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
+/// Full confidence in percent: the rule's own weight.
+const SURE: u8 = 100;
+/// The form is unmistakable and its check digits are wrong: a test value, or a format that changed.
+const DOUBTFUL: u8 = 60;
 /// Bits per character that a random token reaches and a name does not.
-const TOKEN_BITS: f64 = 3.0;
+const TOKEN_BITS: f64 = 2.8;
 /// Bits per character that a good password reaches and a word does not.
 const PASSWORD_BITS: f64 = 2.5;
+/// Of a hundred neighbours in a random token at least this many change between capital, small letter and digit.
+const TOKEN_CHURN: usize = 20;
+/// A block of base64 has a line of this length; sentences have no such word.
+const PEM_LINE: usize = 32;
 /// A character repeated this often in a row is filling.
 const FILLING: usize = 6;
-/// Words that stand where a real value would stand.
-const PLACEHOLDERS: &str = "example placeholder changeme change_me your dummy xxxx ... 1234567 abcdefgh redacted insert replace sample \
-    todo foobar";
+/// How much of the line before a value tells what it is, in bytes.
+const NAME_BYTES: usize = 48;
+/// How much before a mail address tells whose it is, in bytes.
+const AUTHOR_BYTES: usize = 120;
+/// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
+const WORDY: usize = 55;
+/// Words that stand where a real value would stand; the last are our own, and keys that are public.
+static PLACEHOLDERS: Words = Words::new(|| {
+    words("example placeholder changeme change_me your dummy xxxx ... 12345 23456 abcdefgh redacted insert replace sample \
+    todo foobar infershield_ phc_ pk_live_ pk_test_".split(' '))
+});
 /// Parts of names and code that a guessed password is not made of.
-const NOT_PASSWORDS: &str = "password secret token test fake process. env config default mock http";
+static NOT_PASSWORDS: Words = Words::new(|| {
+    words(
+        "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
+    username foobar sha-256 sha256 bcrypt argon2"
+            .split(' '),
+    )
+});
+/// Parts of names whose values are random and open nothing.
+static NOT_SECRETS: Words = Words::new(|| {
+    words("public cache idempot primary foreign csrf xsrf fingerprint integrity checksum digest hash sha1 sha256 sha512 etag \
+    publishable key_id keyid key-id kms partition nextpage next_page nexttoken next_token cursor continuation pagination token_type tokenizer \
+    commit pubkey authorized version thumbprint boundary".split(' '))
+});
+/// Parts of names that make a secret even of what looks like a hash or an id.
+static SECRETS: Words = Words::new(|| {
+    words("api secret token auth access private encrypt sign license session webhook hmac jwt credential client master app_ app- appkey".split(' '))
+});
+/// Words in the line before a mail address that its owner has published: signatures under commits, licences.
+static PUBLISHED: Words = Words::new(|| {
+    words("committer: signed-off-by co-authored-by reviewed-by acked-by reported-by tested-by suggested-by cc: (c) written \
+    licen from: commit: thanks user.email __email__".split(' '))
+});
+/// Words in the lines before it that say the same.
+static AUTHORS: Words = Words::new(|| words("author copyright maintain contributor reserved \"bugs\"".split(' ')));
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-const NOT_DOMAINS: &str = "example.com example.org example.net email.com domain.com test.com users.noreply.github.com example test \
-    invalid localhost local png svg jpg js ts";
+const NOT_DOMAINS: &str = "example.com example.org example.net example.de email.com domain.com test.com users.noreply.github.com example test \
+    invalid localhost local internal localdomain tld gserviceaccount.com png svg jpg js ts py md json foo.com bar.com acme.com company.com mail.com";
 /// Names before the `@` that are no person's.
-const NOT_PERSONS: &str = "git noreply no-reply user me you your name test support info security hello contact admin";
-/// Printed on a specimen card, in a leaflet, everywhere, everywhere.
-const FAMOUS_SSNS: &str = "078-05-1120 219-09-9999 123-45-6789 987-65-4321";
+const NOT_PERSONS: &str = "git noreply no-reply user me you your name test support info security hello contact admin root abuse sales team \
+    postmaster username email foo bar";
+/// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
+const KNOWN_INSIDE: usize = 12;
+/// Values that manuals and standards print, one a line.
+static KNOWN_EXAMPLES: Words =
+    Words::new(|| words(include_str!("known-examples.txt").lines().filter(|line| !line.starts_with('#'))));
+/// Of the first 17 digits (GB 11643).
+const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
+const MY_NUMBER_WEIGHTS: &[u32] = &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2];
+const NHS_WEIGHTS: &[u32] = &[10, 9, 8, 7, 6, 5, 4, 3, 2];
 /// Verhoeff's permutation of the digits.
 const VERHOEFF: [u32; 10] = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4];
 
@@ -36,10 +86,20 @@ pub(super) enum Validator {
     None,
     /// Not a placeholder.
     Token,
-    /// Not a placeholder and random: for values that only their neighbourhood makes a secret.
+    /// Not a placeholder and random.
     Random,
+    /// Random, and nothing before it names a value that opens nothing: for values that only their name makes a secret.
+    Named,
     /// Not a placeholder, not a word, not code: for values that only their neighbourhood makes a password.
     Password,
+    /// Letters of both cases, not a placeholder.
+    Cased,
+    /// A token whose last six characters are the CRC-32 of those before them in base62, as GitHub and npm make them.
+    Crc32,
+    /// Three parts in base64url, the first the JSON object of a JOSE header (RFC 7515).
+    Jwt,
+    /// A block of base64 between two lines of dashes (RFC 7468) that holds more than dots.
+    Pem,
     /// Base64 of `user:password`, and the password is no placeholder (RFC 7617).
     BasicAuth,
     /// A payment card number (ISO/IEC 7812): prefix, length, Luhn.
@@ -48,48 +108,137 @@ pub(super) enum Validator {
     Iban,
     /// Brazilian CPF, two check digits mod 11.
     Cpf,
-    /// Spanish DNI, letter mod 23.
+    /// Spanish DNI or NIE, letter mod 23.
     Dni,
     /// Indian Aadhaar, Verhoeff.
     Aadhaar,
     /// Area, group and serial of a social security number are none that is never given out.
     Ssn,
+    /// Canadian SIN, Luhn.
+    Luhn,
+    /// Chinese resident identity number (GB 11643).
+    ResidentId,
+    /// Korean resident registration number.
+    Rrn,
+    /// Japanese individual number.
+    MyNumber,
+    /// British NHS number.
+    Nhs,
+    /// French NIR, mod 97.
+    Nir,
+    /// German tax identifier (ISO 7064, mod 11, 10).
+    TaxId,
     /// A phone number that is not one of fiction.
     Phone,
-    /// A mail address outside the domains reserved for examples (RFC 2606, RFC 6761).
+    /// A mail address outside the domains reserved for examples (RFC 2606, RFC 6761) that is nobody's signature.
     Mail,
 }
 
 impl Validator {
     /// True when the rule would be a guess without the surrounding text.
     pub(super) fn is_guess(self) -> bool {
-        matches!(self, Self::Random | Self::Password)
+        matches!(self, Self::Named | Self::Password)
     }
 
-    /// Checks a value that has matched the rule's expression: lengths and alphabets are those of the expression.
-    pub(super) fn accepts(self, value: &[u8]) -> bool {
-        let Ok(text) = std::str::from_utf8(value) else {
-            return self == Self::None;
+    /// How sure a value is that has matched the rule's expression, in percent; 0: it is none. Lengths and alphabets are
+    /// those of the expression. `before` is the text up to the value.
+    pub(super) fn confidence(self, value: &[u8], before: &[u8]) -> u8 {
+        let text = String::from_utf8_lossy(value);
+        let is_well_formed = match self {
+            Self::Crc32 => is_checked_by_crc32(&text),
+            Self::Jwt => is_jwt(&text),
+            _ => true,
         };
+        match self.accepts(&text, before) {
+            false => 0,
+            true if is_well_formed => SURE,
+            true => DOUBTFUL,
+        }
+    }
+
+    fn accepts(self, text: &str, before: &[u8]) -> bool {
         match self {
             Self::None => true,
-            Self::Token => !is_placeholder(text),
-            Self::Random => !is_placeholder(text) && is_mixed(text) && entropy(text) >= TOKEN_BITS,
-            Self::Password => is_password(text),
+            Self::Token | Self::Crc32 => !is_placeholder(text),
+            Self::Random => is_random(text),
+            Self::Named => {
+                let is_hidden = readable(text).is_none_or(|plain| is_random(&plain) || is_password(&plain));
+                is_random(text) && is_named(text, &line(before)) && is_hidden
+            }
+            Self::Password => is_password(text) && !is_nothing(&line(before)),
+            Self::Cased => {
+                let is_upper = text.bytes().filter(u8::is_ascii_uppercase).count();
+                !is_placeholder(text) && is_upper >= 4 && entropy(text) >= TOKEN_BITS
+            }
+            Self::Jwt => !is_known(text),
+            Self::Pem => text
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/')
+                .any(|line| line.len() >= PEM_LINE),
             Self::BasicAuth => {
                 let pair = String::from_utf8(STANDARD.decode(text).unwrap_or_default()).unwrap_or_default();
                 pair.split_once(':').is_some_and(|(_, password)| is_password(password))
             }
-            Self::Card => is_card(&digits(text)),
-            Self::Iban => is_iban(text),
+            Self::Card => is_card(&digits(text)) && !is_known(text),
+            Self::Iban => is_iban(text) && !is_known(text),
             Self::Cpf => is_cpf(&digits(text)),
             Self::Dni => is_dni(text),
             Self::Aadhaar => is_aadhaar(&digits(text)),
-            Self::Ssn => is_ssn(text),
-            Self::Phone => !text.contains("555") && !text.contains("1234") && !is_placeholder(text),
-            Self::Mail => is_mail(text),
+            Self::Ssn => is_ssn(text) && !is_known(text),
+            Self::Luhn => luhn(&digits(text)) && !is_known(text),
+            Self::ResidentId => {
+                let (number, check) = text.split_at_checked(17).unwrap_or_default();
+                let remainder = weighted(&digits(number), RESIDENT_WEIGHTS) as usize % 11;
+                "10X98765432".get(remainder..=remainder) == Some(&check.to_ascii_uppercase())
+            }
+            Self::Rrn => check_digit(text, RRN_WEIGHTS, |sum| (11 - sum % 11) % 10),
+            Self::MyNumber => check_digit(text, MY_NUMBER_WEIGHTS, |sum| (11 - sum % 11) % 11 % 10),
+            Self::Nhs => check_digit(text, NHS_WEIGHTS, |sum| (11 - sum % 11) % 11),
+            Self::Nir => {
+                let number = digits(text).into_iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit));
+                97 - number / 100 % 97 == number % 100
+            }
+            Self::TaxId => is_tax_id(&digits(text)),
+            Self::Phone => !text.contains("555") && !is_placeholder(&text.replace([' ', '-'], "")),
+            Self::Mail => is_mail(text) && !is_published(before),
         }
     }
+}
+
+/// The end of the line before a value, in small letters.
+fn line(before: &[u8]) -> String {
+    // Cut first: a line may be as long as the text, and every value looks at its own.
+    let near = near(before, NAME_BYTES);
+    near.rsplit('\n').next().unwrap_or_default().to_owned()
+}
+
+fn near(before: &[u8], length: usize) -> String {
+    let near = before.get(before.len().saturating_sub(length)..).unwrap_or_default();
+    String::from_utf8_lossy(near).to_ascii_lowercase()
+}
+
+/// The value's name is one of those that open nothing, or the value is the default of a template's variable.
+fn is_nothing(line: &str) -> bool {
+    let trimmed = line.trim_end_matches(|c: char| !c.is_alphanumeric());
+    let name = trimmed.rsplit([' ', '\t', '"', '\'', '`', ',', '(']).next().unwrap_or_default();
+    contains_any(name, &NOT_SECRETS) || line.rfind("${") > line.rfind('}')
+}
+
+/// A name in a list of authors, or the lines of a signature, a licence, a commit.
+fn is_published(before: &[u8]) -> bool {
+    let line = line(before);
+    let is_author = line.ends_with('<') && !line.contains(':') && line.contains(char::is_alphanumeric);
+    is_author || contains_any(&line, &PUBLISHED) || contains_any(&near(before, AUTHOR_BYTES), &AUTHORS)
+}
+
+/// Words that are looked for all at once, put together when the first text asks for them.
+type Words = LazyLock<Option<AhoCorasick>>;
+
+fn words<'a>(list: impl Iterator<Item = &'a str>) -> Option<AhoCorasick> {
+    AhoCorasick::new(list.filter(|word| !word.is_empty())).ok()
+}
+
+fn contains_any(text: &str, words: &Words) -> bool {
+    words.as_ref().is_some_and(|words| words.is_match(text))
 }
 
 fn digits(text: &str) -> Vec<u32> {
@@ -97,14 +246,63 @@ fn digits(text: &str) -> Vec<u32> {
 }
 
 fn is_placeholder(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    let mut runs = text.as_bytes().chunk_by(|one, other| one == other);
-    PLACEHOLDERS.split(' ').any(|word| text.contains(word)) || runs.any(|run| run.len() >= FILLING)
+    let lower = text.to_ascii_lowercase();
+    // `A` is a zero in base64: long runs of it are data, as long as there is more than them.
+    let is_filling = |run: &[u8]| run.len() >= FILLING && (!run.starts_with(b"A") || run.len() * 3 > text.len());
+    contains_any(&lower, &PLACEHOLDERS)
+        || text.as_bytes().chunk_by(|one, other| one == other).any(is_filling)
+        || is_known(text)
 }
 
-/// Letters and at least two digits, as in nearly every random token and hardly any name.
-fn is_mixed(text: &str) -> bool {
-    digits(text).len() >= 2 && text.bytes().any(|b| b.is_ascii_alphabetic())
+/// The value, without blanks and dashes, holds one that everybody knows.
+fn is_known(text: &str) -> bool {
+    let plain = text.replace([' ', '-'], "");
+    let is_it = |length: usize| length == plain.len() || length >= KNOWN_INSIDE;
+    let known = KNOWN_EXAMPLES.as_ref().map(|known| known.find_overlapping_iter(&plain));
+    known.into_iter().flatten().any(|known| is_it(known.len()))
+}
+
+/// Letters and digits, changing as often as chance makes them: no name, no path, no sentence.
+fn is_random(text: &str) -> bool {
+    let has_small = text.bytes().any(|b| b.is_ascii_lowercase());
+    let has_capital = text.bytes().any(|b| b.is_ascii_uppercase());
+    let least_digits = if has_small && has_capital { 1 } else { 2 };
+    let is_mixed = digits(text).len() >= least_digits && (has_small || has_capital);
+    let is_chance = churn(text) >= TOKEN_CHURN && entropy(text) >= TOKEN_BITS && !is_wordy(text, 2);
+    is_mixed && is_chance && !is_placeholder(text)
+}
+
+/// Small letters in runs, as in `X509KeyUsage`; chance makes few. Without capitals there is no telling. `least` is the
+/// length of the shortest run that counts.
+fn is_wordy(text: &str, least: usize) -> bool {
+    let words = text.split(|c: char| !c.is_ascii_lowercase()).filter(|word| word.len() >= least);
+    let share = words.map(str::len).sum::<usize>() * 100 / text.len().max(1);
+    share > WORDY && text.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// The text behind base64, if it is one: `cGFzc3dvcmQ=` is as little a secret as `password`.
+fn readable(text: &str) -> Option<String> {
+    let plain = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
+    plain.bytes().all(|b| b.is_ascii_graphic() || b == b' ').then_some(plain)
+}
+
+/// The name says that the value opens something; without such a name, hashes and ids are hashes and ids.
+fn is_named(text: &str, line: &str) -> bool {
+    let is_hash = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    !is_nothing(line) && (!is_hash || contains_any(line, &SECRETS))
+}
+
+/// How many of a hundred neighbours are of different kinds: capital, small, digit. A capital that begins a word is none.
+fn churn(text: &str) -> usize {
+    let kind = |b: &u8| (b.is_ascii_uppercase(), b.is_ascii_lowercase(), b.is_ascii_digit());
+    let changes = |pair: &&[u8]| match pair {
+        [one, other] => {
+            let begins_word = one.is_ascii_uppercase() && other.is_ascii_lowercase();
+            one.is_ascii_alphanumeric() && other.is_ascii_alphanumeric() && kind(one) != kind(other) && !begins_word
+        }
+        _ => false,
+    };
+    text.as_bytes().windows(2).filter(changes).count() * 100 / text.len().max(1)
 }
 
 fn is_password(text: &str) -> bool {
@@ -115,10 +313,42 @@ fn is_password(text: &str) -> bool {
         text.bytes().any(|b| b.is_ascii_digit()),
         text.bytes().any(|b| b.is_ascii_punctuation()),
     ];
-    !is_placeholder(text)
-        && !NOT_PASSWORDS.split(' ').any(|word| lower.contains(word))
-        && kinds.iter().filter(|present| **present).count() >= 3
+    let kinds = kinds.iter().filter(|present| **present).count();
+    // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b);
+    let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
+    let is_made =
+        kinds >= 2 && (kinds >= 3 || digits(text).len() >= 2) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
+    (is_chosen || is_made)
         && entropy(text) >= PASSWORD_BITS
+        && !contains_any(&lower, &NOT_PASSWORDS)
+        && !is_placeholder(text)
+        && readable(text).is_none_or(|plain| is_password(&plain))
+}
+
+/// The scheme of GitHub and npm: base62, digits before capitals before small letters.
+fn is_checked_by_crc32(token: &str) -> bool {
+    let body = token.rsplit('_').next().unwrap_or_default();
+    let Some((random, check)) = body.len().checked_sub(6).and_then(|at| body.split_at_checked(at)) else {
+        return false;
+    };
+    let crc = !random.bytes().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
+    });
+    let value = check.bytes().fold(0_u64, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'A'..=b'Z' => byte - b'A' + 10,
+            _ => byte.wrapping_sub(b'a').wrapping_add(36),
+        };
+        value * 62 + u64::from(digit)
+    });
+    value == u64::from(crc)
+}
+
+fn is_jwt(text: &str) -> bool {
+    let header = URL_SAFE_NO_PAD.decode(text.split('.').next().unwrap_or_default()).unwrap_or_default();
+    serde_json::from_slice::<serde_json::Value>(&header).is_ok_and(|header| header.get("alg").is_some())
 }
 
 /// Shannon entropy in bits per byte.
@@ -130,21 +360,49 @@ fn entropy(text: &str) -> f64 {
     -runs.map(|run| run.len() as f64 / total).map(|share| share * share.log2()).sum::<f64>()
 }
 
-/// Luhn (ISO/IEC 7812-1), and the prefixes of the card networks.
-fn is_card(digits: &[u32]) -> bool {
+/// ISO/IEC 7812-1.
+fn luhn(digits: &[u32]) -> bool {
     let mut sum = 0;
     for (place, digit) in digits.iter().rev().enumerate() {
         let weighted = if place % 2 == 0 { *digit } else { digit * 2 };
         sum += weighted / 10 + weighted % 10;
     }
+    sum.is_multiple_of(10)
+}
+
+/// Luhn, and the prefixes and lengths of the card networks.
+fn is_card(digits: &[u32]) -> bool {
     let prefix = digits.iter().take(4).fold(0, |prefix, digit| prefix * 10 + digit);
     let network = match digits.len() {
-        15 => true,
-        _ => matches!(prefix, 2221..=2720 | 4000..=4999 | 5100..=5599 | 6011 | 6440..=6599),
+        14 => matches!(prefix, 3000..=3059 | 3600..=3699 | 3800..=3999),
+        15 => matches!(prefix, 3400..=3499 | 3700..=3799),
+        _ => matches!(prefix, 2221..=2720 | 3528..=3589 | 4000..=4999 | 5100..=5599 | 6011 | 6200..=6299 | 6440..=6599),
     };
     // The numbers of payment providers' manuals (4242…, 4111…) repeat two or three digits.
     let distinct: BTreeSet<&u32> = digits.iter().collect();
-    sum.is_multiple_of(10) && network && distinct.len() > 4
+    luhn(digits) && network && distinct.len() > 4
+}
+
+fn weighted(digits: &[u32], weights: &[u32]) -> u32 {
+    digits.iter().zip(weights).map(|(digit, weight)| digit * weight).sum()
+}
+
+/// The digit after the weighted ones is what `check` makes of their sum.
+fn check_digit(text: &str, weights: &[u32], check: impl Fn(u32) -> u32) -> bool {
+    let digits = digits(text);
+    digits.get(weights.len()) == Some(&check(weighted(&digits, weights)))
+}
+
+/// ISO 7064, mod 11, 10.
+fn is_tax_id(digits: &[u32]) -> bool {
+    let Some((check, number)) = digits.split_last() else {
+        return false;
+    };
+    let product = number.iter().fold(10, |product, digit| match (product + digit) % 10 {
+        0 => 20 % 11,
+        sum => sum * 2 % 11,
+    });
+    (11 - product) % 10 == *check
 }
 
 /// The first four characters go to the end, letters count from 10: the number is 1 mod 97.
@@ -168,9 +426,10 @@ fn is_cpf(digits: &[u32]) -> bool {
     varied && is_checked(9) && is_checked(10)
 }
 
-/// Eight digits and the letter that their number has mod 23.
+/// Eight digits, of which the first may be written as X, Y or Z, and the letter that their number has mod 23.
 fn is_dni(text: &str) -> bool {
-    let number = text.trim_end_matches(char::is_alphabetic).parse::<usize>().unwrap_or_default();
+    let number = text.replace('X', "0").replace('Y', "1").replace('Z', "2");
+    let number = number.get(..8).and_then(|number| number.parse::<usize>().ok()).unwrap_or_default();
     "TRWAGMYFPDXBNJZSQVHLCKE".chars().nth(number % 23) == text.chars().last()
 }
 
@@ -190,7 +449,7 @@ fn is_aadhaar(digits: &[u32]) -> bool {
 /// `AAA-GG-SSSS`: no area, group or serial that is never given out.
 fn is_ssn(text: &str) -> bool {
     let never = ["000", "666", "9"].iter().any(|area| text.starts_with(area));
-    !never && !text.contains("-00-") && !text.ends_with("-0000") && !FAMOUS_SSNS.contains(text)
+    !never && !text.contains("-00-") && !text.ends_with("-0000")
 }
 
 fn is_mail(text: &str) -> bool {

@@ -106,6 +106,20 @@ impl Copy {
         (change.copy.start < span.end).then_some(change.disguise)
     }
 
+    /// The parts of the copy that lie within `reach` bytes of something that was undone, in order and apart.
+    pub(super) fn changed(&self, reach: usize) -> Vec<Range<usize>> {
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for change in &self.changes {
+            let start = change.copy.start.saturating_sub(reach);
+            let end = (change.copy.end + reach).min(self.text.len());
+            match parts.last_mut() {
+                Some(last) if start <= last.end => last.end = end,
+                _ => parts.push(start..end),
+            }
+        }
+        parts
+    }
+
     /// Where in the original a span of the copy stood.
     pub(super) fn original(&self, span: &Range<usize>) -> Range<usize> {
         self.place(span.start).start..self.place(span.end.saturating_sub(1)).end

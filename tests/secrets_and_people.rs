@@ -1,0 +1,85 @@
+//! Secrets and personal data are found in texts that no rule was written from, and what only looks like them is not.
+
+use crate::support::Run;
+use serde_json::{Value, json};
+use std::fs;
+
+/// Of a hundred secrets, or personal data, in the held-out texts at least this many are covered by half and more.
+const COVERED_PERCENT: usize = 96;
+/// Of a hundred held-out texts without either at most this many have a finding.
+const FLAGGED_PERCENT: usize = 1;
+
+/// The findings of category `secret` and `pii` in each text, as the real binary gives them.
+fn findings(name: &str, texts: &[String]) -> Vec<Vec<Value>> {
+    let run = Run::new(name);
+    let lines: Vec<String> =
+        texts.iter().map(|text| json!({"id": "x", "text": text, "source": "tool"}).to_string() + "\n").collect();
+    let mut process = run.start(run.infershield(&run.dir.join("no-home"), &["scan", "--jsonl"]));
+    process.type_bytes(lines.concat().as_bytes());
+    let is_value = |finding: &Value| finding["category"] == "secret" || finding["category"] == "pii";
+    let replies = process.wait().stdout;
+    let replies = replies.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    replies
+        .map(|reply| reply["findings"].as_array().unwrap().iter().filter(|found| is_value(found)).cloned().collect())
+        .collect()
+}
+
+fn place(value: &Value) -> std::ops::Range<usize> {
+    value["start"].as_u64().unwrap() as usize..value["end"].as_u64().unwrap() as usize
+}
+
+#[test]
+fn held_out_secrets_and_people_are_found_and_ordinary_texts_are_left_alone() {
+    let held_out = fs::read_to_string("fixtures/detect/held-out-secrets.jsonl").unwrap();
+    let records: Vec<Value> = held_out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<String> = records.iter().map(|record| record["text"].as_str().unwrap().to_owned()).collect();
+    let (mut benign, mut flagged, mut marked, mut covered) = (0, 0, 0, 0);
+    for (record, found) in records.iter().zip(findings("held-out", &texts)) {
+        benign += usize::from(record["label"] == "benign");
+        flagged += usize::from(record["label"] == "benign" && !found.is_empty());
+        for expected in record["expect"].as_array().unwrap() {
+            let expected = place(expected);
+            let shared = |found: &Value| {
+                let found = place(found);
+                found.end.min(expected.end).saturating_sub(found.start.max(expected.start))
+            };
+            marked += 1;
+            covered += usize::from(found.iter().map(shared).sum::<usize>() * 2 >= expected.len());
+        }
+    }
+    assert_eq!((records.len(), benign), (626, 183));
+    assert!(covered * 100 >= marked * COVERED_PERCENT, "{covered} of {marked} covered");
+    assert!(flagged * 100 <= benign * FLAGGED_PERCENT, "{flagged} of {benign} flagged");
+}
+
+#[test]
+fn our_own_placeholders_and_documented_examples_are_never_secrets() {
+    let ours = "INFERSHIELD_SECRET_4F2A9C81D0B37E65AA10";
+    let texts = [
+        format!("export API_KEY={ours}"),
+        format!("password: \"{ours}\""),
+        format!("Authorization: Bearer {ours}"),
+        format!("postgres://app:{ours}@db/app and https://{ours}@git.corp.io/x"),
+        format!("curl -u ci:{ours} https://x.io; my password is {ours}."),
+        "aws_access_key_id = AKIAIOSFODNN7EXAMPLE".into(),
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+        "IBAN DE89 3704 0044 0532 0130 00, card 4242 4242 4242 4242, SSN 078-05-1126".into(),
+        "password = os.environ['DB_PASSWORD_1'], token: ${{ secrets.TOKEN_1 }}, key: {{ vault_key_1 }}".into(),
+    ];
+    for (text, found) in texts.iter().zip(findings("examples", &texts)) {
+        assert!(found.is_empty(), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_private_key_is_one_span_however_it_is_wrapped() {
+    let line = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2";
+    let (begin, end) = (concat!("-----BEGIN ", "PRIVATE KEY-----"), concat!("-----END ", "PRIVATE KEY-----"));
+    for gap in ["\n", "\r\n", "\n    ", "\\n", "\\\\n", "\n+", "\n     7\t"] {
+        let key = [begin, line, line, end].join(gap);
+        let text = format!("key: |\n    {key}\"\nnext: 1");
+        let found = findings("pem", std::slice::from_ref(&text)).remove(0);
+        assert_eq!(found.len(), 1, "{gap:?}: {found:?}");
+        assert_eq!(&text[place(&found[0])], key, "{gap:?}");
+    }
+}
