@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use regex::Regex;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// What may be disguised: characters beyond ASCII, escapes, seven and more letters one by one, and runs of base64 or
 /// hex that are long enough to hide a sentence.
@@ -185,7 +187,7 @@ fn plain(c: char) -> Option<char> {
         '\u{1f170}'..='\u{1f189}' => from(0x1f170 - u32::from(b'A')),
         // Mathematical alphabets: 13 styles of 26 capital and 26 small letters each.
         '\u{1d400}'..='\u{1d6a3}' => ('A'..='Z').chain('a'..='z').nth((c as usize - 0x1d400) % 52),
-        _ => Some(look_up(c, LOOK_ALIKES, LOOKS_LIKE).unwrap_or(c)),
+        _ => Some(ALIKE.get(&c).copied().unwrap_or(c)),
     }
 }
 
@@ -193,6 +195,9 @@ fn look_up(c: char, odd: &str, plain: &str) -> Option<char> {
     let place = odd.chars().position(|other| other == c)?;
     plain.chars().nth(place)
 }
+
+/// The two lists below as one table: every character beyond ASCII asks it.
+static ALIKE: LazyLock<HashMap<char, char>> = LazyLock::new(|| LOOK_ALIKES.chars().zip(LOOKS_LIKE.chars()).collect());
 
 /// Cyrillic, Greek and Armenian letters and small capitals, each over the ASCII letter that it looks like.
 const LOOK_ALIKES: &str = "АВЕКМНОРСТХУІЈЅаеорсухіјѕԁһӏԛԝвкмнтгѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυκοսօցɑɡɩıᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢꜰꜱ";
