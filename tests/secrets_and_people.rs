@@ -1,4 +1,4 @@
-//! Secrets and personal data are found in texts that no rule was written from, and what only looks like them is not.
+//! Secrets and personal data are found in texts that are older than the rules, and what only looks like them is not.
 
 use crate::support::Run;
 use serde_json::{Value, json};
