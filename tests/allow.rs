@@ -195,3 +195,19 @@ fn with_exceptions_that_cannot_be_read_nothing_that_was_found_is_forwarded() {
     assert_eq!(proxy.forwarded(), before);
     assert_eq!(proxy.post(CHAT, &say("Hello.")).status, 200, "where nothing is found nobody asks");
 }
+
+#[test]
+fn a_stopped_reply_passes_when_it_is_allowed() {
+    let mut plan = Fixture::plan("allow-reply");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let call = json!({"command": "rm -rf ~/*"}).to_string();
+    proxy.practice.set(&json!({"reply": call, "call": true}));
+    let reply = proxy.post(CHAT, &say("Go on."));
+    assert!(reply.text().contains("[InferShield stopped this reply: rule "), "{}", reply.text());
+    stopped(&proxy, &reply).iter().for_each(|reference| allow(&proxy, reference, &[]));
+    let reply = proxy.post(CHAT, &say("Go on."));
+    assert!(reply.text().contains("rm -rf"), "{}", reply.text());
+    let line = proxy.line_of(&reply);
+    assert_eq!((&line["blocked"], &line["findings"][0]["action"]), (&json!(false), &json!("allow")), "{line}");
+}

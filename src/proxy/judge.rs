@@ -134,7 +134,7 @@ pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: A
         _ => false,
     };
     let found = proxy.scanner.scan(text, Source::Assistant).into_iter().filter(matters);
-    let noted = found.map(|finding| {
+    let told = found.map(|finding| {
         let matched = text.get(finding.start..finding.end).unwrap_or_default();
         audit::Finding {
             reference: reference(&proxy.fingerprint, user, &finding.rule, matched),
@@ -144,7 +144,16 @@ pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: A
             location: "reply".to_owned(),
         }
     });
-    noted.collect()
+    let mut told: Vec<_> = told.collect();
+    if !told.is_empty() {
+        // Where they cannot be read there are none.
+        let exceptions = proxy.store.exceptions(user).unwrap_or_default();
+        let is_allowed = |finding: &audit::Finding| {
+            exceptions.iter().any(|exception| exception.reference == finding.reference && exception.lives(now()))
+        };
+        told.iter_mut().filter(|told| is_allowed(told)).for_each(|told| told.action = Action::Allow.to_string());
+    }
+    told
 }
 
 /// For a segment the notice that stands for what is withheld of it, and where that is.

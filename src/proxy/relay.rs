@@ -40,7 +40,8 @@ pub(super) fn relay(
     let action = proxy.policy.on_replies();
     let leaks = |line: &str| leaks(&proxy.scanner, line);
     let stops = |kind: Kind, text: &str| {
-        let found = judge::reply(proxy, &user, kind, text, action).into_iter().next()?;
+        let mut found = judge::reply(proxy, &user, kind, text, action).into_iter();
+        let found = found.find(|found| found.action == action.to_string())?;
         Some(format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference))
     };
     let stops = (action == Action::Block).then_some(&stops as &Stops<'_>);
