@@ -13,11 +13,13 @@ const TOPIC: &str = concat!(
     r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
     r"|patterns?\b|severity|poisoning|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
-/// Bytes before a match that say what it is about; those after it say less.
+/// Bytes before a match that say what it is about.
 const BEFORE_BYTES: usize = 300;
+/// Bytes after it that do: they say less.
 const AFTER_BYTES: usize = 120;
-/// A quotation mark that opens stands this near before the match, in bytes, and one that closes this near after it.
+/// A quotation mark that opens stands this near before the match, in bytes.
 const QUOTE_BYTES: usize = 40;
+/// One that closes stands this near after it, in bytes: the match may be only the beginning of what is quoted.
 const CLOSE_BYTES: usize = 160;
 /// Marks that open or close a quotation.
 const QUOTES: [char; 8] = ['"', '\'', '`', '«', '»', '“', '”', '’'];
