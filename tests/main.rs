@@ -48,6 +48,7 @@ mod passthrough;
 mod practice_provider;
 mod provider_faults;
 mod redaction;
+mod redaction_identity;
 mod rekey;
 mod routing;
 mod rules;
