@@ -83,7 +83,7 @@ help:
 	@echo 'make bench-detect what scanning costs: speed by kind of text, the worst text, start, memory'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
 	@echo 'make vendor       the sources of all dependencies, into vendor/'
-	@echo 'make offline      build and test from vendor/ in a namespace without any network'
+	@echo 'make offline      build from vendor/ and test the invariants in a namespace without any network'
 	@echo 'make install      copy the binary to DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)'
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
