@@ -296,7 +296,9 @@ impl Error {
 
     fn of(host: &str, error: ureq::Error) -> Self {
         if is_tls(&error) {
-            return Self::Failed(format!("no trust in {host}: {error}; is `ca_file` right?"));
+            return Self::Failed(format!(
+                "no trust in {host}: {error}; `infershield doctor --online` says what config.json needs"
+            ));
         }
         let why = match error {
             // Nothing else of ours is ever wrapped.
