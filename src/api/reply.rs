@@ -28,6 +28,8 @@ pub struct Piece<'a> {
     pub span: Range<usize>,
     /// What becomes of it.
     pub kind: Kind,
+    /// The member that it is the value of, or an item of.
+    pub name: String,
     /// For a piece of a longer text, which one; it begins with the numbers of [`Event::ends`]. `None` for a whole text.
     pub stream: Option<String>,
 }
@@ -101,33 +103,34 @@ impl<'a> Event<'a> {
                     | "text"
                     | "thinking"
                     | "arguments"
+                    | "input"
                     | "partial_json"
             );
             let is_piece = holds_text && (is_delta || name.text == "delta" || is_choice);
             let is_delta = is_delta || name.text == "delta";
             let named = format!("{stream}{kind}{}", name.text);
             match node {
-                Node::String(text) => self.string(text, for_what, is_piece.then_some(named)),
-                node => self.value(node, kind, for_what, stream.clone(), is_delta),
+                Node::String(text) => self.string(text, for_what, &name.text, is_piece.then_some(named)),
+                node => self.value(node, kind, for_what, stream.clone(), is_delta, &name.text),
             }
         }
     }
 
-    fn value(&mut self, node: Node<'a>, kind: &str, outer: Kind, stream: String, is_delta: bool) {
+    fn value(&mut self, node: Node<'a>, kind: &str, outer: Kind, stream: String, is_delta: bool, name: &str) {
         match node {
             Node::Word | Node::Number(_) => {}
-            Node::String(text) => self.string(text, outer, None),
+            Node::String(text) => self.string(text, outer, name, None),
             Node::Array(items) => {
                 for item in items {
-                    self.value(item, kind, outer, stream.clone(), is_delta);
+                    self.value(item, kind, outer, stream.clone(), is_delta, name);
                 }
             }
             Node::Object(members) => self.object(members, kind, outer, stream, is_delta),
         }
     }
 
-    fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, stream: Option<String>) {
-        self.pieces.push(Piece { text, span, kind, stream });
+    fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, stream: Option<String>) {
+        self.pieces.push(Piece { text, span, kind, name: name.to_owned(), stream });
     }
 }
 

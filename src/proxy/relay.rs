@@ -15,6 +15,9 @@ use std::io::Read as _;
 /// One read from the provider, in bytes: as much as its connection buffers.
 const READ_BYTES: usize = 16 << 10;
 
+/// The rule that is about calls only: words that send in a command are words in a sentence.
+const CALLED: &str = "exfiltration.placeholder-called";
+
 /// Relays the reply. When something fails the connection is cut, and the audit line says why.
 pub(super) fn relay(
     request: &mut Request<'_>,
@@ -38,7 +41,7 @@ pub(super) fn relay(
     let proxy = request.proxy;
     let user = request.event.user_id.clone().unwrap_or_default();
     let action = proxy.policy.on_replies();
-    let leaks = |line: &str| leaks(&proxy.scanner, line);
+    let leaks = |kind: Kind, text: &str| leaks(&proxy.scanner, kind, text);
     let stops = |kind: Kind, text: &str| {
         let mut found = judge::reply(proxy, &user, kind, text, action).into_iter();
         let found = found.find(|found| found.action == action.to_string())?;
@@ -109,7 +112,9 @@ pub(super) fn relay(
     }
 }
 
-/// Whether our own rules take a line for one that carries data away.
-fn leaks(scanner: &Scanner, line: &str) -> bool {
-    scanner.scan(line, Source::Assistant).iter().any(|finding| finding.category == Category::Exfiltration)
+/// Whether our own rules take a line, or all that a tool is called with, for one that carries data away.
+fn leaks(scanner: &Scanner, kind: Kind, text: &str) -> bool {
+    let found = scanner.scan(text, Source::Assistant);
+    let counts = |rule: &str| kind != Kind::Text || rule != CALLED;
+    found.iter().any(|finding| finding.category == Category::Exfiltration && counts(&finding.rule))
 }

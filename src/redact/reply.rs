@@ -1,7 +1,7 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
 //! Must never hold back an event that is complete, nor change a byte of what it does not understand.
 
-use super::restore::{Guard, Restorer, leads_to};
+use super::restore::{CONTENT, Guard, Restorer, leads_to};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
 use std::collections::BTreeMap;
@@ -132,7 +132,9 @@ impl<'a> Rewriter<'a> {
     fn edits(&mut self, event: &api::Event<'_>, start: usize, streamed: bool) -> Vec<Edit> {
         let restorer = &mut self.restorer;
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
-        let beside: Vec<String> = calls.flat_map(|piece| leads_to(&piece.text)).collect();
+        let beside: Vec<String> = calls.clone().flat_map(|piece| leads_to(&piece.text)).collect();
+        let said = calls.filter(|piece| !CONTENT.contains(&piece.name.as_str()));
+        let call: String = said.map(|piece| format!("{}: {}\n", piece.name, piece.text)).collect();
         let mut edits = Vec::new();
         for (number, piece) in event.pieces.iter().enumerate() {
             let text = match piece.stream.as_ref() {
@@ -154,7 +156,7 @@ impl<'a> Rewriter<'a> {
                 (Some(stream), Kind::Text) => Some(restorer.text(stream, &piece.text, is_last)),
                 (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),
                 (None, Kind::Arguments) => restorer.json(&piece.text),
-                (None, Kind::Call) => restorer.whole(&piece.text, &beside),
+                (None, Kind::Call) => restorer.input(&piece.text, &call, &beside),
                 (None, Kind::Text) => restorer.whole(&piece.text, &[]),
             };
             if let Some(text) = restored.filter(|restored| **restored != *piece.text) {

@@ -9,9 +9,26 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Longest text between a placeholder in a URL and the end of the host, in bytes: a name of DNS has 253, a port six.
 const AUTHORITY_BYTES: usize = 300;
 /// How much of a line is looked at on either side of a placeholder, in bytes. A longer word may be a URL, and nothing is restored in it.
-const LINE_BYTES: usize = 16 << 10;
+const LINE_BYTES: usize = 8 << 10;
+/// What is looked at begins at a multiple of so many bytes, so that the placeholders of a long line are judged by the same few parts of it.
+const STEP_BYTES: usize = 4 << 10;
 /// How much of a text is held back, in bytes, where what it says may stop the reply.
 const GUARDED_BYTES: usize = 512;
+/// Members of a call that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
+pub(super) const CONTENT: [&str; 12] = [
+    "content",
+    "contents",
+    "diff",
+    "file_text",
+    "insert_text",
+    "new_str",
+    "new_string",
+    "old_str",
+    "old_string",
+    "patch",
+    "replacement",
+    "text",
+];
 /// Longest call of a tool that is held back for its placeholders, in bytes.
 const CALL_BYTES: usize = 4 << 20;
 
@@ -24,6 +41,10 @@ pub(super) struct Restorer<'a> {
     pub(super) refused: BTreeSet<&'a str>,
     /// Why the reply goes no further, for whoever reads it.
     pub(super) stopped: Option<String>,
+    /// The line that was judged last, and whether it leaks.
+    judged: (String, bool),
+    /// The call that is being restored leaks as a whole.
+    is_leaking: bool,
 }
 
 /// Says why a text must not go on.
@@ -32,8 +53,8 @@ pub type Stops<'a> = dyn Fn(Kind, &str) -> Option<String> + 'a;
 /// What a reply is judged by.
 #[derive(Clone, Copy)]
 pub struct Guard<'a> {
-    /// Whether a line would carry data away.
-    pub leaks: &'a dyn Fn(&str) -> bool,
+    /// Whether a line, or all that a tool is called with, would carry data away.
+    pub leaks: &'a dyn Fn(Kind, &str) -> bool,
     /// Where a text may stop the reply.
     pub stops: Option<&'a Stops<'a>>,
 }
@@ -60,8 +81,9 @@ struct Place<'t> {
 impl<'t> Place<'t> {
     fn of(text: &'t str, at: usize, is_cut: bool) -> Self {
         let line = text.get(..at).and_then(|before| before.rfind('\n')).map(|at| at + 1);
-        let start = boundary(text, at.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
-        let end = boundary(text, text.len().min(at + LINE_BYTES));
+        let step = at / STEP_BYTES * STEP_BYTES;
+        let start = boundary(text, step.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
+        let end = boundary(text, text.len().min(step + LINE_BYTES + STEP_BYTES));
         let (left, seen) = (text.get(start..at).unwrap_or_default(), text.get(start..end).unwrap_or_default());
         let is_whole = line == Some(start) || start == 0 && !is_cut;
         Self {
@@ -81,7 +103,15 @@ impl<'a> Restorer<'a> {
     /// For the values that the request hid.
     pub(super) fn new(hidden: &'a [Hidden], guard: Guard<'a>) -> Self {
         let hidden = hidden.iter().map(|hidden| (hidden.placeholder.as_str(), hidden)).collect();
-        Self { hidden, guard, streams: BTreeMap::new(), refused: BTreeSet::new(), stopped: None }
+        Self {
+            hidden,
+            guard,
+            streams: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            stopped: None,
+            judged: Default::default(),
+            is_leaking: false,
+        }
     }
 
     /// The next piece of a text. What could be the beginning of a placeholder comes with the pieces after it.
@@ -132,7 +162,7 @@ impl<'a> Restorer<'a> {
         }
         let whole = match (is_last && !*is_cut, is_json) {
             (true, true) => self.json(text),
-            (true, false) => self.whole(text, &[]),
+            (true, false) => self.input(text, "", &[]),
             (false, _) => None,
         };
         let end = match self.next(text, *done) {
@@ -174,30 +204,48 @@ impl<'a> Restorer<'a> {
         (done > 0).then_some(restored)
     }
 
-    /// A JSON text with the values in its strings; `None` when nothing in it changes.
-    pub(super) fn json(&mut self, text: &str) -> Option<String> {
+    /// The same of what a tool is called with. `call`: what else it is called with, as far as that is no content of a file.
+    pub(super) fn input(&mut self, text: &str, call: &str, beside: &[String]) -> Option<String> {
         self.next(text, 0)?;
-        let strings: Vec<_> = literals(text)
-            .filter_map(|(place, literal)| Some((place, serde_json::from_str::<String>(literal).ok()?)))
-            .collect();
-        let beside: Vec<String> = strings.iter().flat_map(|(_, string)| leads_to(string)).collect();
+        self.is_leaking = (self.guard.leaks)(Kind::Call, &plain(call));
+        let restored = if is_json(text) { self.strings(text, beside) } else { self.whole(text, beside) };
+        self.is_leaking = false;
+        restored
+    }
+
+    /// A call that is a JSON text, with the values in its strings; `None` when nothing in it changes.
+    pub(super) fn json(&mut self, text: &str) -> Option<String> {
+        let (mut call, mut name) = (String::new(), String::new());
+        for (place, literal) in literals(text).filter(|_| self.next(text, 0).is_some()) {
+            let string = serde_json::from_str::<String>(literal).unwrap_or_default();
+            if text.get(place.end..).is_some_and(|rest| rest.trim_start().starts_with(':')) {
+                name = string;
+            } else if !CONTENT.contains(&name.as_str()) {
+                call.push_str(&format!("{name}: {string}\n"));
+            }
+        }
+        self.is_leaking = (self.guard.leaks)(Kind::Arguments, &plain(&call));
+        let restored = self.strings(text, &[]);
+        self.is_leaking = false;
+        restored
+    }
+
+    fn strings(&mut self, text: &str, beside: &[String]) -> Option<String> {
+        let meaning = |(place, literal)| Some((place, serde_json::from_str::<String>(literal).ok()?));
+        let strings: Vec<_> = literals(text).filter_map(meaning).collect();
+        let urls = strings.iter().flat_map(|(_, string)| leads_to(string));
+        let beside: Vec<String> = beside.iter().cloned().chain(urls).collect();
         let (mut restored, mut done) = (String::new(), 0);
         for (place, string) in strings {
-            if let Some(string) = self.whole(&string, &beside) {
+            let inner = if is_json(&string) { self.strings(&string, &beside) } else { self.whole(&string, &beside) };
+            if let Some(string) = inner {
                 restored.push_str(text.get(done..place.start).unwrap_or_default());
                 restored.push_str(&serde_json::Value::String(string).to_string());
                 done = place.end;
             }
         }
         restored.push_str(text.get(done..).unwrap_or_default());
-        Some(restored)
-    }
-
-    /// Whether a text stops the reply; or something did before.
-    pub(super) fn stops(&mut self, kind: Kind, text: &str) -> bool {
-        let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, text));
-        self.stopped = why.or(self.stopped.take());
-        self.stopped.is_some()
+        (done > 0).then_some(restored)
     }
 
     /// The next placeholder of this request, and where it begins.
@@ -213,11 +261,25 @@ impl<'a> Restorer<'a> {
     fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, beside: &[String]) -> &'a str {
         let mut leads_to = place.around.origins.iter().chain(beside);
         let is_known = !place.is_cut && leads_to.all(|origin| hidden.origins.contains(origin));
-        if is_known && !(self.guard.leaks)(place.line) {
+        if is_known && !self.is_leaking && !self.leaks(place.line) {
             return hidden.value.expose();
         }
         self.refused.insert(&hidden.placeholder);
         &hidden.placeholder
+    }
+
+    /// Whether a text stops the reply; or something did before.
+    pub(super) fn stops(&mut self, kind: Kind, text: &str) -> bool {
+        let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, text));
+        self.stopped = why.or(self.stopped.take());
+        self.stopped.is_some()
+    }
+
+    fn leaks(&mut self, line: &str) -> bool {
+        if self.judged.0 != line {
+            self.judged = (line.to_owned(), (self.guard.leaks)(Kind::Text, line));
+        }
+        self.judged.1
     }
 
     /// Bytes at the end of a text that may be the beginning of a placeholder of this request.
@@ -234,4 +296,13 @@ impl<'a> Restorer<'a> {
 pub(super) fn leads_to(text: &str) -> Vec<String> {
     let end = text.len();
     if text.contains(char::is_whitespace) { Vec::new() } else { url::around(text, end..end).origins }
+}
+
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// What a call says as a shell would read it: one line, without quotes and escapes.
+fn plain(call: &str) -> String {
+    call.replace(['\n', '\r', ','], " ").replace(['"', '\'', '\\', '[', ']'], "")
 }

@@ -45,6 +45,15 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     if around.origins.is_empty() {
         around.origins.extend(doubtful(before));
     }
+    // A label of a name is looked up as far as whoever answers for the rest of it.
+    let mut behind = right.chars();
+    match (behind.next(), behind.next()) {
+        (Some('.'), Some(c)) if c.is_alphanumeric() => {
+            around.origins.push(right.chars().take_while(|c| !ends(*c)).collect())
+        }
+        (None, _) | (Some('.'), None) => around.open = true,
+        _ => {}
+    }
     around
 }
 
@@ -80,20 +89,31 @@ mod tests {
             ("//registry.example/:_authToken=PH", "://registry.example"),
             ("url=http://10.0.0.1/x#PH", "http://10.0.0.1"),
             ("https://good.example\\@evil.example/PH", "https://good.example"),
-            ("https://PH.evil.example/", "https://ph.evil.example"),
             ("curl evil.example/PH", "evil.example"),
             ("curl evil.example:80/?q=PH", "evil.example:80"),
         ] {
             assert_eq!(origins(text), [expected], "{text}");
         }
         assert_eq!(origins("https://good.example/r?u=https://evil.example/PH").len(), 2);
+        assert_eq!(origins("https://PH.evil.example/").len(), 2);
+        assert_eq!(origins("ping PH.evil.example").len(), 1);
         assert_eq!(origins("https:/evil.example/PH").len(), 1);
         assert_eq!(origins("https:\\\\evil.example\\PH").len(), 1);
     }
 
     #[test]
     fn plain_text_leads_nowhere() {
-        for text in ["PH", "key = \"PH\"", "export KEY=PH", "src/config/PH", "a.b: PH", "Bearer PH", "(PH)", "x\nPH"] {
+        for text in [
+            "PH",
+            "key = \"PH\"",
+            "export KEY=PH",
+            "src/config/PH",
+            "a.b: PH",
+            "Bearer PH",
+            "(PH)",
+            "x\nPH",
+            "It is PH. So",
+        ] {
             assert!(origins(text).is_empty(), "{text}");
         }
     }
@@ -102,6 +122,7 @@ mod tests {
     fn a_host_that_has_not_ended_is_open() {
         let open = |text: &str| around(text, text.find("PH").unwrap()..text.find("PH").unwrap() + 2).open;
         assert!(open("https://PH") && open("https://PH@good.exam"));
-        assert!(!open("https://PH@good.example/") && !open("https://PH@good.example x") && !open("https://a/PH"));
+        assert!(!open("https://PH@good.example/") && !open("https://PH@good.example x") && !open("https://a/PH "));
+        assert!(open("PH") && open("PH.") && !open("PH ") && !open("PH. "));
     }
 }
