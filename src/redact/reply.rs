@@ -12,6 +12,8 @@ use std::ops::Range;
 const SAID_BYTES: usize = 1 << 20;
 /// Longest event in which something is put back, in bytes. A longer one passes as it is.
 const EVENT_BYTES: usize = 32 << 20;
+/// How many texts may come in pieces at the same time; when there are more, nothing of those before is held back.
+const OPEN_TEXTS: usize = 1024;
 
 /// Puts the hidden values back into one reply.
 pub struct Rewriter<'a> {
@@ -103,7 +105,15 @@ impl<'a> Rewriter<'a> {
         }
         // Data that spreads over lines could not be put back.
         let data = found.pop().filter(|_| found.is_empty()).unwrap_or_default();
-        let event = api::event(bytes.get(data.clone()).unwrap_or_default());
+        let mut event = api::event(bytes.get(data.clone()).unwrap_or_default());
+        let kept: usize = self.last.values().map(|last| last.event.len()).sum();
+        if self.last.len() > OPEN_TEXTS || kept > EVENT_BYTES {
+            self.flush("", &[], ready);
+        }
+        // Each piece is kept with its whole event: of a long event with many pieces that would be too much.
+        if bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
+            event.ends = Some(String::new());
+        }
         let edits = self.edits(&event, data.start);
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
         if let Some(ends) = &event.ends {
@@ -115,7 +125,10 @@ impl<'a> Rewriter<'a> {
         }
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
-            if let Some(stream) = piece.stream {
+            let Some(stream) = piece.stream else { continue };
+            if event.ends.as_ref().is_some_and(|ends| stream.starts_with(ends)) {
+                self.last.remove(&stream);
+            } else {
                 let place = data.start + piece.span.start..data.start + piece.span.end;
                 self.last.insert(stream, Last { event: bytes.clone(), piece: place, kind: piece.kind });
             }
@@ -172,4 +185,30 @@ impl<'a> Rewriter<'a> {
 /// A string as JSON writes it.
 fn literal(text: String) -> String {
     serde_json::Value::String(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(choices: impl Iterator<Item = usize>) -> String {
+        let choice = |index| format!("{{\"index\":{index},\"delta\":{{\"content\":\"INFERSHIELD_\"}}}}");
+        let choices: Vec<String> = choices.map(choice).collect();
+        format!("data: {{\"choices\":[{}]}}\n\n", choices.join(","))
+    }
+
+    #[test]
+    fn a_reply_of_ever_more_texts_is_not_kept() {
+        let guard = Guard { leaks: &|_| false, stops: None };
+        let mut rewriter = Rewriter::new(&[], guard, Family::Chat, true);
+        for index in 0..OPEN_TEXTS * 3 {
+            let event = chunk(index..index + 1);
+            assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());
+            assert!(rewriter.last.len() <= OPEN_TEXTS + 1);
+        }
+        let event = chunk(0..OPEN_TEXTS * 3);
+        assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());
+        let kept: usize = rewriter.last.values().map(|last| last.event.len()).sum();
+        assert!(kept <= EVENT_BYTES, "{kept}");
+    }
 }
