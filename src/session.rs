@@ -201,7 +201,7 @@ impl Session {
         }
         let (login, is_suspect) = (LoginId::of(user, &record), record.state == State::Suspect);
         let moved = || Error::Unusable(provider.id.clone(), MOVED);
-        let mut row = row_of(provider, &record).ok_or_else(moved)?.into_owned();
+        let mut row = row_of(provider, &record).ok_or_else(moved)?;
         if let Some(account) = record.bound.account_id {
             row.extra_headers.insert(chatgpt::ACCOUNT_HEADER.into(), account);
         }

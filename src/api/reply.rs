@@ -87,27 +87,15 @@ impl<'a> Event<'a> {
         let is_choice =
             text_of(&members, "text").is_some() && members.iter().any(|(name, _)| name.text == "finish_reason");
         for (name, node) in members {
-            let for_what = match &*name.text {
-                "arguments" | "partial_json" => Kind::Arguments,
-                "input" => Kind::Call,
-                _ => outer,
+            let (for_what, holds_text) = match &*name.text {
+                "arguments" | "partial_json" => (Kind::Arguments, true),
+                "input" => (Kind::Call, true),
+                "content" | "delta" | "reasoning" | "reasoning_content" | "reasoning_text" | "refusal" | "text"
+                | "thinking" => (outer, true),
+                _ => (outer, false),
             };
-            let holds_text = matches!(
-                &*name.text,
-                "delta"
-                    | "content"
-                    | "refusal"
-                    | "reasoning"
-                    | "reasoning_content"
-                    | "reasoning_text"
-                    | "text"
-                    | "thinking"
-                    | "arguments"
-                    | "input"
-                    | "partial_json"
-            );
-            let is_piece = holds_text && (is_delta || name.text == "delta" || is_choice);
             let is_delta = is_delta || name.text == "delta";
+            let is_piece = holds_text && (is_delta || is_choice);
             let named = format!("{stream}{kind}{}", name.text);
             match node {
                 Node::String(text) => self.string(text, for_what, &name.text, is_piece.then_some(named)),

@@ -8,7 +8,6 @@ use crate::origin::{Endpoint, Origin, is_below};
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -230,15 +229,14 @@ impl Provider {
     }
 
     /// The row as it is for one login: a ChatGPT account has tokens, and opens another door than a key.
-    pub fn of_login(&self, has_tokens: bool) -> Cow<'_, Self> {
-        match self.login {
-            Login::Chatgpt if has_tokens => {
-                let api_base = self.chatgpt_base.clone().or_else(|| self.api_base.clone());
-                Cow::Owned(Self { api_base, ..self.clone() })
-            }
-            Login::Chatgpt => Cow::Owned(Self { login: Login::Key, ..self.clone() }),
-            _ => Cow::Borrowed(self),
+    pub fn of_login(&self, has_tokens: bool) -> Self {
+        let mut row = self.clone();
+        match row.login {
+            Login::Chatgpt if has_tokens => row.api_base = row.chatgpt_base.clone().or(row.api_base),
+            Login::Chatgpt => row.login = Login::Key,
+            _ => {}
         }
+        row
     }
 
     fn check(&self, others: &[Self]) -> std::result::Result<(), String> {

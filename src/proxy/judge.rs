@@ -8,7 +8,8 @@ use crate::api::{self, Extracted, Family, Kind, Refused, Segment};
 use crate::audit::{self, now};
 use crate::detect::{self, Action, Category, Reason, Source};
 use crate::redact::{self, Edit, Hidden, Redaction};
-use crate::secret::{self, Key};
+use crate::secret;
+use crate::store::Exception;
 use http::HeaderValue;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -44,140 +45,168 @@ pub(super) fn scan<'a>(
     event.model = extracted.model.as_deref().and_then(|model| proxy.harmless(model));
     event.unscanned = extracted.unscanned.into();
     let user = &caller.user;
-    let mut worst = (Action::Allow, String::new());
-    let mut redaction = Redaction::default();
-    let mut withheld = BTreeMap::new();
-    let mut stopping = Vec::new();
-    let mut exceptions = None;
+    let key_id = event.key_id.clone().unwrap_or(user.clone());
+    let mut verdict = Verdict::default();
     let mut behind = extracted.segments.iter().filter(|segment| said_last(segment)).count();
     for (index, segment) in extracted.segments.iter().enumerate() {
         behind = behind.saturating_sub(said_last(segment).into());
-        let findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
-        let refer = |finding: &detect::Finding| {
-            let matched = segment.text.get(finding.start..finding.end).unwrap_or_default();
-            reference(&proxy.fingerprint, user, &finding.rule, matched)
-        };
-        if exceptions.is_none() && !findings.is_empty() {
-            exceptions = Some(proxy.store.exceptions(user).map_err(|error| proxy.store_failed(&error))?);
-        }
-        let is_allowed = |finding: &detect::Finding| {
-            let reference = refer(finding);
-            exceptions.iter().flatten().any(|exception| exception.reference == reference && exception.lives(now()))
-        };
-        let (mut allowed, mut findings): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_allowed);
-        allowed.iter_mut().for_each(|finding| finding.action = Action::Allow);
-        let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
-        let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
-        let key_id = event.key_id.as_ref().unwrap_or(user);
-        let reason = |finding| Reason { key_id: key_id.clone(), reference: refer(finding), behind };
-        let blocking: Vec<Reason> = blocking.map(reason).collect();
-        // Stopped before, and the user has gone on since: no part of the last turn any more.
-        if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
-            risk_score = detect::judge(&mut findings, segment.source, false, &proxy.policy);
-        } else {
-            stopping.extend(blocking);
-        }
+        let (risk_score, findings) = verdict.judge(proxy, (user, &key_id), segment, behind)?;
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
-        let told = findings.into_iter().filter(|finding| finding.action > Action::Allow);
-        for mut finding in told.chain(allowed) {
-            let reference = refer(&finding);
-            let span = finding.start..finding.end;
-            let matched = segment.text.get(span.clone()).unwrap_or_default();
-            match finding.action {
-                Action::Redact | Action::Withhold if segment.fixed => finding.action = Action::Warn,
-                Action::Redact => {
-                    redaction.hide(&proxy.placeholder, user, finding.category, matched, &finding.rule, &reference);
-                }
-                Action::Withhold => {
-                    let notice = || (redact::notice(segment.source, &finding.rule, &reference), Vec::new());
-                    withheld.entry(index).or_insert_with(notice).1.push(span);
-                }
-                _ => {}
-            }
-            if finding.action > worst.0 {
-                worst = (finding.action, format!("rule {} in {}, ref {reference}", finding.rule, segment.location));
-            }
-            event.findings.push(audit::Finding {
-                rule: finding.rule,
-                category: finding.category.to_string(),
-                action: finding.action.to_string(),
-                location: segment.location.clone(),
-                reference,
-            });
+        for finding in findings {
+            event.findings.push(verdict.carry_out(proxy, user, (index, segment), finding));
         }
     }
-    let (strongest, what) = worst;
-    let word = if strongest == Action::Allow { "pass".to_owned() } else { strongest.to_string() };
+    let word = verdict.worst.as_ref().map_or("pass".to_owned(), |(action, _)| action.to_string());
     if let Ok(word) = HeaderValue::try_from(word) {
         request.reply_headers.insert("x-infershield-verdict", word);
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
-    if strongest == Action::Block {
-        proxy.stopped.remember(stopping);
-        return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {what}")));
+    if let Some((Action::Block, why)) = verdict.worst {
+        proxy.stopped.remember(verdict.stopping);
+        return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {why}")));
     }
-    let edits = edits(&extracted, &body.bytes, &mut redaction, &withheld);
+    let edits = verdict.edits(&extracted, &body.bytes);
     if !edits.is_empty() {
         body.bytes = redact::apply(&body.bytes, edits);
     }
-    Ok(Scanned { caller, route, body, hidden: redaction.hidden })
+    Ok(Scanned { caller, route, body, hidden: verdict.redaction.hidden })
 }
 
 /// What a text of a reply is reported or stopped for: data on its way to somebody else, a secret that the request did not hold, a call that
 /// destroys.
 pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: Action) -> Vec<audit::Finding> {
-    let matters = |finding: &detect::Finding| match finding.category {
+    let mut findings = proxy.scanner.scan(text, Source::Assistant);
+    findings.retain(|finding| match finding.category {
         Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
         Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
         Category::Secret => true,
         _ => false,
-    };
-    let found = proxy.scanner.scan(text, Source::Assistant).into_iter().filter(matters);
-    let told = found.map(|finding| {
-        let matched = text.get(finding.start..finding.end).unwrap_or_default();
-        audit::Finding {
-            reference: reference(&proxy.fingerprint, user, &finding.rule, matched),
-            rule: finding.rule,
-            category: finding.category.to_string(),
-            action: action.to_string(),
-            location: "reply".to_owned(),
-        }
     });
-    let mut told: Vec<_> = told.collect();
-    if !told.is_empty() {
-        // Where they cannot be read there are none.
-        let exceptions = proxy.store.exceptions(user).unwrap_or_default();
-        let is_allowed = |finding: &audit::Finding| {
-            exceptions.iter().any(|exception| exception.reference == finding.reference && exception.lives(now()))
-        };
-        told.iter_mut().filter(|told| is_allowed(told)).for_each(|told| told.action = Action::Allow.to_string());
+    if findings.is_empty() {
+        return Vec::new();
     }
-    told
+    // Where they cannot be read there are none.
+    let exceptions = proxy.store.exceptions(user).unwrap_or_default();
+    let told = findings.into_iter().map(|mut finding| {
+        let reference = reference(proxy, user, text, &finding);
+        finding.action = if is_allowed(&exceptions, &reference) { Action::Allow } else { action };
+        noted(finding, reference, "reply")
+    });
+    told.collect()
 }
 
-/// For a segment the notice that stands for what is withheld of it, and where that is.
-type Withheld = BTreeMap<usize, (String, Vec<Range<usize>>)>;
+/// What the texts of one request have shown so far.
+#[derive(Default)]
+struct Verdict {
+    /// What the user lets pass; read when the first finding asks for it.
+    exceptions: Option<Vec<Exception>>,
+    /// The strongest action, and the finding that calls for it.
+    worst: Option<(Action, String)>,
+    stopping: Vec<Reason>,
+    redaction: Redaction,
+    /// For a segment the notice that stands for what is withheld of it, and where that is.
+    withheld: BTreeMap<usize, (String, Vec<Range<usize>>)>,
+}
 
-/// The bytes to change: what is withheld, and hidden values wherever they stand.
-fn edits(extracted: &Extracted<'_>, body: &[u8], redaction: &mut Redaction, withheld: &Withheld) -> Vec<Edit> {
-    let mut edits = Vec::new();
-    let finder = redaction.finder();
-    for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
-        let mut change = |texts: Vec<(Range<usize>, String)>| {
-            let parts: Vec<_> = texts.iter().map(|(part, _)| part.clone()).collect();
-            let places = extracted.places(body, index, &parts).into_iter();
-            edits.extend(places.zip(texts).map(|(place, (_, text))| Edit { place, text }));
-        };
-        if let Some((notice, spans)) = withheld.get(&index) {
-            let parts = api::withheld(&segment.text, spans).into_iter();
-            change(parts.map(|part| (part, notice.clone())).collect());
+impl Verdict {
+    /// The risk score of one text, and what is told of it, each finding with its action. `behind`: how many texts the user said after it.
+    fn judge(
+        &mut self,
+        proxy: &Proxy,
+        (user, key_id): (&str, &str),
+        segment: &Segment<'_>,
+        behind: usize,
+    ) -> Result<(u8, Vec<detect::Finding>), Stop> {
+        let findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
+        if self.exceptions.is_none() && !findings.is_empty() {
+            self.exceptions = Some(proxy.store.exceptions(user).map_err(|error| proxy.store_failed(&error))?);
         }
-        if let Some(finder) = &finder {
-            change(redaction.find(finder, &segment.text));
+        let exceptions = self.exceptions.as_deref().unwrap_or_default();
+        let refer = |finding: &detect::Finding| reference(proxy, user, &segment.text, finding);
+        let (mut allowed, mut findings): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| is_allowed(exceptions, &refer(finding)));
+        allowed.iter_mut().for_each(|finding| finding.action = Action::Allow);
+        let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
+        let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
+        let reason = |finding| Reason { key_id: key_id.to_owned(), reference: refer(finding), behind };
+        let blocking: Vec<Reason> = blocking.map(reason).collect();
+        // Stopped before, and the user has gone on since: no part of the last turn any more.
+        if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
+            risk_score = detect::judge(&mut findings, segment.source, false, &proxy.policy);
+        } else {
+            self.stopping.extend(blocking);
         }
+        findings.retain(|finding| finding.action > Action::Allow);
+        findings.append(&mut allowed);
+        Ok((risk_score, findings))
     }
-    edits
+
+    /// Notes what the finding's action asks for; gives what the log says of it.
+    fn carry_out(
+        &mut self,
+        proxy: &Proxy,
+        user: &str,
+        (index, segment): (usize, &Segment<'_>),
+        mut finding: detect::Finding,
+    ) -> audit::Finding {
+        let reference = reference(proxy, user, &segment.text, &finding);
+        let span = finding.start..finding.end;
+        match finding.action {
+            Action::Redact | Action::Withhold if segment.fixed => finding.action = Action::Warn,
+            Action::Redact => {
+                let value = segment.text.get(span).unwrap_or_default();
+                self.redaction.hide(&proxy.placeholder, user, finding.category, value, &finding.rule, &reference);
+            }
+            Action::Withhold => {
+                let notice = || (redact::notice(segment.source, &finding.rule, &reference), Vec::new());
+                self.withheld.entry(index).or_insert_with(notice).1.push(span);
+            }
+            _ => {}
+        }
+        let strongest = self.worst.as_ref().map_or(Action::Allow, |(action, _)| *action);
+        if finding.action > strongest {
+            let why = format!("rule {} in {}, ref {reference}", finding.rule, segment.location);
+            self.worst = Some((finding.action, why));
+        }
+        noted(finding, reference, &segment.location)
+    }
+
+    /// The bytes to change: what is withheld, and hidden values wherever they stand.
+    fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8]) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        let finder = self.redaction.finder();
+        for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
+            let mut change = |texts: Vec<(Range<usize>, String)>| {
+                let parts: Vec<_> = texts.iter().map(|(part, _)| part.clone()).collect();
+                let places = extracted.places(body, index, &parts).into_iter();
+                edits.extend(places.zip(texts).map(|(place, (_, text))| Edit { place, text }));
+            };
+            if let Some((notice, spans)) = self.withheld.get(&index) {
+                let parts = api::withheld(&segment.text, spans).into_iter();
+                change(parts.map(|part| (part, notice.clone())).collect());
+            }
+            if let Some(finder) = &finder {
+                change(self.redaction.find(finder, &segment.text));
+            }
+        }
+        edits
+    }
+}
+
+/// A finding as the log has it.
+fn noted(finding: detect::Finding, reference: String, location: &str) -> audit::Finding {
+    audit::Finding {
+        rule: finding.rule,
+        category: finding.category.to_string(),
+        action: finding.action.to_string(),
+        location: location.to_owned(),
+        reference,
+    }
+}
+
+fn is_allowed(exceptions: &[Exception], reference: &str) -> bool {
+    exceptions.iter().any(|exception| exception.reference == reference && exception.lives(now()))
 }
 
 /// Whether a text of the last turn is what the user said, and not what a client says about it: a role, a type, a name of its own.
@@ -187,6 +216,8 @@ fn said_last(segment: &Segment<'_>) -> bool {
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.
-fn reference(key: &Key, user: &str, rule: &str, matched: &str) -> String {
-    secret::base32(&key.mac(&[&secret::place(&[user, rule]), matched.as_bytes()]), REF_CHARS)
+fn reference(proxy: &Proxy, user: &str, text: &str, finding: &detect::Finding) -> String {
+    let matched = text.get(finding.start..finding.end).unwrap_or_default();
+    let mac = proxy.fingerprint.mac(&[&secret::place(&[user, &finding.rule]), matched.as_bytes()]);
+    secret::base32(&mac, REF_CHARS)
 }

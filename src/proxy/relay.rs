@@ -5,7 +5,7 @@ use super::forward::passed;
 use super::{Request, elapsed_ms, judge, text};
 use crate::api::{Family, Kind, Observer};
 use crate::audit::{self, Outcome};
-use crate::detect::{Action, Category, Scanner, Source};
+use crate::detect::{Action, Category, Finding, Source};
 use crate::redact::{Guard, Hidden, Rewriter, Stops};
 use crate::server::Exchange;
 use crate::upstream::{self, Response};
@@ -41,7 +41,12 @@ pub(super) fn relay(
     let proxy = request.proxy;
     let user = request.event.user_id.clone().unwrap_or_default();
     let action = proxy.policy.on_replies();
-    let leaks = |kind: Kind, text: &str| leaks(&proxy.scanner, kind, text);
+    let leaks = |kind: Kind, text: &str| {
+        let leads_away = |finding: &Finding| {
+            finding.category == Category::Exfiltration && (kind != Kind::Text || finding.rule != CALLED)
+        };
+        proxy.scanner.scan(text, Source::Assistant).iter().any(leads_away)
+    };
     let stops = |kind: Kind, text: &str| {
         let mut found = judge::reply(proxy, &user, kind, text, action).into_iter();
         let found = found.find(|found| found.action == action.to_string())?;
@@ -110,11 +115,4 @@ pub(super) fn relay(
     if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {
         let _ = writer.finish();
     }
-}
-
-/// Whether our own rules take a line, or all that a tool is called with, for one that carries data away.
-fn leaks(scanner: &Scanner, kind: Kind, text: &str) -> bool {
-    let found = scanner.scan(text, Source::Assistant);
-    let counts = |rule: &str| kind != Kind::Text || rule != CALLED;
-    found.iter().any(|finding| finding.category == Category::Exfiltration && counts(&finding.rule))
 }

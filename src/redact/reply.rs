@@ -12,6 +12,8 @@ use std::ops::Range;
 const SAID_BYTES: usize = 1 << 20;
 /// Longest event in which something is put back, in bytes. A longer one passes as it is.
 const EVENT_BYTES: usize = 32 << 20;
+/// How many texts may come in pieces at the same time; when there are more, nothing of those before is held back.
+const OPEN_TEXTS: usize = 1024;
 
 /// Puts the hidden values back into one reply.
 pub struct Rewriter<'a> {
@@ -20,8 +22,6 @@ pub struct Rewriter<'a> {
     streamed: bool,
     /// The event, or the reply, that is not complete yet.
     pending: Vec<u8>,
-    /// Where the line begins that is not complete yet.
-    line: usize,
     /// The last event of each text that comes in pieces: with it goes what is left at the end of the text.
     last: BTreeMap<String, Last>,
     /// What the reply says, text by text, with placeholders.
@@ -44,7 +44,6 @@ impl<'a> Rewriter<'a> {
             family,
             streamed,
             pending: Vec::new(),
-            line: 0,
             last: BTreeMap::new(),
             said: BTreeMap::new(),
             room: SAID_BYTES,
@@ -56,12 +55,11 @@ impl<'a> Rewriter<'a> {
         let mut ready = Vec::new();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.pending.extend_from_slice(line);
-            if self.streamed && line.ends_with(b"\n") {
-                let is_blank = self.pending.get(self.line..).is_some_and(|line| line.trim_ascii().is_empty());
-                self.line = self.pending.len();
-                if is_blank {
-                    self.event(&mut ready);
-                }
+            // The line may have come in pieces.
+            let mut lines = self.pending.rsplit(|byte| *byte == b'\n');
+            let is_complete = lines.next().is_some_and(<[u8]>::is_empty);
+            if self.streamed && is_complete && lines.next().is_some_and(|line| line.trim_ascii().is_empty()) {
+                self.event(&mut ready);
                 if self.is_stopped() {
                     return ready;
                 }
@@ -69,7 +67,7 @@ impl<'a> Rewriter<'a> {
         }
         if is_end && !self.streamed {
             let reply = take(&mut self.pending);
-            let edits = self.edits(&api::event(&reply), 0, false);
+            let edits = self.edits(&api::event(&reply), 0);
             match &self.restorer.stopped {
                 Some(notice) => ready.extend(api::whole(self.family, notice).to_string().into_bytes()),
                 None => ready.extend(apply(&reply, edits)),
@@ -77,7 +75,6 @@ impl<'a> Rewriter<'a> {
         } else if is_end || self.pending.len() > EVENT_BYTES {
             self.flush("", &[], &mut ready);
             ready.append(&mut self.pending);
-            self.line = 0;
         }
         ready
     }
@@ -100,7 +97,6 @@ impl<'a> Rewriter<'a> {
     /// A complete event.
     fn event(&mut self, ready: &mut Vec<u8>) {
         let bytes = take(&mut self.pending);
-        self.line = 0;
         let (mut at, mut found) = (0, Vec::new());
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let end = at + line.len();
@@ -109,8 +105,16 @@ impl<'a> Rewriter<'a> {
         }
         // Data that spreads over lines could not be put back.
         let data = found.pop().filter(|_| found.is_empty()).unwrap_or_default();
-        let event = api::event(bytes.get(data.clone()).unwrap_or_default());
-        let edits = self.edits(&event, data.start, true);
+        let mut event = api::event(bytes.get(data.clone()).unwrap_or_default());
+        let kept: usize = self.last.values().map(|last| last.event.len()).sum();
+        if self.last.len() > OPEN_TEXTS || kept > EVENT_BYTES {
+            self.flush("", &[], ready);
+        }
+        // Each piece is kept with its whole event: of a long event with many pieces that would be too much.
+        if bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
+            event.ends = Some(String::new());
+        }
+        let edits = self.edits(&event, data.start);
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
         if let Some(ends) = &event.ends {
             self.flush(ends, &own, ready);
@@ -121,7 +125,10 @@ impl<'a> Rewriter<'a> {
         }
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
-            if let Some(stream) = piece.stream {
+            let Some(stream) = piece.stream else { continue };
+            if event.ends.as_ref().is_some_and(|ends| stream.starts_with(ends)) {
+                self.last.remove(&stream);
+            } else {
                 let place = data.start + piece.span.start..data.start + piece.span.end;
                 self.last.insert(stream, Last { event: bytes.clone(), piece: place, kind: piece.kind });
             }
@@ -129,7 +136,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// What to change in an event that begins at `start`.
-    fn edits(&mut self, event: &api::Event<'_>, start: usize, streamed: bool) -> Vec<Edit> {
+    fn edits(&mut self, event: &api::Event<'_>, start: usize) -> Vec<Edit> {
         let restorer = &mut self.restorer;
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
         let beside: Vec<String> = calls.clone().flat_map(|piece| leads_to(&piece.text)).collect();
@@ -137,19 +144,16 @@ impl<'a> Rewriter<'a> {
         let call: String = said.map(|piece| format!("{}: {}\n", piece.name, piece.text)).collect();
         let mut edits = Vec::new();
         for (number, piece) in event.pieces.iter().enumerate() {
-            let text = match piece.stream.as_ref() {
-                Some(stream) if streamed => Some(stream.clone()),
-                // In a stream whole texts repeat what the pieces said.
-                _ => (!streamed).then(|| number.to_string()),
-            };
+            let stream = piece.stream.as_ref().filter(|_| self.streamed);
+            // In a stream whole texts repeat what the pieces said.
+            let text = if self.streamed { stream.cloned() } else { Some(number.to_string()) };
             if let Some(text) = text.filter(|_| piece.text.len() <= self.room) {
                 self.room -= piece.text.len();
                 self.said.entry(text).or_insert_with(|| (piece.kind, String::new())).1.push_str(&piece.text);
             }
-            let stream = piece.stream.as_ref().filter(|_| streamed);
             let is_last =
                 stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
-            if stream.is_none() && !streamed && restorer.stops(piece.kind, &piece.text) {
+            if !self.streamed && restorer.stops(piece.kind, &piece.text) {
                 break;
             }
             let restored = match (stream, piece.kind) {
@@ -183,4 +187,30 @@ impl<'a> Rewriter<'a> {
 /// A string as JSON writes it.
 fn literal(text: String) -> String {
     serde_json::Value::String(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(choices: impl Iterator<Item = usize>) -> String {
+        let choice = |index| format!("{{\"index\":{index},\"delta\":{{\"content\":\"INFERSHIELD_\"}}}}");
+        let choices: Vec<String> = choices.map(choice).collect();
+        format!("data: {{\"choices\":[{}]}}\n\n", choices.join(","))
+    }
+
+    #[test]
+    fn a_reply_of_ever_more_texts_is_not_kept() {
+        let guard = Guard { leaks: &|_| false, stops: None };
+        let mut rewriter = Rewriter::new(&[], guard, Family::Chat, true);
+        for index in 0..OPEN_TEXTS * 3 {
+            let event = chunk(index..index + 1);
+            assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());
+            assert!(rewriter.last.len() <= OPEN_TEXTS + 1);
+        }
+        let event = chunk(0..OPEN_TEXTS * 3);
+        assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());
+        let kept: usize = rewriter.last.values().map(|last| last.event.len()).sum();
+        assert!(kept <= EVENT_BYTES, "{kept}");
+    }
 }

@@ -165,11 +165,14 @@ impl<'a> Restorer<'a> {
             (true, false) => self.input(text, "", &[]),
             (false, _) => None,
         };
-        let end = match self.next(text, *done) {
-            _ if is_last || *is_cut => text.len(),
-            _ if self.guard.stops.is_some() => *done,
-            Some((at, _)) => at,
-            None => text.len() - self.begun(text.get(*done..).unwrap_or_default()),
+        let end = if is_last || *is_cut {
+            text.len()
+        } else if self.guard.stops.is_some() {
+            *done
+        } else if let Some((at, _)) = self.next(text, *done) {
+            at
+        } else {
+            text.len() - self.begun(text.get(*done..).unwrap_or_default())
         };
         let handed = match &whole {
             Some(whole) => whole.get(*done..),

@@ -4,7 +4,6 @@
 use super::now;
 use crate::flow::Provider;
 use crate::store::{Bound, Record};
-use std::borrow::Cow;
 
 /// A login made now, bound to where the row leads now; still without a token.
 pub(super) fn new_record(provider: &Provider) -> Record {
@@ -19,9 +18,9 @@ pub(super) fn new_record(provider: &Provider) -> Record {
 }
 
 /// The row as it is for this login; `None` when it has no such tenants any more.
-pub(super) fn row_of<'a>(provider: &'a Provider, record: &Record) -> Option<Cow<'a, Provider>> {
+pub(super) fn row_of(provider: &Provider, record: &Record) -> Option<Provider> {
     match &record.bound.host {
-        Some(host) => provider.at(host).ok().map(Cow::Owned),
+        Some(host) => provider.at(host).ok(),
         None => Some(provider.of_login(record.bound.token_endpoint.is_some())),
     }
 }
