@@ -29,46 +29,25 @@ const AUTHOR_BYTES: usize = 120;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
-static PLACEHOLDERS: Words = Words::new(|| {
-    words("example placeholder changeme change_me your dummy xxxx ... 12345 23456 abcdefgh redacted insert replace sample \
-    todo foobar infershield_ phc_ pk_live_ pk_test_".split(' '))
-});
+static PLACEHOLDERS: Words = Words::new(|| words(include_str!("words/placeholders.txt")));
 /// Parts of names and code that a guessed password is not made of.
-static NOT_PASSWORDS: Words = Words::new(|| {
-    words(
-        "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
-    username foobar sha-256 sha256 bcrypt argon2"
-            .split(' '),
-    )
-});
+static NOT_PASSWORDS: Words = Words::new(|| words(include_str!("words/not-passwords.txt")));
 /// Parts of names whose values are random and open nothing.
-static NOT_SECRETS: Words = Words::new(|| {
-    words("public cache idempot primary foreign csrf xsrf fingerprint integrity checksum digest hash sha1 sha256 sha512 etag \
-    publishable key_id keyid key-id kms partition nextpage next_page nexttoken next_token cursor continuation pagination token_type tokenizer \
-    commit pubkey authorized version thumbprint boundary".split(' '))
-});
+static NOT_SECRETS: Words = Words::new(|| words(include_str!("words/not-secrets.txt")));
 /// Parts of names that make a secret even of what looks like a hash or an id.
-static SECRETS: Words = Words::new(|| {
-    words("api secret token auth access private encrypt sign license session webhook hmac jwt credential client master app_ app- appkey".split(' '))
-});
+static SECRETS: Words = Words::new(|| words(include_str!("words/secrets.txt")));
 /// Words in the line before a mail address that its owner has published: signatures under commits, licences.
-static PUBLISHED: Words = Words::new(|| {
-    words("committer: signed-off-by co-authored-by reviewed-by acked-by reported-by tested-by suggested-by cc: (c) written \
-    licen from: commit: thanks user.email __email__".split(' '))
-});
+static PUBLISHED: Words = Words::new(|| words(include_str!("words/published.txt")));
 /// Words in the lines before it that say the same.
-static AUTHORS: Words = Words::new(|| words("author copyright maintain contributor reserved \"bugs\"".split(' ')));
+static AUTHORS: Words = Words::new(|| words(include_str!("words/authors.txt")));
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-const NOT_DOMAINS: &str = "example.com example.org example.net example.de email.com domain.com test.com users.noreply.github.com example test \
-    invalid localhost local internal localdomain tld gserviceaccount.com png svg jpg js ts py md json foo.com bar.com acme.com company.com mail.com";
+const NOT_DOMAINS: &str = include_str!("words/not-domains.txt");
 /// Names before the `@` that are no person's.
-const NOT_PERSONS: &str = "git noreply no-reply user me you your name test support info security hello contact admin root abuse sales team \
-    postmaster username email foo bar";
+const NOT_PERSONS: &str = include_str!("words/not-persons.txt");
 /// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
-static KNOWN_EXAMPLES: Words =
-    Words::new(|| words(include_str!("known-examples.txt").lines().filter(|line| !line.starts_with('#'))));
+static KNOWN_EXAMPLES: Words = Words::new(|| words(include_str!("words/known-examples.txt")));
 /// Of the first 17 digits (GB 11643).
 const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
@@ -233,8 +212,8 @@ fn is_published(before: &[u8]) -> bool {
 /// Words that are looked for all at once, put together when the first text asks for them.
 type Words = LazyLock<Option<AhoCorasick>>;
 
-fn words<'a>(list: impl Iterator<Item = &'a str>) -> Option<AhoCorasick> {
-    AhoCorasick::new(list.filter(|word| !word.is_empty())).ok()
+fn words(list: &str) -> Option<AhoCorasick> {
+    AhoCorasick::new(list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))).ok()
 }
 
 fn contains_any(text: &str, words: &Words) -> bool {
@@ -458,5 +437,5 @@ fn is_mail(text: &str) -> bool {
         return false;
     };
     let ends_in = |end: &str| domain.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !NOT_DOMAINS.split(' ').any(ends_in) && !NOT_PERSONS.split(' ').any(|other| other == name)
+    !NOT_DOMAINS.lines().any(ends_in) && !NOT_PERSONS.lines().any(|other| other == name)
 }
