@@ -2,10 +2,9 @@
 //! Must never cost more than linear time in the text, whatever the text says.
 
 use super::mention::{self, MENTION_WEIGHT};
-use super::prefilter::Prefilter;
-use super::rule::{Hit, Rule};
+use super::rule::Hit;
 use super::views::{self, Copy};
-use super::{Action, Category, Finding, Severity, Source};
+use super::{Action, Category, Finding, Scanner, Severity, Source};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::slice;
@@ -33,12 +32,6 @@ const PIECE_OVERLAP: usize = 2 << 10;
 /// In a copy only this neighbourhood of what was undone is new, in bytes.
 const CHANGE_REACH: usize = 512;
 
-/// All rules, ready to scan. Built once, shared by all threads.
-#[derive(Debug)]
-pub struct Scanner {
-    pub(super) rules: Prefilter,
-}
-
 impl Scanner {
     /// The rules that are part of the program.
     ///
@@ -48,15 +41,11 @@ impl Scanner {
         Self::with(&[]).map_err(|why| format!("{why}; this build is broken, install InferShield again"))
     }
 
-    pub(super) fn new(rules: Vec<Rule>) -> Result<Self, String> {
-        Ok(Self { rules: Prefilter::new(rules)? })
-    }
-
     /// Every threat in `text`, in order of position. Spans are bytes of `text`; for something hidden they cover what
     /// hides it, and a second finding of category obfuscation says how it was hidden.
     pub fn scan(&self, text: &str, source: Source) -> Vec<Finding> {
         let whole = 0..text.len();
-        let hits = self.rules.search(text, slice::from_ref(&whole), source);
+        let hits = self.search(text, slice::from_ref(&whole), source);
         let mut findings: Vec<Finding> = hits.into_iter().map(|hit| finding(text, hit, source)).collect();
         for finding in &mut findings {
             let most = mention::most(text, &(finding.start..finding.end), finding.category, source);
@@ -86,7 +75,7 @@ impl Scanner {
         while outer.len() < LAYERS
             && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text))
         {
-            for hit in self.rules.search(&copy.text, &copy.changed(CHANGE_REACH), source) {
+            for hit in self.search(&copy.text, &copy.changed(CHANGE_REACH), source) {
                 // A mail address in an encoded text says nothing, and a guess at a password even less.
                 let vague = hit.rule.category == Category::Pii || hit.rule.validator.is_guess();
                 if let Some(disguise) = copy.disguise(&hit.span).filter(|_| !vague) {
@@ -210,7 +199,7 @@ mod tests {
     fn every_id_is_given_once_and_begins_with_its_category() {
         let scanner = scanner();
         let mut ids = std::collections::BTreeSet::new();
-        for rule in &scanner.rules.rules {
+        for rule in &scanner.rules {
             let category = serde_json::to_string(&rule.category).unwrap();
             assert!(rule.id.starts_with(&format!("{}.", category.trim_matches('"'))));
             assert!(ids.insert(&rule.id), "{} is there twice", rule.id);

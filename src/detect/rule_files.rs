@@ -46,10 +46,10 @@ impl Scanner {
     pub fn wrong_samples(json: &str) -> Result<Vec<String>, String> {
         let scanner = Self::new(compiled(json)?)?;
         let mut wrong = Vec::new();
-        for Rule { id, sources, positive, negative, .. } in &scanner.rules.rules {
+        for Rule { id, sources, positive, negative, .. } in &scanner.rules {
             let source = sources.first().copied().unwrap_or_default();
             let found = |text: &String| {
-                let hits = scanner.rules.search(text, slice::from_ref(&(0..text.len())), source);
+                let hits = scanner.search(text, slice::from_ref(&(0..text.len())), source);
                 hits.iter().any(|hit| hit.rule.id == *id)
             };
             for (samples, kind, should) in [(positive, "positive", true), (negative, "negative", false)] {

@@ -53,6 +53,12 @@ const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8
 const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
 const MY_NUMBER_WEIGHTS: &[u32] = &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2];
 const NHS_WEIGHTS: &[u32] = &[10, 9, 8, 7, 6, 5, 4, 3, 2];
+/// Of the second check digit, which also covers the first; the first has the same without the 11.
+const CPF_WEIGHTS: &[u32] = &[11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
+/// What completes a sum to a multiple of 11, for each remainder; a 10 is written 0.
+const COMPLETES_11: &str = "00987654321";
+/// Base62 as GitHub and npm count it.
+const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Verhoeff's permutation of the digits.
 const VERHOEFF: [u32; 10] = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4];
 
@@ -123,15 +129,11 @@ impl Validator {
     /// those of the expression. `before` is the text up to the value.
     pub(super) fn confidence(self, value: &[u8], before: &[u8]) -> u8 {
         let text = String::from_utf8_lossy(value);
-        let is_well_formed = match self {
-            Self::Crc32 => is_checked_by_crc32(&text),
-            Self::Jwt => is_jwt(&text),
-            _ => true,
-        };
-        match self.accepts(&text, before) {
-            false => 0,
-            true if is_well_formed => SURE,
-            true => DOUBTFUL,
+        match self {
+            _ if !self.accepts(&text, before) => 0,
+            Self::Crc32 if !is_checked_by_crc32(&text) => DOUBTFUL,
+            Self::Jwt if !is_jwt(&text) => DOUBTFUL,
+            _ => SURE,
         }
     }
 
@@ -159,19 +161,15 @@ impl Validator {
             }
             Self::Card => is_card(&digits(text)) && !is_known(text),
             Self::Iban => is_iban(text) && !is_known(text),
-            Self::Cpf => is_cpf(&digits(text)),
+            Self::Cpf => is_cpf(text),
             Self::Dni => is_dni(text),
             Self::Aadhaar => is_aadhaar(&digits(text)),
             Self::Ssn => is_ssn(text) && !is_known(text),
             Self::Luhn => luhn(&digits(text)) && !is_known(text),
-            Self::ResidentId => {
-                let (number, check) = text.split_at_checked(17).unwrap_or_default();
-                let remainder = weighted(&digits(number), RESIDENT_WEIGHTS) as usize % 11;
-                "10X98765432".get(remainder..=remainder) == Some(&check.to_ascii_uppercase())
-            }
-            Self::Rrn => check_digit(text, RRN_WEIGHTS, |sum| (11 - sum % 11) % 10),
-            Self::MyNumber => check_digit(text, MY_NUMBER_WEIGHTS, |sum| (11 - sum % 11) % 11 % 10),
-            Self::Nhs => check_digit(text, NHS_WEIGHTS, |sum| (11 - sum % 11) % 11),
+            Self::ResidentId => is_checked(text, RESIDENT_WEIGHTS, "10X98765432"),
+            Self::Rrn => is_checked(text, RRN_WEIGHTS, "10987654321"),
+            Self::MyNumber => is_checked(text, MY_NUMBER_WEIGHTS, COMPLETES_11),
+            Self::Nhs => is_checked(text, NHS_WEIGHTS, "0-987654321"),
             Self::Nir => {
                 let number = digits(text).into_iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit));
                 97 - number / 100 % 97 == number % 100
@@ -286,13 +284,8 @@ fn churn(text: &str) -> usize {
 
 fn is_password(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    let kinds = [
-        text.bytes().any(|b| b.is_ascii_lowercase()),
-        text.bytes().any(|b| b.is_ascii_uppercase()),
-        text.bytes().any(|b| b.is_ascii_digit()),
-        text.bytes().any(|b| b.is_ascii_punctuation()),
-    ];
-    let kinds = kinds.iter().filter(|present| **present).count();
+    let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, u8::is_ascii_punctuation];
+    let kinds = kinds.iter().filter(|is_kind| text.as_bytes().iter().any(is_kind)).count();
     // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b);
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
@@ -314,15 +307,8 @@ fn is_checked_by_crc32(token: &str) -> bool {
     let crc = !random.bytes().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
     });
-    let value = check.bytes().fold(0_u64, |value, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'A'..=b'Z' => byte - b'A' + 10,
-            _ => byte.wrapping_sub(b'a').wrapping_add(36),
-        };
-        value * 62 + u64::from(digit)
-    });
-    value == u64::from(crc)
+    let number = |digit| BASE62.find(digit).unwrap_or_default() as u64;
+    check.chars().fold(0, |value, digit| value * 62 + number(digit)) == u64::from(crc)
 }
 
 fn is_jwt(text: &str) -> bool {
@@ -362,14 +348,11 @@ fn is_card(digits: &[u32]) -> bool {
     luhn(digits) && network && distinct.len() > 4
 }
 
-fn weighted(digits: &[u32], weights: &[u32]) -> u32 {
-    digits.iter().zip(weights).map(|(digit, weight)| digit * weight).sum()
-}
-
-/// The digit after the weighted ones is what `check` makes of their sum.
-fn check_digit(text: &str, weights: &[u32], check: impl Fn(u32) -> u32) -> bool {
-    let digits = digits(text);
-    digits.get(weights.len()) == Some(&check(weighted(&digits, weights)))
+/// The character after the weighted digits is that of `checks` at the place of their sum mod 11.
+fn is_checked(text: &str, weights: &[u32], checks: &str) -> bool {
+    let plain = text.replace(|c: char| !c.is_ascii_alphanumeric(), "").to_ascii_uppercase();
+    let sum: u32 = plain.chars().zip(weights).filter_map(|(c, weight)| Some(c.to_digit(10)? * weight)).sum();
+    plain.chars().nth(weights.len()) == checks.chars().nth(sum as usize % 11)
 }
 
 /// ISO 7064, mod 11, 10.
@@ -395,14 +378,11 @@ fn is_iban(text: &str) -> bool {
     remainder == 1
 }
 
-/// Each of the last two digits checks those before it, weighted 2, 3, … from the right, mod 11.
-fn is_cpf(digits: &[u32]) -> bool {
-    let is_checked = |at: usize| {
-        let sum: u32 = digits.iter().take(at).rev().zip(2..).map(|(digit, weight)| digit * weight).sum();
-        digits.get(at) == Some(&(sum * 10 % 11 % 10))
-    };
-    let varied = digits.iter().any(|digit| Some(digit) != digits.first());
-    varied && is_checked(9) && is_checked(10)
+/// Both check digits; the same digit eleven times has right ones, and is nobody's.
+fn is_cpf(text: &str) -> bool {
+    let first = CPF_WEIGHTS.get(1..).unwrap_or_default();
+    let is_varied = digits(text).windows(2).any(|pair| pair.first() != pair.last());
+    is_varied && is_checked(text, first, COMPLETES_11) && is_checked(text, CPF_WEIGHTS, COMPLETES_11)
 }
 
 /// Eight digits, of which the first may be written as X, Y or Z, and the letter that their number has mod 23.
