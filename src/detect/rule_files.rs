@@ -1,4 +1,4 @@
-//! Rule files of the user: read beside the built-in ones, tried out, and refused with rule and member.
+//! Rule files of the user: read beside the built-in ones, tried out, and refused by file, rule and reason.
 //! Must never let a rule take the place of another one, or have an id that is more than a name.
 
 use super::Scanner;
