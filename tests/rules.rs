@@ -131,24 +131,24 @@ fn a_check_tries_the_samples_and_says_which_are_wrong() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_refused_by_file_rule_and_member() {
+fn a_file_that_cannot_be_used_is_refused_by_file_rule_and_reason() {
     let desk = Desk::new("rules-bad");
     let id = "rule secret.acme-token is not valid";
     let mut cases: Vec<(String, Vec<&str>)> = [
-        (rule_with("weight", json!("heavy")), vec![id, "`weight`"]),
+        (rule_with("weight", json!("heavy")), vec![id, "heavy"]),
         (rule_with("weight", json!(0)), vec![id, "weight is 1 to 100"]),
-        (rule_with("category", json!("secrets")), vec![id, "`category`"]),
+        (rule_with("category", json!("secrets")), vec![id, "`secrets`"]),
         (rule_with("pattern", json!(["("])), vec![id, "`pattern`"]),
-        (rule_with("pattern", json!("text")), vec![id, "`pattern`"]),
-        (rule_with("validator", json!("magic")), vec![id, "`validator`"]),
-        (rule_with("sources", json!(["nobody"])), vec![id, "`sources`"]),
+        (rule_with("pattern", json!("text")), vec![id, "expected a sequence"]),
+        (rule_with("validator", json!("magic")), vec![id, "`magic`"]),
+        (rule_with("sources", json!(["nobody"])), vec![id, "`nobody`"]),
         (rule_with("wieght", json!(1)), vec![id, "`wieght`"]),
         (rule_with("negative", json!([])), vec![id, "negative sample"]),
         (rule_with("keywords", json!(["a"])), vec![id, "keyword"]),
         (rule_with("id", json!("secret.github-token")), vec!["secret.github-token", "`id` is there already"]),
         (rule_with("id", json!("pii.acme")), vec!["pii.acme", "`id`"]),
         (rule_with("id", json!("secret.a\"b")), vec!["`id`"]),
-        (rule_with("id", json!(7)), vec!["rule number 1", "`id`"]),
+        (rule_with("id", json!(7)), vec!["rule number 1", "expected a string"]),
         (json!(7), vec!["rule number 1"]),
     ]
     .map(|(rule, parts)| (json!([rule]).to_string(), parts))

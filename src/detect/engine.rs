@@ -1,11 +1,10 @@
 //! From a text to its findings: the text and its copies without disguises go through the rules, sources weigh them.
 //! Must never cost more than linear time in the text, whatever the text says.
 
-use super::mention::{MENTION_WEIGHT, Mentions};
-use super::prefilter::{Hit, Prefilter};
-use super::rule::Rule;
-use super::views::{Copy, Disguises};
-use super::{Action, Category, Finding, Severity, Source};
+use super::mention::{self, MENTION_WEIGHT};
+use super::rule::Hit;
+use super::views::{self, Copy};
+use super::{Action, Category, Finding, Scanner, Severity, Source};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::slice;
@@ -33,41 +32,23 @@ const PIECE_OVERLAP: usize = 2 << 10;
 /// In a copy only this neighbourhood of what was undone is new, in bytes.
 const CHANGE_REACH: usize = 512;
 
-/// All rules, ready to scan. Built once, shared by all threads.
-#[derive(Debug)]
-pub struct Scanner {
-    pub(super) rules: Prefilter,
-    disguises: Disguises,
-    mentions: Mentions,
-}
-
 impl Scanner {
     /// The rules that are part of the program.
     ///
     /// # Errors
     /// Never for a tested build: the tests read and compile all embedded rules.
     pub fn builtin() -> Result<Self, String> {
-        Self::new(&BUILTIN).map_err(|why| format!("{why}; this build is broken, install InferShield again"))
-    }
-
-    pub(super) fn new(files: &[&str]) -> Result<Self, String> {
-        let mut rules = Vec::new();
-        for file in files {
-            rules.extend(Rule::read(file)?);
-        }
-        let disguises = Disguises::new().map_err(|why| why.to_string())?;
-        let mentions = Mentions::new().map_err(|why| why.to_string())?;
-        Ok(Self { rules: Prefilter::new(rules)?, disguises, mentions })
+        Self::with(&[]).map_err(|why| format!("{why}; this build is broken, install InferShield again"))
     }
 
     /// Every threat in `text`, in order of position. Spans are bytes of `text`; for something hidden they cover what
     /// hides it, and a second finding of category obfuscation says how it was hidden.
     pub fn scan(&self, text: &str, source: Source) -> Vec<Finding> {
         let whole = 0..text.len();
-        let hits = self.rules.search(text, slice::from_ref(&whole), source);
+        let hits = self.search(text, slice::from_ref(&whole), source);
         let mut findings: Vec<Finding> = hits.into_iter().map(|hit| finding(text, hit, source)).collect();
         for finding in &mut findings {
-            let most = self.mentions.most(text, &(finding.start..finding.end), finding.category, source);
+            let most = mention::most(text, &(finding.start..finding.end), finding.category, source);
             finding.weight = finding.weight.min(most);
         }
         findings.retain(|finding| finding.weight > 0);
@@ -92,16 +73,16 @@ impl Scanner {
         let mut findings = Vec::new();
         let mut outer: Vec<Copy> = Vec::new();
         while outer.len() < LAYERS
-            && let Some(copy) = self.disguises.undo(outer.last().map_or(text, |last| &last.text))
+            && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text))
         {
-            for hit in self.rules.search(&copy.text, &copy.changed(CHANGE_REACH), source) {
+            for hit in self.search(&copy.text, &copy.changed(CHANGE_REACH), source) {
                 // A mail address in an encoded text says nothing, and a guess at a password even less.
-                let vague = hit.rule.data.category == Category::Pii || hit.rule.data.validator.is_guess();
+                let vague = hit.rule.category == Category::Pii || hit.rule.validator.is_guess();
                 if let Some(disguise) = copy.disguise(&hit.span).filter(|_| !vague) {
                     let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span));
                     let mut hidden = finding(text, Hit { span, ..hit }, source);
                     let range = hidden.start..hidden.end;
-                    let most = self.mentions.most(text, &range, hidden.category, source).max(MENTION_WEIGHT);
+                    let most = mention::most(text, &range, hidden.category, source).max(MENTION_WEIGHT);
                     hidden.weight = hidden.weight.max(HIDDEN_WEIGHT).min(most);
                     findings.push(Finding {
                         rule: disguise.to_owned(),
@@ -135,7 +116,7 @@ fn piece_end(text: &str, start: usize) -> usize {
 }
 
 /// The last border between characters that is not behind `at`.
-fn boundary(text: &str, at: usize) -> usize {
+pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
@@ -143,18 +124,15 @@ fn finding(text: &str, hit: Hit, source: Source) -> Finding {
     // Expressions match bytes: a span that ends inside a character grows to its borders.
     let Hit { rule, span, weight } = hit;
     let start = boundary(text, span.start);
-    let mut end = span.end;
-    while !text.is_char_boundary(end) {
-        end += 1;
-    }
+    let end = (span.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     Finding {
-        rule: rule.data.id.clone(),
-        category: rule.data.category,
-        severity: rule.data.severity,
+        rule: rule.id.clone(),
+        category: rule.category,
+        severity: rule.severity,
         action: Action::Block,
         start,
         end,
-        weight: weight_from(source, rule.data.category, weight),
+        weight: weight_from(source, rule.category, weight),
     }
 }
 
@@ -213,19 +191,7 @@ mod tests {
 
     #[test]
     fn every_sample_of_every_rule_says_what_it_should() {
-        let scanner = scanner();
-        let mut wrong = Vec::new();
-        for rule in &scanner.rules.rules {
-            let id = &rule.data.id;
-            let source = rule.data.sources.first().copied().unwrap_or_default();
-            let found = |text: &str| {
-                let hits = scanner.rules.search(text, slice::from_ref(&(0..text.len())), source);
-                hits.iter().any(|hit| hit.rule.data.id == *id)
-            };
-            let missed = rule.positive().iter().filter(|text| !found(text));
-            let mistaken = rule.negative().iter().filter(|text| found(text));
-            wrong.extend(missed.chain(mistaken).map(|text| format!("{id}: {text:?}")));
-        }
+        let wrong = BUILTIN.map(|file| Scanner::wrong_samples(file).unwrap()).concat();
         assert!(wrong.is_empty(), "wrong about:\n{}", wrong.join("\n"));
     }
 
@@ -233,10 +199,10 @@ mod tests {
     fn every_id_is_given_once_and_begins_with_its_category() {
         let scanner = scanner();
         let mut ids = std::collections::BTreeSet::new();
-        for rule in &scanner.rules.rules {
-            let category = serde_json::to_string(&rule.data.category).unwrap();
-            assert!(rule.data.id.starts_with(&format!("{}.", category.trim_matches('"'))));
-            assert!(ids.insert(&rule.data.id), "{} is there twice", rule.data.id);
+        for rule in &scanner.rules {
+            let category = serde_json::to_string(&rule.category).unwrap();
+            assert!(rule.id.starts_with(&format!("{}.", category.trim_matches('"'))));
+            assert!(ids.insert(&rule.id), "{} is there twice", rule.id);
         }
     }
 

@@ -32,10 +32,8 @@ pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8], explains: bool
     let why = if explains { explain(&text, source, &findings) } else { Vec::new() };
     let blocked = strongest >= Action::Withhold;
     let mut findings = json!(findings);
-    if explains {
-        for (finding, why) in findings.as_array_mut().into_iter().flatten().zip(why) {
-            finding["why"] = json!(why);
-        }
+    for (finding, why) in findings.as_array_mut().into_iter().flatten().zip(why) {
+        finding["why"] = json!(why);
     }
     Ok((json!({"id": id, "risk_score": risk_score, "blocked": blocked, "findings": findings}), strongest))
 }

@@ -1,10 +1,12 @@
 //! Tells a text that gives orders from a text about such orders: security documents, tests, rule lists.
 //! Must never judge by the source alone, nor let off what a user or the model says without quoting it.
 
+use super::engine::boundary;
 use super::{Category, Source};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// What texts about attacks call them.
 const TOPIC: &str = concat!(
@@ -26,35 +28,28 @@ const QUOTES: [char; 8] = ['"', '\'', '`', '«', '»', '“', '”', '’'];
 /// A mention is at most reported, however many rules it matches.
 pub(super) const MENTION_WEIGHT: u8 = 55;
 
-/// Finds mentions.
-#[derive(Debug)]
-pub(super) struct Mentions(Regex);
+/// A build whose expression is broken knows no mentions: it stops more, not less.
+static TOPICS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TOPIC).ok());
 
-impl Mentions {
-    pub(super) fn new() -> Result<Self, regex::Error> {
-        Ok(Self(Regex::new(TOPIC)?))
+/// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
+/// around it. What a user types unquoted and what the model says or runs is meant.
+pub(super) fn most(text: &str, span: &Range<usize>, category: Category, source: Source) -> u8 {
+    if matches!(category, Category::Secret | Category::Pii) {
+        return u8::MAX;
     }
-
-    /// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
-    /// around it. What a user types unquoted and what the model says or runs is meant.
-    pub(super) fn most(&self, text: &str, span: &Range<usize>, category: Category, source: Source) -> u8 {
-        if matches!(category, Category::Secret | Category::Pii) {
-            return u8::MAX;
-        }
-        let before = part(text, span.start.saturating_sub(BEFORE_BYTES)..span.start);
-        let after = part(text, span.end..span.end.saturating_add(AFTER_BYTES));
-        let topics: BTreeSet<String> = [before, after]
-            .iter()
-            .flat_map(|part| self.0.find_iter(part))
-            .map(|word| word.as_str().to_lowercase())
-            .collect();
-        let quoted = is_quoted(text, span);
-        match topics.len() {
-            1.. if quoted && matches!(category, Category::Injection | Category::Jailbreak) => 0,
-            1.. if quoted => MENTION_WEIGHT,
-            2.. if !matches!(source, Source::User | Source::Assistant) => MENTION_WEIGHT,
-            _ => u8::MAX,
-        }
+    let before = part(text, span.start.saturating_sub(BEFORE_BYTES)..span.start);
+    let after = part(text, span.end..span.end.saturating_add(AFTER_BYTES));
+    let topics: BTreeSet<String> = [before, after]
+        .iter()
+        .flat_map(|part| TOPICS.iter().flat_map(|topics| topics.find_iter(part)))
+        .map(|word| word.as_str().to_lowercase())
+        .collect();
+    let quoted = is_quoted(text, span);
+    match topics.len() {
+        1.. if quoted && matches!(category, Category::Injection | Category::Jailbreak) => 0,
+        1.. if quoted => MENTION_WEIGHT,
+        2.. if !matches!(source, Source::User | Source::Assistant) => MENTION_WEIGHT,
+        _ => u8::MAX,
     }
 }
 
@@ -69,14 +64,8 @@ fn is_quoted(text: &str, span: &Range<usize>) -> bool {
 
 /// The characters of `text` that lie whole within `range`.
 fn part(text: &str, range: Range<usize>) -> &str {
-    let (mut start, mut end) = (range.start, range.end.min(text.len()));
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(start..end).unwrap_or_default()
+    let start = (range.start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    text.get(start..boundary(text, range.end)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -86,7 +75,7 @@ mod tests {
     fn most(before: &str, said: &str, after: &str, source: Source) -> u8 {
         let text = format!("{before}{said}{after}");
         let span = before.len()..before.len() + said.len();
-        Mentions::new().unwrap().most(&text, &span, Category::Injection, source)
+        super::most(&text, &span, Category::Injection, source)
     }
 
     #[test]

@@ -14,10 +14,11 @@ mod stopped;
 mod validate;
 mod views;
 
-pub use engine::{BUILTIN, Scanner};
+pub use engine::BUILTIN;
 pub use explain::{Explanation, explain};
 pub use line::scan_line;
 pub use policy::{Policy, Response, judge};
+pub use prefilter::Scanner;
 pub use seen::Seen;
 pub use stopped::{Reason, Stopped};
 

@@ -6,11 +6,11 @@
 //! classes. `exact` rules are case-sensitive. In all others case does not matter, and a space stands for any short run
 //! of blanks, line ends and comment or quote marks, so that a sentence is found however it is wrapped.
 
-use super::rule_files::mistake;
 use super::validate::Validator;
 use super::{Category, Severity, Source};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
+use serde_json::Value;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -23,10 +23,10 @@ const COMPILED_BYTES: usize = 4 << 20;
 /// Heaviest weight.
 const FULL_WEIGHT: u8 = 100;
 
-/// A rule as it stands in a rule file.
+/// A rule as it stands in a rule file, ready to use.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RuleData {
+pub(super) struct Rule {
     pub(super) id: String,
     pub(super) category: Category,
     pub(super) severity: Severity,
@@ -58,6 +58,10 @@ pub(super) struct RuleData {
     pub(super) positive: Vec<String>,
     /// Texts that must not be found, alike enough to be mistaken; at least one.
     pub(super) negative: Vec<String>,
+    /// Compiled when a text first asks for it: most never are, and all of them together take longer than the rest of
+    /// the start.
+    #[serde(skip)]
+    regex: OnceLock<Result<Regex, String>>,
 }
 
 /// Where a match begins, seen from its keyword. An anchored expression is tried once for each keyword and costs what
@@ -78,38 +82,40 @@ fn default_reach() -> usize {
     REACH_BYTES
 }
 
-/// What a finding spans and weighs.
-type Weighed = (Range<usize>, u8);
-
-/// A rule that is ready to use. Its expression is compiled when a text first asks for it: most never are, and all of
-/// them together take longer than the rest of the start.
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) data: RuleData,
-    regex: OnceLock<Result<Regex, String>>,
+/// One match that its validator accepts.
+pub(super) struct Hit<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) span: Range<usize>,
+    /// What it adds to the score, before the source is taken into account: the rule's own weight, or less where check
+    /// digits are wrong.
+    pub(super) weight: u8,
 }
 
 impl Rule {
     /// Reads a rule file. Errors name the rule, never a scanned text.
     pub(super) fn read(json: &str) -> Result<Vec<Self>, String> {
-        let rules = serde_json::from_str::<Vec<RuleData>>(json);
-        let rules = rules.map_err(|error| mistake(json).unwrap_or(format!("the rules are not valid: {error}")))?;
-        rules.into_iter().map(Self::new).collect()
+        let rules: Vec<Value> =
+            serde_json::from_str(json).map_err(|error| format!("the rules are not valid: {error}"))?;
+        let read = |(index, rule): (usize, Value)| {
+            let id = rule.get("id").and_then(Value::as_str).map_or(format!("number {}", index + 1), str::to_owned);
+            let rule = Self::deserialize(rule).map_err(|error| error.to_string());
+            rule.and_then(Self::checked).map_err(|why| format!("rule {id} is not valid: {why}"))
+        };
+        rules.into_iter().enumerate().map(read).collect()
     }
 
-    fn new(data: RuleData) -> Result<Self, String> {
-        let wrong = |why: &str| Err(format!("rule {} is not valid: {why}", data.id));
-        if !(1..=FULL_WEIGHT).contains(&data.weight) {
-            return wrong("weight is 1 to 100");
-        }
-        if data.positive.is_empty() || data.negative.is_empty() {
-            return wrong("it needs a positive and a negative sample");
-        }
+    fn checked(self) -> Result<Self, String> {
         let is_common = |keyword: &String| keyword.len() < 2 && !keyword.bytes().all(|b| b.is_ascii_punctuation());
-        if data.keywords.iter().any(|keyword| keyword.is_empty() || is_common(keyword)) {
-            return wrong("a keyword has at least two bytes, or is a sign");
-        }
-        Ok(Self { data, regex: OnceLock::new() })
+        let wrong = if !(1..=FULL_WEIGHT).contains(&self.weight) {
+            "weight is 1 to 100"
+        } else if self.positive.is_empty() || self.negative.is_empty() {
+            "it needs a positive and a negative sample"
+        } else if self.keywords.iter().any(|keyword| keyword.is_empty() || is_common(keyword)) {
+            "a keyword has at least two bytes, or is a sign"
+        } else {
+            return Ok(self);
+        };
+        Err(wrong.to_owned())
     }
 
     /// The compiled expression. Rules that are no part of the program must be asked for it before they are used.
@@ -118,70 +124,63 @@ impl Rule {
     /// Says what is wrong with it.
     pub(super) fn regex(&self) -> Result<&Regex, String> {
         let compile = || {
-            let pattern = self.data.pattern.concat();
-            let pattern = if self.data.exact { pattern } else { pattern.replace(' ', GAP) };
-            let pattern = if self.data.begins == Begins::Near { pattern } else { format!(r"\A(?:{pattern})") };
+            let pattern = self.pattern.concat();
+            let pattern = if self.exact { pattern } else { pattern.replace(' ', GAP) };
+            let pattern = if self.begins == Begins::Near { pattern } else { format!(r"\A(?:{pattern})") };
             RegexBuilder::new(&pattern)
                 .unicode(false)
-                .case_insensitive(!self.data.exact)
+                .case_insensitive(!self.exact)
                 .size_limit(COMPILED_BYTES)
                 .build()
-                .map_err(|error| format!("rule {} is not valid: `pattern`: {error}", self.data.id))
+                .map_err(|error| format!("rule {} is not valid: `pattern`: {error}", self.id))
         };
         self.regex.get_or_init(compile).as_ref().map_err(String::clone)
     }
 
-    /// What the finding spans and weighs, for each match in the window.
-    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Weighed> {
+    /// Every match in the window.
+    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Hit<'_>> {
         // The text before the window stays visible to `\b`.
         let haystack = bytes.get(..window.end).unwrap_or_default();
-        let mut spans = Vec::new();
+        let mut hits = Vec::new();
         let mut at = window.start;
         while at < haystack.len()
             && let Ok(regex) = self.regex()
             && let Some(groups) = regex.captures_at(haystack, at)
-            && let Some(whole) = groups.get(0)
+            && let Some(value) = groups.get(1).or(groups.get(0))
         {
-            let value = groups.get(1).unwrap_or(whole);
             // What follows a value may be what precedes the next.
             at = value.end().max(at + 1);
-            spans.extend(self.weigh(bytes, value.range()));
+            hits.extend(self.hit(bytes, value.range()));
         }
-        spans
+        hits
     }
 
-    /// Where the match that begins with the keyword ends, and what the finding spans and weighs, if it is one.
-    pub(super) fn match_at(&self, bytes: &[u8], keyword: Range<usize>) -> Option<(usize, Option<Weighed>)> {
-        if self.data.begins == Begins::WithWord && !begins_word(bytes, keyword.start) {
+    /// Where the match that begins with the keyword ends, and the match, if its validator accepts it.
+    pub(super) fn match_at(&self, bytes: &[u8], keyword: Range<usize>) -> Option<(usize, Option<Hit<'_>>)> {
+        if self.begins == Begins::WithWord && !begins_word(bytes, keyword.start) {
             return None;
         }
-        let end = keyword.end.saturating_add(self.data.reach).min(bytes.len());
+        let end = keyword.end.saturating_add(self.reach).min(bytes.len());
         let regex = self.regex().ok()?;
         // Most keywords begin nothing: finding that out must not cost the places of groups.
         let haystack = bytes.get(keyword.start..end).filter(|haystack| regex.is_match(haystack))?;
         let groups = regex.captures(haystack)?;
         let whole = groups.get(0)?;
-        let value = groups.get(1).unwrap_or(whole).range();
-        let span = keyword.start + value.start..keyword.start + value.end;
-        Some((keyword.start + whole.end(), self.weigh(bytes, span)))
-    }
-
-    /// True when it looks only near keywords or numbers.
-    pub(super) fn waits(&self) -> bool {
-        !self.data.keywords.is_empty() || self.data.digits.is_some()
+        let value = groups.get(1).unwrap_or(whole);
+        let span = keyword.start + value.start()..keyword.start + value.end();
+        Some((keyword.start + whole.end(), self.hit(bytes, span)))
     }
 
     /// True when it has something to say about a text of this source.
     pub(super) fn applies(&self, source: Source) -> bool {
-        self.data.sources.is_empty() || self.data.sources.contains(&source)
+        self.sources.is_empty() || self.sources.contains(&source)
     }
 
-    /// A span that the validator accepts, with its weight: the rule's own, or less where check digits are wrong.
-    fn weigh(&self, bytes: &[u8], span: Range<usize>) -> Option<Weighed> {
+    fn hit(&self, bytes: &[u8], span: Range<usize>) -> Option<Hit<'_>> {
         let (before, from) = bytes.split_at_checked(span.start)?;
-        let percent = self.data.validator.confidence(from.get(..span.len())?, before);
-        let weight = (u16::from(self.data.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8;
-        (percent > 0).then_some((span, weight))
+        let percent = self.validator.confidence(from.get(..span.len())?, before);
+        let weight = (u16::from(self.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8;
+        (percent > 0).then_some(Hit { rule: self, span, weight })
     }
 }
 
@@ -200,16 +199,6 @@ fn begins_word(bytes: &[u8], at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Rule {
-        pub(in crate::detect) fn positive(&self) -> &[String] {
-            &self.data.positive
-        }
-
-        pub(in crate::detect) fn negative(&self) -> &[String] {
-            &self.data.negative
-        }
-    }
 
     fn read(change: impl Fn(&mut serde_json::Value)) -> Result<Vec<Rule>, String> {
         let mut rule = serde_json::json!({
@@ -238,12 +227,12 @@ mod tests {
         for file in std::fs::read_dir("src/detect/rules").unwrap() {
             let json = std::fs::read_to_string(file.unwrap().path()).unwrap();
             for rule in Rule::read(&json).unwrap() {
-                assert!(rule.regex().is_ok(), "{}", rule.data.id);
-                let pattern = rule.data.pattern.concat();
+                assert!(rule.regex().is_ok(), "{}", rule.id);
+                let pattern = rule.pattern.concat();
                 let bare = escapes.replace_all(&pattern, "c");
                 let unbounded = bare.contains(['+', '*']) || bare.contains(",}");
                 // What begins with its keyword ends with its reach.
-                assert!(!unbounded || rule.data.begins != Begins::Near, "{}", rule.data.id);
+                assert!(!unbounded || rule.begins != Begins::Near, "{}", rule.id);
             }
         }
     }

@@ -29,51 +29,36 @@ const AUTHOR_BYTES: usize = 120;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
-static PLACEHOLDERS: Words = Words::new(|| {
-    words("example placeholder changeme change_me your dummy xxxx ... 12345 23456 abcdefgh redacted insert replace sample \
-    todo foobar infershield_ phc_ pk_live_ pk_test_".split(' '))
-});
+static PLACEHOLDERS: Words = Words::new(|| words(include_str!("words/placeholders.txt")));
 /// Parts of names and code that a guessed password is not made of.
-static NOT_PASSWORDS: Words = Words::new(|| {
-    words(
-        "passw secret token test fake process. env config default mock http p@ss p4ss admin qwerty letmein \
-    username foobar sha-256 sha256 bcrypt argon2"
-            .split(' '),
-    )
-});
+static NOT_PASSWORDS: Words = Words::new(|| words(include_str!("words/not-passwords.txt")));
 /// Parts of names whose values are random and open nothing.
-static NOT_SECRETS: Words = Words::new(|| {
-    words("public cache idempot primary foreign csrf xsrf fingerprint integrity checksum digest hash sha1 sha256 sha512 etag \
-    publishable key_id keyid key-id kms partition nextpage next_page nexttoken next_token cursor continuation pagination token_type tokenizer \
-    commit pubkey authorized version thumbprint boundary".split(' '))
-});
+static NOT_SECRETS: Words = Words::new(|| words(include_str!("words/not-secrets.txt")));
 /// Parts of names that make a secret even of what looks like a hash or an id.
-static SECRETS: Words = Words::new(|| {
-    words("api secret token auth access private encrypt sign license session webhook hmac jwt credential client master app_ app- appkey".split(' '))
-});
+static SECRETS: Words = Words::new(|| words(include_str!("words/secrets.txt")));
 /// Words in the line before a mail address that its owner has published: signatures under commits, licences.
-static PUBLISHED: Words = Words::new(|| {
-    words("committer: signed-off-by co-authored-by reviewed-by acked-by reported-by tested-by suggested-by cc: (c) written \
-    licen from: commit: thanks user.email __email__".split(' '))
-});
+static PUBLISHED: Words = Words::new(|| words(include_str!("words/published.txt")));
 /// Words in the lines before it that say the same.
-static AUTHORS: Words = Words::new(|| words("author copyright maintain contributor reserved \"bugs\"".split(' ')));
+static AUTHORS: Words = Words::new(|| words(include_str!("words/authors.txt")));
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-const NOT_DOMAINS: &str = "example.com example.org example.net example.de email.com domain.com test.com users.noreply.github.com example test \
-    invalid localhost local internal localdomain tld gserviceaccount.com png svg jpg js ts py md json foo.com bar.com acme.com company.com mail.com";
+const NOT_DOMAINS: &str = include_str!("words/not-domains.txt");
 /// Names before the `@` that are no person's.
-const NOT_PERSONS: &str = "git noreply no-reply user me you your name test support info security hello contact admin root abuse sales team \
-    postmaster username email foo bar";
+const NOT_PERSONS: &str = include_str!("words/not-persons.txt");
 /// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
-static KNOWN_EXAMPLES: Words =
-    Words::new(|| words(include_str!("known-examples.txt").lines().filter(|line| !line.starts_with('#'))));
+static KNOWN_EXAMPLES: Words = Words::new(|| words(include_str!("words/known-examples.txt")));
 /// Of the first 17 digits (GB 11643).
 const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
 const MY_NUMBER_WEIGHTS: &[u32] = &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2];
 const NHS_WEIGHTS: &[u32] = &[10, 9, 8, 7, 6, 5, 4, 3, 2];
+/// Of the second check digit, which also covers the first; the first has the same without the 11.
+const CPF_WEIGHTS: &[u32] = &[11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
+/// What completes a sum to a multiple of 11, for each remainder; a 10 is written 0.
+const COMPLETES_11: &str = "00987654321";
+/// Base62 as GitHub and npm count it.
+const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Verhoeff's permutation of the digits.
 const VERHOEFF: [u32; 10] = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4];
 
@@ -144,15 +129,11 @@ impl Validator {
     /// those of the expression. `before` is the text up to the value.
     pub(super) fn confidence(self, value: &[u8], before: &[u8]) -> u8 {
         let text = String::from_utf8_lossy(value);
-        let is_well_formed = match self {
-            Self::Crc32 => is_checked_by_crc32(&text),
-            Self::Jwt => is_jwt(&text),
-            _ => true,
-        };
-        match self.accepts(&text, before) {
-            false => 0,
-            true if is_well_formed => SURE,
-            true => DOUBTFUL,
+        match self {
+            _ if !self.accepts(&text, before) => 0,
+            Self::Crc32 if !is_checked_by_crc32(&text) => DOUBTFUL,
+            Self::Jwt if !is_jwt(&text) => DOUBTFUL,
+            _ => SURE,
         }
     }
 
@@ -180,19 +161,15 @@ impl Validator {
             }
             Self::Card => is_card(&digits(text)) && !is_known(text),
             Self::Iban => is_iban(text) && !is_known(text),
-            Self::Cpf => is_cpf(&digits(text)),
+            Self::Cpf => is_cpf(text),
             Self::Dni => is_dni(text),
             Self::Aadhaar => is_aadhaar(&digits(text)),
             Self::Ssn => is_ssn(text) && !is_known(text),
             Self::Luhn => luhn(&digits(text)) && !is_known(text),
-            Self::ResidentId => {
-                let (number, check) = text.split_at_checked(17).unwrap_or_default();
-                let remainder = weighted(&digits(number), RESIDENT_WEIGHTS) as usize % 11;
-                "10X98765432".get(remainder..=remainder) == Some(&check.to_ascii_uppercase())
-            }
-            Self::Rrn => check_digit(text, RRN_WEIGHTS, |sum| (11 - sum % 11) % 10),
-            Self::MyNumber => check_digit(text, MY_NUMBER_WEIGHTS, |sum| (11 - sum % 11) % 11 % 10),
-            Self::Nhs => check_digit(text, NHS_WEIGHTS, |sum| (11 - sum % 11) % 11),
+            Self::ResidentId => is_checked(text, RESIDENT_WEIGHTS, "10X98765432"),
+            Self::Rrn => is_checked(text, RRN_WEIGHTS, "10987654321"),
+            Self::MyNumber => is_checked(text, MY_NUMBER_WEIGHTS, COMPLETES_11),
+            Self::Nhs => is_checked(text, NHS_WEIGHTS, "0-987654321"),
             Self::Nir => {
                 let number = digits(text).into_iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit));
                 97 - number / 100 % 97 == number % 100
@@ -233,8 +210,8 @@ fn is_published(before: &[u8]) -> bool {
 /// Words that are looked for all at once, put together when the first text asks for them.
 type Words = LazyLock<Option<AhoCorasick>>;
 
-fn words<'a>(list: impl Iterator<Item = &'a str>) -> Option<AhoCorasick> {
-    AhoCorasick::new(list.filter(|word| !word.is_empty())).ok()
+fn words(list: &str) -> Option<AhoCorasick> {
+    AhoCorasick::new(list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))).ok()
 }
 
 fn contains_any(text: &str, words: &Words) -> bool {
@@ -307,13 +284,8 @@ fn churn(text: &str) -> usize {
 
 fn is_password(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    let kinds = [
-        text.bytes().any(|b| b.is_ascii_lowercase()),
-        text.bytes().any(|b| b.is_ascii_uppercase()),
-        text.bytes().any(|b| b.is_ascii_digit()),
-        text.bytes().any(|b| b.is_ascii_punctuation()),
-    ];
-    let kinds = kinds.iter().filter(|present| **present).count();
+    let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, u8::is_ascii_punctuation];
+    let kinds = kinds.iter().filter(|is_kind| text.as_bytes().iter().any(is_kind)).count();
     // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b);
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
@@ -335,15 +307,8 @@ fn is_checked_by_crc32(token: &str) -> bool {
     let crc = !random.bytes().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
     });
-    let value = check.bytes().fold(0_u64, |value, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'A'..=b'Z' => byte - b'A' + 10,
-            _ => byte.wrapping_sub(b'a').wrapping_add(36),
-        };
-        value * 62 + u64::from(digit)
-    });
-    value == u64::from(crc)
+    let number = |digit| BASE62.find(digit).unwrap_or_default() as u64;
+    check.chars().fold(0, |value, digit| value * 62 + number(digit)) == u64::from(crc)
 }
 
 fn is_jwt(text: &str) -> bool {
@@ -383,14 +348,11 @@ fn is_card(digits: &[u32]) -> bool {
     luhn(digits) && network && distinct.len() > 4
 }
 
-fn weighted(digits: &[u32], weights: &[u32]) -> u32 {
-    digits.iter().zip(weights).map(|(digit, weight)| digit * weight).sum()
-}
-
-/// The digit after the weighted ones is what `check` makes of their sum.
-fn check_digit(text: &str, weights: &[u32], check: impl Fn(u32) -> u32) -> bool {
-    let digits = digits(text);
-    digits.get(weights.len()) == Some(&check(weighted(&digits, weights)))
+/// The character after the weighted digits is that of `checks` at the place of their sum mod 11.
+fn is_checked(text: &str, weights: &[u32], checks: &str) -> bool {
+    let plain = text.replace(|c: char| !c.is_ascii_alphanumeric(), "").to_ascii_uppercase();
+    let sum: u32 = plain.chars().zip(weights).filter_map(|(c, weight)| Some(c.to_digit(10)? * weight)).sum();
+    plain.chars().nth(weights.len()) == checks.chars().nth(sum as usize % 11)
 }
 
 /// ISO 7064, mod 11, 10.
@@ -416,14 +378,11 @@ fn is_iban(text: &str) -> bool {
     remainder == 1
 }
 
-/// Each of the last two digits checks those before it, weighted 2, 3, … from the right, mod 11.
-fn is_cpf(digits: &[u32]) -> bool {
-    let is_checked = |at: usize| {
-        let sum: u32 = digits.iter().take(at).rev().zip(2..).map(|(digit, weight)| digit * weight).sum();
-        digits.get(at) == Some(&(sum * 10 % 11 % 10))
-    };
-    let varied = digits.iter().any(|digit| Some(digit) != digits.first());
-    varied && is_checked(9) && is_checked(10)
+/// Both check digits; the same digit eleven times has right ones, and is nobody's.
+fn is_cpf(text: &str) -> bool {
+    let first = CPF_WEIGHTS.get(1..).unwrap_or_default();
+    let is_varied = digits(text).windows(2).any(|pair| pair.first() != pair.last());
+    is_varied && is_checked(text, first, COMPLETES_11) && is_checked(text, CPF_WEIGHTS, COMPLETES_11)
 }
 
 /// Eight digits, of which the first may be written as X, Y or Z, and the letter that their number has mod 23.
@@ -458,5 +417,5 @@ fn is_mail(text: &str) -> bool {
         return false;
     };
     let ends_in = |end: &str| domain.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !NOT_DOMAINS.split(' ').any(ends_in) && !NOT_PERSONS.split(' ').any(|other| other == name)
+    !NOT_DOMAINS.lines().any(ends_in) && !NOT_PERSONS.lines().any(|other| other == name)
 }

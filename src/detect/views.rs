@@ -36,12 +36,9 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Finds and undoes disguises.
-#[derive(Debug)]
-pub(super) struct Disguises {
-    pieces: Regex,
-    digit_word: Regex,
-}
+/// A build with a broken expression undoes nothing; the tests see to it that there is none.
+static ANY_PIECE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(PIECES).ok());
+static ANY_DIGIT_WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(DIGIT_WORD).ok());
 
 /// A copy of a text with one layer of disguise undone.
 pub(super) struct Copy {
@@ -57,25 +54,17 @@ struct Change {
     disguise: &'static str,
 }
 
-impl Disguises {
-    pub(super) fn new() -> Result<Self, regex::Error> {
-        Ok(Self { pieces: Regex::new(PIECES)?, digit_word: Regex::new(DIGIT_WORD)? })
+/// The copy of `text` without its outer disguises; nothing when there is none. Digits are taken for letters only
+/// when nothing else is disguised, because every number changes with them.
+pub(super) fn undo(text: &str) -> Option<Copy> {
+    let pieces = ANY_PIECE.as_ref()?.find_iter(text).map(|piece| (piece.start(), piece.as_str()));
+    let copy = Copy::new(text, pieces, undo_piece);
+    if copy.is_some() || ANY_DIGIT_WORD.as_ref()?.find_iter(text).nth(DIGIT_WORDS_LEAST - 1).is_none() {
+        return copy;
     }
-
-    /// The copy of `text` without its outer disguises; nothing when there is none. Digits are taken for letters only
-    /// when nothing else is disguised, because every number changes with them.
-    pub(super) fn undo(&self, text: &str) -> Option<Copy> {
-        let pieces = self.pieces.find_iter(text).map(|piece| (piece.start(), piece.as_str()));
-        let copy = Copy::new(text, pieces, undo_piece);
-        if copy.is_some() || self.digit_word.find_iter(text).nth(DIGIT_WORDS_LEAST - 1).is_none() {
-            return copy;
-        }
-        let digits = text.match_indices(|c| DIGITS.contains(c));
-        Copy::new(text, digits, |digit| {
-            let letter = look_up(digit.chars().next()?, DIGITS, LETTERS)?;
-            Some(("obfuscation.digits-for-letters", letter.into()))
-        })
-    }
+    Copy::new(text, text.match_indices(|c| letter(c).is_some()), |digit| {
+        Some(("obfuscation.digits-for-letters", letter(digit.chars().next()?)?.into()))
+    })
 }
 
 impl Copy {
@@ -169,43 +158,29 @@ fn undo_piece(piece: &str) -> Option<(&'static str, String)> {
 
 /// The ASCII letter that a character beyond ASCII looks like; nothing for characters that cannot be seen.
 fn plain(c: char) -> Option<char> {
-    let from = |offset: u32| char::from_u32((c as u32).wrapping_sub(offset));
     match c {
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
         // Marks that stand over, under or through the letter before them.
         '\u{300}'..='\u{36f}' => None,
         '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e001f}' | '\u{e007f}' | '\u{e0100}'..='\u{e01ef}' => None,
         '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Some(' '),
-        // Tag characters and full width repeat ASCII in its order.
-        '\u{e0020}'..='\u{e007e}' => from(0xe0000),
-        '\u{ff01}'..='\u{ff5e}' => from(0xfee0),
-        // Letters in circles and squares, in the order of the alphabet.
-        '\u{24b6}'..='\u{24cf}' => from(0x24b6 - u32::from(b'A')),
-        '\u{24d0}'..='\u{24e9}' => from(0x24d0 - u32::from(b'a')),
-        '\u{1f130}'..='\u{1f149}' => from(0x1f130 - u32::from(b'A')),
-        '\u{1f150}'..='\u{1f169}' => from(0x1f150 - u32::from(b'A')),
-        '\u{1f170}'..='\u{1f189}' => from(0x1f170 - u32::from(b'A')),
-        // Mathematical alphabets: 13 styles of 26 capital and 26 small letters each.
-        '\u{1d400}'..='\u{1d6a3}' => ('A'..='Z').chain('a'..='z').nth((c as usize - 0x1d400) % 52),
+        // Tag characters repeat ASCII in its order.
+        '\u{e0020}'..='\u{e007e}' => char::from_u32(c as u32 - 0xe0000),
         _ => Some(ALIKE.get(&c).copied().unwrap_or(c)),
     }
 }
 
-fn look_up(c: char, odd: &str, plain: &str) -> Option<char> {
-    let place = odd.chars().position(|other| other == c)?;
-    plain.chars().nth(place)
+/// Each line of the list is an ASCII character and those beyond ASCII that look like it: Cyrillic, Greek and Armenian
+/// letters, small capitals, full width, letters in circles and squares, mathematical alphabets.
+static ALIKE: LazyLock<HashMap<char, char>> = LazyLock::new(|| {
+    let pairs = |line: &'static str| line.chars().skip(1).zip(line.chars().next().into_iter().cycle());
+    include_str!("words/look-alikes.txt").lines().flat_map(pairs).collect()
+});
+
+/// The letter that a digit or sign stands for.
+fn letter(digit: char) -> Option<char> {
+    "013457@$".chars().zip("oieastas".chars()).find_map(|(odd, letter)| (odd == digit).then_some(letter))
 }
-
-/// The two lists below as one table: every character beyond ASCII asks it.
-static ALIKE: LazyLock<HashMap<char, char>> = LazyLock::new(|| LOOK_ALIKES.chars().zip(LOOKS_LIKE.chars()).collect());
-
-/// Cyrillic, Greek and Armenian letters and small capitals, each over the ASCII letter that it looks like.
-const LOOK_ALIKES: &str = "АВЕКМНОРСТХУІЈЅаеорсухіјѕԁһӏԛԝвкмнтгѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυκοսօցɑɡɩıᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢꜰꜱ";
-const LOOKS_LIKE: &str = "ABEKMHOPCTXYIJSaeopcyxijsdhlqwbkmhtrvABEZHIKMNOPTYXaivoptukouogagiiabcdeghijklmnoprtuvwyzfs";
-
-/// Digits and signs over the letters that they stand for.
-const DIGITS: &str = "013457@$";
-const LETTERS: &str = "oieastas";
 
 /// The character that one escape stands for.
 fn unescape(escape: &str) -> Option<char> {
