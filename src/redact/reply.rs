@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_reply_of_ever_more_texts_is_not_kept() {
-        let guard = Guard { leaks: &|_| false, stops: None };
+        let guard = Guard { leaks: &|_, _| false, stops: None };
         let mut rewriter = Rewriter::new(&[], guard, Family::Chat, true);
         for index in 0..OPEN_TEXTS * 3 {
             let event = chunk(index..index + 1);
