@@ -66,6 +66,7 @@ pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
     let settings = &config.settings;
     context::name("user", &settings.default_user)?;
     policy(config)?;
+    Scanner::with(&rules::files(config)?).map_err(usage)?;
     let providers = table(&settings.providers)?;
     if let Some(name) = &settings.default_provider {
         provider(&providers, name).map_err(|failure| unusable("default_provider", failure.message))?;

@@ -154,17 +154,14 @@ impl Passing {
     fn begin(given: &mut Vec<(String, Secret)>) -> Result<Self, Failure> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         if !mounts.contains(&format!(" {IN_MEMORY} tmpfs ")) {
-            let why =
-                format_args!("there is no home, and {IN_MEMORY} is not in memory; set INFERSHIELD_HOME to a folder");
+            let why = format_args!("{IN_MEMORY} is not in memory; set {HOME_VARIABLE} to a folder");
             return Err(Failure::new(Exit::Storage, why));
         }
         let dir = format!("{IN_MEMORY}/infershield-{}-{}", id(), hex(&random::<NAME_BYTES>()?));
         Home::open(dir.clone().into())?;
         let master = hex(&*Zeroizing::new(random::<KEY_BYTES>()?));
-        given.extend(
-            [(HOME_VARIABLE, dir.clone()), (MASTER_KEY, master)]
-                .map(|(name, value)| (name.to_owned(), Secret::new(value))),
-        );
+        given.push((HOME_VARIABLE.to_owned(), Secret::new(dir.clone())));
+        given.push((MASTER_KEY.to_owned(), Secret::new(master)));
         Ok(Self(dir))
     }
 }
