@@ -189,6 +189,11 @@ fn bad_settings_are_one_failed_check_and_the_others_still_run() {
         let fine: Vec<&str> = of_state(&rows, "ok").into_iter().map(|(check, ..)| check).collect();
         assert!(["audit log", "home", "variables"].iter().all(|check| fine.contains(check)), "{what}: {rows:?}");
     }
+    fs::write(&file, whole).unwrap();
+    fs::create_dir(fixture.home.join("rules.d")).unwrap();
+    fs::write(fixture.home.join("rules.d/own.json"), "[{}]").unwrap();
+    let rows = rows(&fixture.cli(&["doctor", "--json"]));
+    assert!(matches!(of_state(&rows, "failed")[..], [("config", what, _)] if what.contains("own.json")), "{rows:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{Args, Done, Failure, key, no, repeated, usage};
 use crate::audit::{self, Event, Filter, Finding, now};
 use crate::config::variable;
 use crate::store::Exception;
+use serde_json::json;
 
 /// Longest reason, in characters: a sentence or two.
 const LONGEST_REASON: usize = 256;
@@ -36,17 +37,16 @@ pub(super) fn add(args: &Args) -> Done {
     let user_id = context.user.clone();
     let exception = Exception { user_id, reference, reason, created_at, expires_at };
     context.store.add_exception(&context.user, &exception)?;
-    answer(args, serde_json::to_value(exception)?, format_args!("✓ Allowed: {what}."))
+    answer(args, json!(exception), format_args!("✓ Allowed: {what}."))
 }
 
 pub(super) fn list(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let mut found = Vec::new();
-    for exception in context.store.exceptions(&context.user)? {
+    let row = |exception: Exception| {
         let text = format!("{}  {:16}  {}", exception.reference, end(exception.expires_at), exception.reason);
-        found.push((serde_json::to_value(&exception)?, text));
-    }
-    rows(args, found, "nothing is allowed")
+        (json!(exception), text)
+    };
+    rows(args, context.store.exceptions(&context.user)?.into_iter().map(row), "nothing is allowed")
 }
 
 pub(super) fn remove(args: &Args) -> Done {

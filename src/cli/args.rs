@@ -15,24 +15,22 @@ pub(super) enum Action {
     Run(&'static Command, Args),
 }
 
+type Text = &'static str;
+type Words = RangeInclusive<usize>;
+type Run = fn(&Args) -> Done;
+
 /// One row of the table of commands.
 #[derive(Debug)]
 pub(super) struct Command {
-    name: &'static str,
-    help: &'static str,
-    words: RangeInclusive<usize>,
-    flags: &'static str,
-    pub(super) run: fn(&Args) -> Done,
+    name: Text,
+    help: Text,
+    words: Words,
+    flags: Text,
+    pub(super) run: Run,
 }
 
 /// Makes a row.
-pub(super) const fn command(
-    name: &'static str,
-    help: &'static str,
-    words: RangeInclusive<usize>,
-    flags: &'static str,
-    run: fn(&Args) -> Done,
-) -> Command {
+pub(super) const fn command(name: Text, help: Text, words: Words, flags: Text, run: Run) -> Command {
     Command { name, help, words, flags, run }
 }
 

@@ -81,9 +81,6 @@ fn export_as(export: Export, args: &Args) -> Done {
     if unreadable > 0 {
         note(format_args!("{unreadable} lines cannot be read; type `infershield audit verify`"));
     }
-    if let Some(name) = args.value("o") {
-        note(format_args!("written to {name}"));
-    }
     Ok(())
 }
 

@@ -45,7 +45,7 @@ pub(super) fn doctor(args: &Args) -> Done {
     }
     let mut failures = found.iter().filter_map(|(_, found)| found.as_ref().err());
     let failed = failures.any(|failure| failure.exit != Exit::No);
-    terminal::list(args, found.into_iter().map(row).collect(), "")?;
+    terminal::list(args, found.into_iter().map(row), "")?;
     if failed { Err(no("")) } else { Ok(()) }
 }
 
@@ -69,17 +69,16 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         return Err(no("not in use yet, or unsettled; type `infershield auth status`"));
     }
     let home = Home::open(config.dir.clone())?;
-    let source = context::master(config)?;
-    let opened_by = match &source {
+    let opened_by = match context::master(config)? {
         MasterSource::Value(_) => "a variable",
         MasterSource::File(_) => "a file",
         MasterSource::Command(_) => "a command",
-        MasterSource::Home => "master.key",
+        MasterSource::Home => {
+            let what = "lies beside the tokens, so a stolen home opens; type `infershield rekey --with-key`";
+            found.push(("master.key", Err(no(what))));
+            "master.key"
+        }
     };
-    if let MasterSource::Home = source {
-        let what = "lies beside the tokens, so a stolen home opens; type `infershield rekey --with-key`";
-        found.push(("master.key", Err(no(what))));
-    }
     let keys = Arc::new(context::keys(config, &home)?);
     let log = audit::verify(&home, &keys.get("audit")?.key, &keys.get("head")?.key, None);
     let log = log.map(|log| format!("{} lines, unbroken", log.lines));
@@ -116,12 +115,11 @@ fn port(address: SocketAddr) -> Found {
     let url = format!("http://{address}/health").replace("0.0.0.0", "127.0.0.1");
     let request = http::Request::get(&url).body(&[][..])?;
     let client = Upstream::new(&Settings::default(), None)?;
+    let ours = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}").as_bytes();
     match Origin::parse(&url).and_then(|origin| client.call(&origin, request)) {
+        Ok((_, body)) if body.ends_with(ours) => Ok(format!("a proxy answers on {address}")),
         Ok((_, body)) if body.starts_with(b"{\"status\":") => {
-            let ours = format!("\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
-            let other =
-                no(format_args!("a proxy of another version has {address}: end it, then type `infershield serve`"));
-            if body.ends_with(ours.as_bytes()) { Ok(format!("a proxy answers on {address}")) } else { Err(other) }
+            Err(no(format_args!("another version's proxy has {address}: end it, then type `infershield serve`")))
         }
         _ => Err(serve::cannot_listen(address, &error)),
     }

@@ -77,14 +77,13 @@ pub(super) fn exec(args: &Args) -> Done {
 
 /// Whether this run has keys of providers in its environment and no home: a build machine, where nothing is written to disk.
 fn is_homeless(config: &Config, provider_keys: &[&str]) -> Result<bool, Failure> {
-    let is_named = std::env::var_os(HOME_VARIABLE).is_some_and(|dir| !dir.is_empty());
-    let has_home = is_named || config.dir.exists();
+    if std::env::var_os(HOME_VARIABLE).is_some_and(|dir| !dir.is_empty()) || config.dir.exists() {
+        return Ok(false);
+    }
     let keys = provider_keys.iter().filter_map(|name| variable(name).transpose()).collect::<Result<Vec<_>, _>>()?;
-    let is_homeless = !has_home && keys.iter().any(|key| !key.starts_with(LOCAL_KEY_PREFIX));
-    if !has_home && !is_homeless && variable("INFERSHIELD_EXEC")?.is_some() {
-        return Err(usage(
-            "this runs inside `infershield exec` already, and what it starts is guarded: leave exec out",
-        ));
+    let is_homeless = keys.iter().any(|key| !key.starts_with(LOCAL_KEY_PREFIX));
+    if !is_homeless && variable("INFERSHIELD_EXEC")?.is_some() {
+        return Err(usage("this runs inside `infershield exec` already and is guarded: leave exec out"));
     }
     Ok(is_homeless)
 }

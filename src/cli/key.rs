@@ -61,17 +61,16 @@ pub(super) fn create(args: &Args) -> Done {
 
 pub(super) fn list(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let mut rows = Vec::new();
-    for key in context.store.keys(&context.user)? {
+    let row = |key: LocalKey| {
         let end = if key.lives(now()) { end(key.expires_at) } else { "expired".to_owned() };
         let provider = key.provider.as_deref().unwrap_or("any provider");
         let text = format!("{}  {:16}  {provider:12}  {end}", key.id, key.name);
         // By name: the hash and the sealed copy are for the store alone.
         let json = json!({"id": key.id, "name": key.name, "user_id": key.user_id, "provider": key.provider,
             "created_at": key.created_at, "expires_at": key.expires_at});
-        rows.push((json, text));
-    }
-    show(args, rows, "no local keys; type `infershield key create`")
+        (json, text)
+    };
+    show(args, context.store.keys(&context.user)?.into_iter().map(row), "no local keys; type `infershield key create`")
 }
 
 pub(super) fn print(args: &Args) -> Done {
@@ -148,13 +147,12 @@ pub(super) fn env(args: &Args) -> Done {
 }
 
 pub(super) fn clients(args: &Args) -> Done {
-    let mut rows = Vec::new();
-    for client in known()? {
+    let row = |client: Client| {
         let more = client.cannot.clone().unwrap_or_else(|| format!("settings of: {}", client.version));
         let text = format!("{:12}  {} ({more})", client.id, client.title);
-        rows.push((serde_json::to_value(client)?, text));
-    }
-    show(args, rows, "no clients are known")
+        (json!(client), text)
+    };
+    show(args, known()?.into_iter().map(row), "no clients are known")
 }
 
 /// The user's key of this name, made when there is none.

@@ -29,42 +29,33 @@ use std::process::ExitCode;
 /// Longest word that an error repeats, in bytes: names are shorter, keys that were pasted into the wrong place are longer.
 const LONGEST_REPEATED: usize = 24;
 
+// Help that several commands share.
 const WHOLE: &str = include_str!("help/infershield.txt");
 const AUTH: &str = include_str!("help/auth.txt");
-const SERVE: &str = include_str!("help/serve.txt");
-const EXEC: &str = include_str!("help/exec.txt");
 const ENV: &str = include_str!("help/env.txt");
 const KEY: &str = include_str!("help/key.txt");
-const SCAN: &str = include_str!("help/scan.txt");
 const ALLOW: &str = include_str!("help/allow.txt");
 const RULES: &str = include_str!("help/rules.txt");
 const AUDIT: &str = include_str!("help/audit.txt");
 const CONFIG: &str = include_str!("help/config.txt");
-const ROUTE: &str = include_str!("help/route.txt");
-const HOSTS: &str = include_str!("help/hosts.txt");
-const DOCTOR: &str = include_str!("help/doctor.txt");
-const REKEY: &str = include_str!("help/rekey.txt");
+
+/// The last five are for `exec` alone.
+const SERVE_FLAGS: &str = "listen= monitor verbose insecure-plain-http tied-to= provider= audit= fail-on= passing";
 
 /// Every command of this build: its name, its help, how many words follow it, its flags (`=`: with a value), and what does it.
 static COMMANDS: [Command; 29] = [
     command("auth login", AUTH, 0..=1, "user= client-id= with-key chatgpt host= no-browser json", auth::login),
     command("auth logout", AUTH, 0..=1, "all user= keep-remote revoke json", auth::logout),
     command("auth status", AUTH, 0..=0, "user= json", auth::status),
-    command(
-        "serve",
-        SERVE,
-        0..=0,
-        "listen= monitor verbose insecure-plain-http tied-to= provider= audit= fail-on= passing",
-        serve::serve,
-    ),
-    command("exec", EXEC, 0..=usize::MAX, "fail-on= audit=", exec::exec),
+    command("serve", include_str!("help/serve.txt"), 0..=0, SERVE_FLAGS, serve::serve),
+    command("exec", include_str!("help/exec.txt"), 0..=usize::MAX, "fail-on= audit=", exec::exec),
     command("env", ENV, 0..=1, "shell= undo user=", key::env),
     command("clients", ENV, 0..=0, "json", key::clients),
     command("key create", KEY, 0..=0, "name= user= provider= expires= once json", key::create),
     command("key list", KEY, 0..=0, "user= json", key::list),
     command("key print", KEY, 1..=1, "user=", key::print),
     command("key revoke", KEY, 1..=1, "user=", key::revoke),
-    command("scan", SCAN, 0..=usize::MAX, "json jsonl explain", scan::scan),
+    command("scan", include_str!("help/scan.txt"), 0..=usize::MAX, "json jsonl explain", scan::scan),
     command("allow", ALLOW, 1..=1, "reason= expires= user= non-interactive json", allow::add),
     command("allow list", ALLOW, 0..=0, "user= json", allow::list),
     command("allow remove", ALLOW, 1..=1, "user=", allow::remove),
@@ -77,10 +68,10 @@ static COMMANDS: [Command; 29] = [
     command("audit export", AUDIT, 0..=0, "format= o= since= user= blocked request= ref=", audit::export),
     command("config show", CONFIG, 0..=0, "json", settings::show),
     command("config check", CONFIG, 0..=0, "json", settings::check),
-    command("route", ROUTE, 1..=1, "user= model= json", settings::route),
-    command("hosts", HOSTS, 0..=0, "json", settings::hosts),
-    command("doctor", DOCTOR, 0..=0, "online json", doctor::doctor),
-    command("rekey", REKEY, 0..=0, "with-key json", settings::rekey),
+    command("route", include_str!("help/route.txt"), 1..=1, "user= model= json", settings::route),
+    command("hosts", include_str!("help/hosts.txt"), 0..=0, "json", settings::hosts),
+    command("doctor", include_str!("help/doctor.txt"), 0..=0, "online json", doctor::doctor),
+    command("rekey", include_str!("help/rekey.txt"), 0..=0, "with-key json", settings::rekey),
     command("version", WHOLE, 0..=0, "json", version),
 ];
 

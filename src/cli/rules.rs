@@ -15,16 +15,15 @@ use std::path::Path;
 const FOLDER: &str = "rules.d";
 
 /// A rule as it stands in its file, already known to be one.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
 struct Row {
     id: String,
     category: String,
     severity: String,
     weight: u8,
-    #[serde(default)]
     sources: Vec<String>,
     /// Its file; empty in the file itself.
-    #[serde(default)]
     from: String,
     /// What finds it, and its samples.
     #[serde(flatten)]
@@ -32,15 +31,14 @@ struct Row {
 }
 
 pub(super) fn list(args: &Args) -> Done {
-    let mut found = Vec::new();
-    for mut rule in every(args)? {
+    let row = |mut rule: Row| {
         rule.rest.clear();
-        let json = serde_json::to_value(&rule)?;
+        let json = json!(rule);
         let Row { id, category, severity, weight, sources, from, .. } = rule;
         let sources = if sources.is_empty() { "everywhere".to_owned() } else { sources.join(",") };
-        found.push((json, format!("{id:40}  {category:12}  {severity:8}  {weight:>3}  {sources}  ({from})")));
-    }
-    rows(args, found, "no rules")
+        (json, format!("{id:40}  {category:12}  {severity:8}  {weight:>3}  {sources}  ({from})"))
+    };
+    rows(args, every(args)?.into_iter().map(row), "no rules")
 }
 
 pub(super) fn show(args: &Args) -> Done {
@@ -50,7 +48,7 @@ pub(super) fn show(args: &Args) -> Done {
         let known = rules.iter().map(|rule| rule.id.as_str());
         return Err(no(unknown("rule", id, known) + "; type `infershield rules list`"));
     };
-    answer(args, serde_json::to_value(rule)?, serde_json::to_string_pretty(rule)?)
+    answer(args, json!(rule), serde_json::to_string_pretty(rule)?)
 }
 
 pub(super) fn check(args: &Args) -> Done {

@@ -66,6 +66,7 @@ pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
     let settings = &config.settings;
     context::name("user", &settings.default_user)?;
     policy(config)?;
+    Scanner::with(&rules::files(config)?).map_err(usage)?;
     let providers = table(&settings.providers)?;
     if let Some(name) = &settings.default_provider {
         provider(&providers, name).map_err(|failure| unusable("default_provider", failure.message))?;
@@ -124,12 +125,10 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
 /// The server's limits as the settings have them.
 fn limits(settings: &Settings) -> server::Limits {
     let set = &settings.limits;
-    let mut limits = server::Limits { body_bytes: set.max_body_bytes, ..server::Limits::default() };
-    limits.head_time = Duration::from_millis(set.head_timeout_ms);
-    if set.max_connections > 0 {
-        limits.connections = set.max_connections;
-    }
-    limits
+    let usual = server::Limits::default();
+    let connections = if set.max_connections > 0 { set.max_connections } else { usual.connections };
+    let head_time = Duration::from_millis(set.head_timeout_ms);
+    server::Limits { body_bytes: set.max_body_bytes, head_time, connections, ..usual }
 }
 
 pub(super) fn address(listen: &str) -> Result<SocketAddr, Failure> {

@@ -2,10 +2,9 @@
 
 use super::context::{self, Context};
 use super::terminal::{answer, list, note, read_key};
-use super::{Args, Done, no, rules, serve, usage};
+use super::{Args, Done, no, serve, usage};
 use crate::audit::Event;
 use crate::config::{unknown_variables, without_user};
-use crate::detect::Scanner;
 use crate::flow::provider::table;
 use crate::home::Home;
 use crate::keys::MasterSource;
@@ -26,7 +25,6 @@ pub(super) fn show(args: &Args) -> Done {
 pub(super) fn check(args: &Args) -> Done {
     let config = context::load(args)?;
     context::keys(&config, &Home::open(config.dir.clone())?)?;
-    Scanner::with(&rules::files(&config)?).map_err(usage)?;
     let mut warnings = unknown_variables();
     if !serve::usable(&config)?.ip().is_loopback() {
         warnings.push("`serve` listens beyond this machine only with --insecure-plain-http".to_owned());
@@ -60,7 +58,7 @@ pub(super) fn hosts(args: &Args) -> Done {
         hosts.push((without_user(url), "https_proxy".to_owned()));
     }
     let row = |(host, of)| (json!({"host": host, "provider": of}), format!("{host:45}  {of}"));
-    list(args, hosts.into_iter().map(row).collect(), "no hosts")
+    list(args, hosts.into_iter().map(row), "no hosts")
 }
 
 pub(super) fn rekey(args: &Args) -> Done {

@@ -6,13 +6,12 @@ use super::terminal::{note, print};
 use super::{Args, Done, Exit, Failure, audit as files, key, no, serve};
 use crate::audit::{self, Filter, export, now, parse_since};
 use crate::config::{self, Config, HOME_VARIABLE, variable};
-use crate::home::{Home, Privacy};
+use crate::home::Home;
 use crate::secret::{KEY_BYTES, Secret, hex, random};
 use crate::store::NewKey;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::{CommandExt as _, parent_id};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, id};
 use std::thread;
 use std::time::Duration;
@@ -25,10 +24,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const LAST_LOOKS: u32 = 15;
 /// Where homes that end with their run stand: a file system in memory, on Linux.
 const IN_MEMORY: &str = "/dev/shm";
-/// How their names begin.
-const PASSING: &str = "infershield-";
-/// Held by the proxy of such a home: without its holder the home is a leftover.
-const IN_USE: &str = "in-use";
 /// Random bytes in the name of such a home: nobody can take it before us.
 const NAME_BYTES: usize = 16;
 /// What ends variables, each `NAME=VALUE`, and their list.
@@ -151,47 +146,29 @@ impl<'a> Tie<'a> {
 }
 
 /// What stands for a home where there is none: a folder in memory that is removed with this. Its master key is random and is written
-/// nowhere, so that what a killed proxy leaves behind opens for nobody.
-struct Passing {
-    dir: String,
-    _in_use: File,
-}
+/// nowhere, so that nothing sealed opens that a killed proxy leaves behind.
+struct Passing(String);
 
 impl Passing {
-    /// Makes it, adds what makes it the home, and removes those whose proxies were killed.
+    /// Makes it, and adds what makes it the home.
     fn begin(given: &mut Vec<(String, Secret)>) -> Result<Self, Failure> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         if !mounts.contains(&format!(" {IN_MEMORY} tmpfs ")) {
-            let why =
-                format_args!("there is no home, and {IN_MEMORY} is not in memory; set INFERSHIELD_HOME to a folder");
+            let why = format_args!("{IN_MEMORY} is not in memory; set {HOME_VARIABLE} to a folder");
             return Err(Failure::new(Exit::Storage, why));
         }
-        for entry in fs::read_dir(IN_MEMORY)?.flatten() {
-            sweep(&entry.path());
-        }
-        let dir = format!("{IN_MEMORY}/{PASSING}{}", hex(&random::<NAME_BYTES>()?));
-        let in_use = Home::open(PathBuf::from(&dir))?.open_or_create(IN_USE)?;
-        in_use.lock()?;
+        let dir = format!("{IN_MEMORY}/infershield-{}-{}", id(), hex(&random::<NAME_BYTES>()?));
+        Home::open(dir.clone().into())?;
         let master = hex(&*Zeroizing::new(random::<KEY_BYTES>()?));
-        given.extend(
-            [(HOME_VARIABLE, dir.clone()), (MASTER_KEY, master)]
-                .map(|(name, value)| (name.to_owned(), Secret::new(value))),
-        );
-        Ok(Self { dir, _in_use: in_use })
+        given.push((HOME_VARIABLE.to_owned(), Secret::new(dir.clone())));
+        given.push((MASTER_KEY.to_owned(), Secret::new(master)));
+        Ok(Self(dir))
     }
-}
-
-/// Removes what stands here if it is such a home of this user, and nobody uses it.
-fn sweep(dir: &Path) -> Option<()> {
-    dir.file_name()?.to_str()?.strip_prefix(PASSING)?;
-    let in_use = Home::open(dir.to_owned()).ok()?.open_file(IN_USE, Privacy::Secret, false).ok()??;
-    in_use.try_lock().ok()?;
-    fs::remove_dir_all(dir).ok()
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        // Should this fail, the next start tries again.
-        let _ = fs::remove_dir_all(&self.dir);
+        // Should this fail, no key is left in it.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

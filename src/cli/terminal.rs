@@ -47,14 +47,15 @@ pub(super) fn answer(args: &Args, json: Value, line: impl Display) -> Done {
 }
 
 /// Results, each as in [`answer`]: one array, or a line for each, with a word to a person who gets none.
-pub(super) fn list(args: &Args, rows: Vec<(Value, String)>, none: &str) -> Done {
+pub(super) fn list(args: &Args, rows: impl IntoIterator<Item = (Value, String)>, none: &str) -> Done {
+    let (json, lines): (Vec<Value>, Vec<String>) = rows.into_iter().unzip();
     if args.has("json") {
-        return print(Value::Array(rows.into_iter().map(|(json, _)| json).collect()));
+        return print(Value::Array(json));
     }
-    if rows.is_empty() {
+    if lines.is_empty() {
         note(none);
     }
-    rows.iter().try_for_each(|(_, line)| print(line))
+    lines.iter().try_for_each(print)
 }
 
 /// One line of diagnosis; nobody may be there to read it.
