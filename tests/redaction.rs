@@ -432,3 +432,22 @@ fn a_reply_may_be_stopped_and_ends_as_its_api_ends() {
         }
     }
 }
+
+#[test]
+fn a_key_in_a_file_of_json_is_replaced_and_no_attack() {
+    let proxy = Fixture::start("key-in-json");
+    let lines: Vec<String> = (0..8).map(|n| format!("MHcCAQEEI{n}{}", "aB3x/Kq+9Zt7".repeat(4))).collect();
+    let pem = format!("-----BEGIN {0} KEY-----\n{1}\n-----END {0} KEY-----\n", "PRIVATE", lines.join("\n"));
+    let account = json!({"type": "service_account", "private_key": pem, "client_id": "1"}).to_string();
+    for path in STREAMING {
+        let reply = proxy.post(path, &history(path, &format!("What is this? {account}"), &account, false));
+        assert_eq!(
+            (reply.status, reply.header("x-infershield-verdict")),
+            (200, Some("redact")),
+            "{path}: {}",
+            reply.text()
+        );
+        let sent = forwarded(&proxy, path);
+        assert!(!sent.contains("MHcCAQEEI") && sent.contains("service_account"), "{path}: {sent}");
+    }
+}

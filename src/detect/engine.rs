@@ -84,12 +84,15 @@ impl Scanner {
                     let range = hidden.start..hidden.end;
                     let most = mention::most(text, &range, hidden.category, source).max(MENTION_WEIGHT);
                     hidden.weight = hidden.weight.max(HIDDEN_WEIGHT).min(most);
-                    findings.push(Finding {
-                        rule: disguise.to_owned(),
-                        category: Category::Obfuscation,
-                        severity: Severity::High,
-                        ..hidden.clone()
-                    });
+                    // A secret in escapes is how JSON and URLs hold it, and is replaced as it stands.
+                    if hidden.category != Category::Secret {
+                        findings.push(Finding {
+                            rule: disguise.to_owned(),
+                            category: Category::Obfuscation,
+                            severity: Severity::High,
+                            ..hidden.clone()
+                        });
+                    }
                     findings.push(hidden);
                 }
             }
