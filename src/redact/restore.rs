@@ -218,8 +218,9 @@ impl<'a> Restorer<'a> {
 
     /// A call that is a JSON text, with the values in its strings; `None` when nothing in it changes.
     pub(super) fn json(&mut self, text: &str) -> Option<String> {
+        self.next(text, 0)?;
         let (mut call, mut name) = (String::new(), String::new());
-        for (place, literal) in literals(text).filter(|_| self.next(text, 0).is_some()) {
+        for (place, literal) in literals(text) {
             let string = serde_json::from_str::<String>(literal).unwrap_or_default();
             if text.get(place.end..).is_some_and(|rest| rest.trim_start().starts_with(':')) {
                 name = string;
@@ -237,7 +238,8 @@ impl<'a> Restorer<'a> {
         let meaning = |(place, literal)| Some((place, serde_json::from_str::<String>(literal).ok()?));
         let strings: Vec<_> = literals(text).filter_map(meaning).collect();
         let urls = strings.iter().flat_map(|(_, string)| leads_to(string));
-        let beside: Vec<String> = beside.iter().cloned().chain(urls).collect();
+        let beside: BTreeSet<String> = beside.iter().cloned().chain(urls).collect();
+        let beside = Vec::from_iter(beside);
         let (mut restored, mut done) = (String::new(), 0);
         for (place, string) in strings {
             let inner = if is_json(&string) { self.strings(&string, &beside) } else { self.whole(&string, &beside) };
@@ -298,7 +300,8 @@ impl<'a> Restorer<'a> {
 /// Where a text leads that is a URL and nothing else.
 pub(super) fn leads_to(text: &str) -> Vec<String> {
     let end = text.len();
-    if text.contains(char::is_whitespace) { Vec::new() } else { url::around(text, end..end).origins }
+    let is_url = text.contains("//") && !text.contains(char::is_whitespace);
+    if is_url { url::around(text, end..end).origins } else { Vec::new() }
 }
 
 fn is_json(text: &str) -> bool {

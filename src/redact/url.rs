@@ -65,8 +65,10 @@ fn doubtful(before: &str) -> Option<String> {
     }
     let head = word.get(..word.find(HOST_ENDS)?)?;
     let host = head.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"-.:".contains(c)).next()?;
-    let (_, domain) = host.split(':').next()?.rsplit_once('.')?;
-    (domain.len() > 1 && domain.bytes().all(|byte| byte.is_ascii_alphabetic())).then(|| host.to_owned())
+    let (name, domain) = host.split(':').next()?.rsplit_once('.')?;
+    // A file may be in `.config/`.
+    (!name.is_empty() && domain.len() > 1 && domain.bytes().all(|byte| byte.is_ascii_alphabetic()))
+        .then(|| host.to_owned())
 }
 
 #[cfg(test)]
