@@ -89,7 +89,7 @@ fn live_a_full_life() {
     let path = "/v1/chat/completions";
 
     assert_eq!(life.post(path, &clean).status, 200);
-    assert_eq!(life.post(path, &chat(&format!("my token is {leaked}"))).status, 400);
+    assert_eq!(life.post(path, &chat(&format!("my token is {leaked}"))).status, 200, "redacted");
     let half = format!("{{\"model\":\"{leaked}");
     assert_eq!(life.post_bytes("/v1/responses", half.as_bytes()).status, 400);
     life.post("/v1/messages", &json!({"model": leaked, "messages": leaked}));
