@@ -57,8 +57,25 @@ impl Office {
         command
     }
 
+    /// The same on a machine whose system trusts the proxy, or does not: in a mount namespace of its own.
+    fn on_machine(&self, trusting: bool, arguments: &[&str]) -> Command {
+        let mount = format!("mount --bind {} /etc/ssl/certs/ca-certificates.crt", self.certificate.display());
+        let binary = env!("CARGO_BIN_EXE_infershield");
+        let script = format!("{}; exec {binary} \"$@\"", if trusting { &mount } else { "true" });
+        let mut command = self.desk.run.program("unshare".as_ref());
+        command.args(["--map-root-user", "--mount", "sh", "-ec", &script, "sh"]).args(arguments);
+        command.env("INFERSHIELD_HOME", &self.desk.home).env("INFERSHIELD_MASTER_KEY", &self.desk.master);
+        command.env("HTTPS_PROXY", &self.proxy);
+        command
+    }
+
     /// Every host that somebody asked the proxy for since the last look.
     fn contacted(&self) -> BTreeSet<String> {
+        self.tunnels().into_iter().collect()
+    }
+
+    /// The host of each tunnel since the last look.
+    fn tunnels(&self) -> Vec<String> {
         // The line of a tunnel of our own is the end of what came before it.
         let port = self.proxy.rsplit(':').next().unwrap().parse().unwrap();
         let mut wire = Wire::connect(([127, 0, 0, 1], port).into());
@@ -157,4 +174,51 @@ fn an_intercepting_proxy_without_its_ca_comes_with_the_line_for_config_json() {
     let mut direct = office.command(&["doctor", "--json"]);
     direct.env("NO_PROXY", "github.com");
     assert!(office.desk.run.start(direct).wait().stdout.contains(r#"github.com\" ($NO_PROXY)"#));
+}
+
+#[test]
+fn every_error_without_the_ca_says_what_the_system_thinks_and_the_line_for_config_json() {
+    let office = Office::start("untrusted");
+    let desk = &office.desk;
+    office.trust();
+    let start = |trusting: bool, arguments: &[&str]| desk.run.start(office.on_machine(trusting, arguments));
+    let mut key = start(false, &["auth", "login", "openai", "--with-key"]);
+    key.type_in(&format!("{}\n", desk.run.random_secret()));
+    assert_eq!(key.wait().code, 0);
+    assert_eq!(start(false, &["auth", "login", "github", "--no-browser"]).wait().code, 0);
+    desk.configure(|config| drop(config.as_object_mut().unwrap().remove("ca_file")));
+    assert!(desk.store().update("local", "github", &mut |record| age(record, 100_000)).unwrap());
+    let bearer = format!("Bearer {}", desk.key);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    office.tunnels();
+    for (trusting, verdict) in [
+        (true, r#"The system accepts it: put "roots": "system" into config.json; type `infershield config check`"#),
+        (false, r#"The system does not: put "ca_file": "FILE.pem" into config.json; type `infershield config check`"#),
+    ] {
+        let is_told = |text: &str, host: &str| {
+            assert!(text.contains(&format!("no trust in {host}: ")) && text.contains(verdict), "{text}");
+            // The call that failed, and one more for the verdict.
+            assert_eq!(office.tunnels(), [format!("https://{host}"), format!("https://{host}")]);
+        };
+        let done = start(trusting, &["auth", "login", "github", "--no-browser"]).wait();
+        assert_eq!(done.code, 3);
+        is_told(&done.stderr, "github.com");
+        let serve = start(trusting, &["serve", "--listen", "127.0.0.1:0"]);
+        let addr = serve.line_after("infershield listening on http://").parse().unwrap();
+        let post = |target: &str| {
+            let reply = Wire::call(addr, "POST", target, &headers, hello().to_string().as_bytes());
+            let error: Value = serde_json::from_slice(&reply.body).unwrap();
+            (reply.status, error["error"]["message"].as_str().unwrap().to_owned())
+        };
+        let (status, message) = post("/openai/v1/chat/completions");
+        assert_eq!(status, 502, "{message}");
+        is_told(&message, "api.openai.com");
+        let (status, message) = post("/github/v1/chat/completions");
+        assert_eq!(status, 503, "{message}");
+        is_told(&message, "github.com");
+    }
+    assert_eq!(desk.practice.count("GET /"), 0, "the one more is a handshake and nothing else");
+    // With the line it works, on the machine that it was said on.
+    desk.configure(|config| config["roots"] = json!("system"));
+    assert_eq!(start(true, &["auth", "login", "github", "--no-browser"]).wait().code, 0);
 }

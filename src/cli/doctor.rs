@@ -3,15 +3,15 @@
 
 use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
 use crate::audit::{self, is_near};
-use crate::config::{self, Config, Roots, Settings};
+use crate::config::{self, Config, Settings};
 use crate::flow::provider::{Provider, table};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
 use crate::{home::Home, keys::MasterSource, secret::Secret, session};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{path::Path, sync::Arc};
 
 /// Time for a host to begin its answer, once there is a connection: no model has a part in it.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -148,28 +148,18 @@ fn variables(listen: &str) -> Found {
 /// Asks each host of a provider for its first page, and compares clocks.
 fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
     for host in provider.hosts() {
-        let mut reply = ask(settings, provider.ca_file.as_deref(), &host);
-        if let Err(failure) = &mut reply
-            && failure.message.starts_with("no trust")
-        {
-            let system = Settings { roots: Roots::System, ssl_cert_file: None, ..settings.clone() };
-            failure.message += match ask(&system, None, &host) {
-                Ok(_) => " The system accepts it: put \"roots\": \"system\"",
-                Err(_) => " The system does not: put \"ca_file\": \"FILE.pem\"",
-            };
-            failure.message += " into config.json; type `infershield config check`";
-        }
+        let reply = ask(settings, provider, &host);
         let clock = reply.as_ref().ok().and_then(|reply| clock(reply, &host));
         found.extend(clock.map(|clock| ("clock", clock)));
         found.push(("host", reply.map(|_| format!("{host} answers"))));
     }
 }
 
-fn ask(settings: &Settings, ca_file: Option<&Path>, host: &Origin) -> Result<Response, Failure> {
+fn ask(settings: &Settings, provider: &Provider, host: &Origin) -> Result<Response, Failure> {
     let begun = Instant::now();
     let _watching = watch_client(move || begun.elapsed() > ANSWER_TIME);
     let request = http::Request::get(host.to_string()).body(&[][..])?;
-    match Upstream::new(settings, ca_file)?.send(host, request) {
+    match Upstream::new(settings, provider.ca_file.as_deref())?.send(host, request) {
         Err(Error::ClientLeft) => Err(usage(format_args!("{host} is silent; type `infershield hosts`"))),
         reply => Ok(reply?),
     }

@@ -4,10 +4,8 @@ use super::terminal::{note, print};
 use super::{Args, Done, Exit, context, no, rules, usage};
 use crate::detect::{self, Action, Policy, Scanner, Source};
 use serde_json::json;
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
+use std::{ffi::OsString, fmt::Display, fs::File};
 
 /// Largest file or line, in bytes: the proxy's own cap for a body.
 const MAX_BYTES: u64 = 32 << 20;
@@ -70,10 +68,9 @@ impl Scan {
                 input.skip_until(b'\n').map_err(unreadable)?;
                 continue;
             }
-            if line.trim_ascii().is_empty() {
-                continue;
+            if !line.trim_ascii().is_empty() {
+                self.line(line.trim_ascii())?;
             }
-            self.line(line.trim_ascii())?;
         }
     }
 
