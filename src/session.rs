@@ -48,8 +48,8 @@ pub enum Error {
     Unusable(String, &'static str),
     /// The provider, and what is in the way just now; it heals by itself.
     Later(String, String),
-    /// The provider's own way to log in failed, or its client cannot be built (certificate files).
-    Flow(flow::Error),
+    /// The provider, and how its own way to log in failed, or why its client cannot be built (certificate files).
+    Flow(String, flow::Error),
     /// The records, a lock file or the log cannot be used, or not for this; the text says which.
     Storage(store::Error),
 }
@@ -60,7 +60,8 @@ impl fmt::Display for Error {
             Self::NotLoggedIn(id) => write!(f, "provider {id} is not logged in; type `infershield auth login {id}`"),
             Self::Unusable(id, what) => write!(f, "provider {id} {what}; type `infershield auth login {id}`"),
             Self::Later(id, what) => write!(f, "provider {id}: {what}"),
-            Self::Flow(error) => error.fmt(f),
+            Self::Flow(id, error) if error.needs_login() => write!(f, "{error}; type `infershield auth login {id}`"),
+            Self::Flow(_, error) => error.fmt(f),
             Self::Storage(error) => error.fmt(f),
         }
     }
@@ -152,10 +153,11 @@ impl Session {
         let mut clients = HashMap::new();
         let mut from_environment = Vec::new();
         for provider in &providers {
+            let failed = |error| Error::Flow(provider.id.clone(), error);
             let client = Upstream::new(settings, provider.ca_file.as_deref()).map_err(flow::Error::Network);
-            clients.insert(provider.id.clone(), client.map_err(Error::Flow)?);
+            clients.insert(provider.id.clone(), client.map_err(failed)?);
             let key = provider.key_env.as_deref().map(variable).transpose();
-            let key = key.map_err(|error| Error::Flow(flow::Error::Config(error.to_string())))?;
+            let key = key.map_err(|error| failed(flow::Error::Config(error.to_string())))?;
             // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
             if let Some(key) = key.flatten().filter(|key| !key.starts_with(store::LOCAL_KEY_PREFIX)) {
                 let row = provider.of_login(false);
@@ -251,12 +253,13 @@ impl Session {
         progress: &mut dyn FnMut(Duration),
     ) -> Result<Record> {
         let http = self.http(provider)?;
+        let failed = |error| Error::Flow(provider.id.clone(), error);
         // What cannot be stored should not be issued.
         self.store.record(user, &provider.id)?;
-        let endpoints = flow::discover::endpoints(http, provider).map_err(Error::Flow)?;
-        let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(Error::Flow)?;
+        let endpoints = flow::discover::endpoints(http, provider).map_err(failed)?;
+        let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(failed)?;
         show(&code);
-        let tokens = flow::device::poll(http, &code, &SystemClock, progress).map_err(Error::Flow)?;
+        let tokens = flow::device::poll(http, &code, &SystemClock, progress).map_err(failed)?;
         let mut record = new_record(provider);
         record.account = tokens.account(http, endpoints.account.as_ref());
         record.scopes = if tokens.scopes.is_empty() { provider.scopes.clone() } else { tokens.scopes.clone() };
@@ -347,7 +350,7 @@ impl Session {
                     false => {
                         // No word on the token, but nothing that time heals either.
                         self.set_state(&login, State::Suspect)?;
-                        Err(Error::Flow(error))
+                        Err(Error::Flow(id, error))
                     }
                 }
             }

@@ -149,7 +149,7 @@ fn exit_of(act: impl FnOnce() -> Done) -> u8 {
 fn exit(error: &(dyn Error + 'static)) -> Exit {
     if let Some(error) = error.downcast_ref() {
         return match error {
-            session::Error::Flow(error) => exit(error),
+            session::Error::Flow(_, error) => exit(error),
             session::Error::NotLoggedIn(_) => Exit::No,
             session::Error::Later(..) => Exit::Unreachable,
             session::Error::Unusable(..) => Exit::Credential,

@@ -33,7 +33,7 @@ impl Session {
                 let why = format!("no short-lived token is to be had just now: {error}");
                 kept.filter(|kept| kept.ends_at > now()).ok_or(Error::Later(login.provider.clone(), why))
             }
-            Err(error) => Err(Error::Flow(error)),
+            Err(error) => Err(Error::Flow(login.provider.clone(), error)),
         }
     }
 }
