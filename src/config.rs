@@ -5,11 +5,8 @@ use crate::home::{self, Home, Privacy};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::{collections::BTreeMap, ffi::OsString, fmt, sync::OnceLock};
 
 /// Name of the settings file in the home.
 const FILE: &str = "config.json";

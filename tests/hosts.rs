@@ -90,7 +90,7 @@ impl Office {
 fn listed(desk: &Fixture, provider: Option<&str>) -> BTreeSet<String> {
     let rows: Vec<Value> = serde_json::from_str(&desk.cli(&["hosts", "--json"]).stdout).unwrap();
     let of = rows.iter().filter(|row| provider.is_none_or(|id| row["provider"] == id));
-    of.map(|row| row["host"].as_str().unwrap().to_owned()).filter(|host| !host.contains('*')).collect()
+    of.filter_map(|row| row["host"].as_str().map(str::to_owned)).filter(|host| !host.contains('*')).collect()
 }
 
 #[test]
@@ -221,4 +221,51 @@ fn every_error_without_the_ca_says_what_the_system_thinks_and_the_line_for_confi
     // With the line it works, on the machine that it was said on.
     desk.configure(|config| config["roots"] = json!("system"));
     assert_eq!(start(true, &["auth", "login", "github", "--no-browser"]).wait().code, 0);
+}
+
+#[test]
+fn hosts_also_says_what_else_decides_the_way_and_who_is_trusted() {
+    let mut plan = Fixture::plan("hosts-settings");
+    (plan.login, plan.serve) = (Login::Skip, &[]);
+    let desk = plan.start();
+    let plain: Vec<Value> = serde_json::from_str(&desk.cli(&["hosts", "--json"]).stdout).unwrap();
+    assert!(plain.iter().all(|row| row["host"].is_string() && row["provider"].is_string()), "{plain:?}");
+    let [shared, own, bundle] = ["shared.pem", "own.pem", "bundle.pem"].map(|name| json!(desk.run.dir.join(name)));
+    desk.configure(|config| {
+        config["ca_file"] = shared.clone();
+        config["roots"] = json!("system");
+        config["providers"].as_array_mut().unwrap().push(json!({"id": "anthropic", "ca_file": own}));
+    });
+    let hosts = |arguments: &[&str]| {
+        let mut command = desk.run.infershield(&desk.home, arguments);
+        command.env("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128").env("NO_PROXY", "a.example,.b.example");
+        command.env("INFERSHIELD_MASTER_KEY", &desk.master).env("SSL_CERT_FILE", bundle.as_str().unwrap());
+        desk.run.start(command)
+    };
+    let rows: Vec<Value> = serde_json::from_str(&hosts(&["hosts", "--json"]).wait().stdout).unwrap();
+    let (before, after) = rows.split_at(plain.len() + 1);
+    assert_eq!(before[..plain.len()], plain);
+    assert_eq!(before[plain.len()], json!({"host": "…@proxy.example:3128", "provider": "https_proxy"}));
+    let set = |setting: &str, value: &Value| json!({"setting": setting, "value": value, "provider": null});
+    let no_proxy = json!("a.example,.b.example");
+    let mut expected = vec![set("ca_file", &shared), set("no_proxy", &no_proxy), set("roots", &json!("system"))];
+    expected.push(set("ssl_cert_file", &bundle));
+    expected.push(json!({"setting": "ca_file", "value": own, "provider": "anthropic"}));
+    assert_eq!(after, expected);
+    let lines = hosts(&["hosts"]).wait().stdout;
+    let network = hosts(&["doctor"]).wait().stdout;
+    let network = network.lines().find(|line| line.contains(" network: ")).unwrap();
+    for (value, setting) in [
+        (&shared, "ca_file (config.json)"),
+        (&no_proxy, "no_proxy ($NO_PROXY)"),
+        (&json!("system"), "roots (config.json)"),
+        (&bundle, "ssl_cert_file ($SSL_CERT_FILE)"),
+        (&own, "ca_file (anthropic)"),
+    ] {
+        let line = lines.lines().find(|line| line.starts_with(&format!("{} ", value.as_str().unwrap())));
+        assert!(line.is_some_and(|line| line.ends_with(&format!("  {setting}"))), "{lines}");
+        let (name, origin) = setting.split_once(' ').unwrap();
+        assert!(network.contains(&format!("{name} {value} {origin}")), "{network}");
+    }
+    assert_eq!(lines.lines().count(), rows.len());
 }

@@ -1,7 +1,7 @@
 //! `doctor`: a line for each thing that has to be right, and the command that repairs it.
 //! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
 
-use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
+use super::{Args, Done, Exit, Failure, context, key, no, serve, settings, terminal, usage};
 use crate::audit::{self, is_near};
 use crate::config::{self, Config, Settings};
 use crate::flow::provider::{Provider, table};
@@ -18,9 +18,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Seconds that our clock may differ from a provider's before tokens seem to live much longer or shorter than they do.
 const MAX_DRIFT: u64 = 60;
 
-/// Settings of the way to providers.
-const NETWORK: [&str; 5] = ["ca_file", "https_proxy", "no_proxy", "roots", "ssl_cert_file"];
-
 /// What was found: fine, or a failure, of which [`Exit::No`] is only a warning.
 type Found = Result<String, Failure>;
 /// What was checked.
@@ -30,18 +27,19 @@ pub(super) fn doctor(args: &Args) -> Done {
     let usable = Config::load().map_err(Failure::from).and_then(|config| serve::usable(&config));
     // What the settings spoil is judged as if nothing were set.
     let config = Config::load().or_else(|_| Config::built_in())?;
-    let settings = &config.settings;
-    let providers = table(&settings.providers).unwrap_or_default();
+    let providers = table(&config.settings.providers).unwrap_or_default();
     let known = if usable.is_ok() { providers.as_slice() } else { &[] };
     let mut found = vec![("config", usable.map(|_| "can be used".to_owned()))];
     found.extend(config::unknown_variables().into_iter().map(|text| ("config", Err(no(text)))));
-    found.push(("network", Ok(network(&config, &providers))));
+    let network = settings::network(&config, &providers).into_iter();
+    let network: Vec<_> = network.map(|(name, value, origin)| format!("{name} {value} ({origin})")).collect();
+    found.push(("network", Ok(network.join(", "))));
     let home = home(&config, known, &mut found);
     found.push(("home", home));
-    found.extend(serve::address(&settings.listen).ok().map(|address| ("port", port(address))));
-    found.push(("variables", variables(&settings.listen)));
+    found.extend(serve::address(&config.settings.listen).ok().map(|address| ("port", port(address))));
+    found.push(("variables", variables(&config.settings.listen)));
     if args.has("online") {
-        providers.iter().for_each(|provider| online(settings, provider, &mut found));
+        providers.iter().for_each(|provider| online(&config.settings, provider, &mut found));
     }
     let mut failures = found.iter().filter_map(|(_, found)| found.as_ref().err());
     let failed = failures.any(|failure| failure.exit != Exit::No);
@@ -97,17 +95,6 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
     }
     store.keys(user)?;
     Ok(format!("{} opens, for you alone, with the key from {opened_by}; {logins} logins", config.dir.display()))
-}
-
-/// The settings that change which way requests go and who is trusted, without what is secret in them.
-fn network(config: &Config, providers: &[Provider]) -> String {
-    let set = |(name, value, origin): (String, Value, &str)| {
-        let named = NETWORK.contains(&name.as_str()) && !value.is_null();
-        named.then(|| format!("{name} {value} ({origin})"))
-    };
-    let of_row = |row: &Provider| Some(format!("ca_file of {} {}", row.id, row.ca_file.as_ref()?.display()));
-    let shown: Vec<_> = config.shown().into_iter().filter_map(set).chain(providers.iter().filter_map(of_row)).collect();
-    shown.join(", ")
 }
 
 fn port(address: SocketAddr) -> Found {

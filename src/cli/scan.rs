@@ -76,16 +76,11 @@ impl Scan {
 
     /// One JSON object.
     fn line(&mut self, line: &[u8]) -> Done {
-        match detect::scan_line(&self.scanner, &self.policy, line, self.explains) {
-            Ok((answer, strongest)) => {
-                self.stopped |= strongest >= Action::Redact;
-                self.say(answer)
-            }
-            Err(malformed) => {
-                self.malformed = true;
-                self.say(malformed)
-            }
-        }
+        let scanned = detect::scan_line(&self.scanner, &self.policy, line, self.explains);
+        self.malformed |= scanned.is_err();
+        let (answer, strongest) = scanned.unwrap_or_else(|malformed| (malformed, Action::Allow));
+        self.stopped |= strongest >= Action::Redact;
+        self.say(answer)
     }
 
     /// One line of result. What was found was found, also when nobody reads it any more.
