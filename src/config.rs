@@ -5,11 +5,8 @@ use crate::home::{self, Home, Privacy};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, fmt, sync::OnceLock};
 
 /// Name of the settings file in the home.
 const FILE: &str = "config.json";
@@ -33,6 +30,10 @@ const OURS: &str = "INFERSHIELD_";
 /// Those that set no value of [`Settings`], or that we set ourselves: for the clients of `env` and `exec`.
 const OTHER_VARIABLES: [&str; 5] =
     [HOME_VARIABLE, "INFERSHIELD_MASTER_KEY", "INFERSHIELD_URL", "INFERSHIELD_KEY", "INFERSHIELD_EXEC"];
+
+/// Where systems keep their root certificates as one PEM file.
+const SYSTEM_BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// Variables that came over a pipe, for other programs of the user can read the environment.
 static GIVEN: OnceLock<BTreeMap<String, Secret>> = OnceLock::new();
@@ -146,6 +147,29 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The file that holds all roots, unless they are built in. `ca_file` is the provider's own.
+    pub fn roots_file<'a>(&'a self, ca_file: Option<&'a Path>) -> Option<&'a Path> {
+        let system = (self.roots == Roots::System).then(system_bundle);
+        ca_file.or(self.ssl_cert_file.as_deref()).or(system)
+    }
+
+    /// What to do about a host whose issuer these roots do not know: when the system does not either, and when it does.
+    pub fn cures(&self, ca_file: Option<&Path>) -> [String; 2] {
+        let place = ca_file.map_or("config.json", |_| "the provider's row in config.json");
+        // A file that stands for all roots would go on to.
+        let system = match self.roots_file(ca_file) {
+            None => r#""roots": "system""#.to_owned(),
+            Some(_) => format!("\"ca_file\": {:?}", system_bundle()),
+        };
+        [("does not", r#""ca_file": "FILE.pem""#), ("accepts it", &system)].map(|(verdict, line)| {
+            format!(
+                "The system {verdict}: put {line} into {place}; type `infershield config check` and restart `serve`"
+            )
+        })
+    }
+}
+
 /// The settings in force.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -232,9 +256,7 @@ impl Config {
             return Ok(());
         }
         let home = Home::open(self.dir.clone()).map_err(Error::Home)?;
-        let Some(bytes) = home.read(FILE, Privacy::Readable).map_err(Error::Home)? else {
-            return Ok(());
-        };
+        let Some(bytes) = home.read(FILE, Privacy::Readable).map_err(Error::Home)? else { return Ok(()) };
         let wrong = |error| {
             let what = with_nearest(error);
             Error::Setting(format!("{}: {what}; mend it, then type `infershield config check`", path.display()))
@@ -244,6 +266,12 @@ impl Config {
         self.origins.extend(by_name(given).into_iter().map(|(name, _)| (name, FILE.to_owned())));
         Ok(())
     }
+}
+
+/// The first of the usual bundles that is there; else what an error about it says.
+pub fn system_bundle() -> &'static Path {
+    let mut bundles = SYSTEM_BUNDLES.into_iter().map(Path::new);
+    bundles.find(|path| path.is_file()).unwrap_or(Path::new("SSL_CERT_FILE is not set"))
 }
 
 /// Variables that have a name like ours and mean nothing, each with the nearest that does.
@@ -365,6 +393,21 @@ mod tests {
         assert_eq!(did_you_mean("zzz", ["listen", "limits"]), "");
         let error = serde_json::from_str::<Settings>(r#"{"lisen":1}"#).unwrap_err().to_string();
         assert!(with_nearest(&error).ends_with("did you mean `listen`?"), "{error}");
+    }
+
+    #[test]
+    fn what_helps_against_an_unknown_issuer_is_said_for_what_is_set() {
+        let (bundle, own) = (format!("\"ca_file\": {:?} into", system_bundle()), Some(Path::new("/own.pem")));
+        let replaced = Settings { ssl_cert_file: Some("/roots.pem".into()), ..Settings::default() };
+        for (settings, own, accepted, place) in [
+            (Settings::default(), None, r#""roots": "system" into"#, "config.json;"),
+            (replaced, None, &*bundle, "config.json;"),
+            (Settings::default(), own, &*bundle, "the provider's row in config.json;"),
+        ] {
+            let [no, yes] = settings.cures(own);
+            assert!(yes.contains(&format!("accepts it: put {accepted} {place}")), "{yes}");
+            assert!(no.contains(&format!(r#"does not: put "ca_file": "FILE.pem" into {place}"#)), "{no}");
+        }
     }
 
     #[test]

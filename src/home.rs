@@ -142,8 +142,7 @@ impl Lock<'_> {
 
     fn sync_dir(&self) -> Result<()> {
         let synced = File::open(&self.home.0).and_then(|folder| folder.sync_all());
-        synced.map_err(failed("sync", &self.home.0))?;
-        Ok(())
+        synced.map_err(failed("sync", &self.home.0))
     }
 }
 

@@ -142,9 +142,7 @@ impl Keys {
 
     /// Opens all of `keys.json`, which other processes may have changed since `before`; without one, begins a new one.
     fn load(&self, lock: &Lock<'_>, before: Option<&Opened>) -> Result<Opened> {
-        let Some(bytes) = self.home.read(KEYS_FILE, Privacy::Secret)? else {
-            return self.begin(lock);
-        };
+        let Some(bytes) = self.home.read(KEYS_FILE, Privacy::Secret)? else { return self.begin(lock) };
         let file = KeyFile::parse(&bytes).ok_or_else(|| self.unusable(DAMAGED))?;
         let root = match before {
             Some(before) if before.kdf == file.kdf => before.root.clone(),
@@ -164,10 +162,7 @@ impl Keys {
                 )));
             }
         }
-        let master = match self.master(MASTER_FILE)? {
-            Some(master) => master,
-            None => make_master(lock, MASTER_FILE)?,
-        };
+        let master = self.master(MASTER_FILE)?.map_or_else(|| make_master(lock, MASTER_FILE), Ok)?;
         Opened::new(&master, self.iterations, BTreeMap::new())
     }
 

@@ -47,9 +47,9 @@ pub enum Error {
     /// The provider, and why only the user can repair the login.
     Unusable(String, &'static str),
     /// The provider, and what is in the way just now; it heals by itself.
-    Later(String, &'static str),
-    /// The provider's own way to log in failed, or its client cannot be built (certificate files).
-    Flow(flow::Error),
+    Later(String, String),
+    /// The provider, and how its own way to log in failed, or why its client cannot be built (certificate files).
+    Flow(String, flow::Error),
     /// The records, a lock file or the log cannot be used, or not for this; the text says which.
     Storage(store::Error),
 }
@@ -59,8 +59,9 @@ impl fmt::Display for Error {
         match self {
             Self::NotLoggedIn(id) => write!(f, "provider {id} is not logged in; type `infershield auth login {id}`"),
             Self::Unusable(id, what) => write!(f, "provider {id} {what}; type `infershield auth login {id}`"),
-            Self::Later(id, what) => write!(f, "provider {id}: {what}; ask again"),
-            Self::Flow(error) => error.fmt(f),
+            Self::Later(id, what) => write!(f, "provider {id}: {what}"),
+            Self::Flow(id, error) if error.needs_login() => write!(f, "{error}; type `infershield auth login {id}`"),
+            Self::Flow(_, error) => error.fmt(f),
             Self::Storage(error) => error.fmt(f),
         }
     }
@@ -132,8 +133,8 @@ pub struct Session {
 struct Life {
     /// 401s in a row to a token that was just refreshed.
     strikes: u32,
-    /// When a refresh last failed for a passing reason.
-    failed_at: Option<Instant>,
+    /// When and how a refresh last failed for a passing reason.
+    failed: Option<(Instant, String)>,
     /// What the login's token was last exchanged for.
     short_lived: Option<ShortLived>,
     /// Tokens that the provider gave and the disk did not take: the old ones are worth nothing any more.
@@ -152,10 +153,11 @@ impl Session {
         let mut clients = HashMap::new();
         let mut from_environment = Vec::new();
         for provider in &providers {
+            let failed = |error| Error::Flow(provider.id.clone(), error);
             let client = Upstream::new(settings, provider.ca_file.as_deref()).map_err(flow::Error::Network);
-            clients.insert(provider.id.clone(), client.map_err(Error::Flow)?);
+            clients.insert(provider.id.clone(), client.map_err(failed)?);
             let key = provider.key_env.as_deref().map(variable).transpose();
-            let key = key.map_err(|error| Error::Flow(flow::Error::Config(error.to_string())))?;
+            let key = key.map_err(|error| failed(flow::Error::Config(error.to_string())))?;
             // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
             if let Some(key) = key.flatten().filter(|key| !key.starts_with(store::LOCAL_KEY_PREFIX)) {
                 let row = provider.of_login(false);
@@ -251,12 +253,13 @@ impl Session {
         progress: &mut dyn FnMut(Duration),
     ) -> Result<Record> {
         let http = self.http(provider)?;
+        let failed = |error| Error::Flow(provider.id.clone(), error);
         // What cannot be stored should not be issued.
         self.store.record(user, &provider.id)?;
-        let endpoints = flow::discover::endpoints(http, provider).map_err(Error::Flow)?;
-        let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(Error::Flow)?;
+        let endpoints = flow::discover::endpoints(http, provider).map_err(failed)?;
+        let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(failed)?;
         show(&code);
-        let tokens = flow::device::poll(http, &code, &SystemClock, progress).map_err(Error::Flow)?;
+        let tokens = flow::device::poll(http, &code, &SystemClock, progress).map_err(failed)?;
         let mut record = new_record(provider);
         record.account = tokens.account(http, endpoints.account.as_ref());
         record.scopes = if tokens.scopes.is_empty() { provider.scopes.clone() } else { tokens.scopes.clone() };
@@ -317,10 +320,9 @@ impl Session {
             let what = if is_refused { REFUSED } else { EXPIRED };
             return if usable { Ok(record) } else { Err(Error::Unusable(id, what)) };
         };
-        let later = "the token cannot be refreshed just now";
-        let paused = |life: &mut Life| life.failed_at.is_some_and(|at| at.elapsed() < REFRESH_PAUSE);
-        if lives && self.with_life(&login, paused) {
-            return if usable { Ok(record) } else { Err(Error::Later(id, later)) };
+        let paused = |life: &mut Life| life.failed.clone().filter(|(at, _)| at.elapsed() < REFRESH_PAUSE);
+        if let (true, Some((_, why))) = (lives, self.with_life(&login, paused)) {
+            return if usable { Ok(record) } else { Err(Error::Later(id, why)) };
         }
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         let http = self.http(provider)?;
@@ -339,15 +341,16 @@ impl Session {
             }
             Err(flow::Error::LoginOver(_)) => self.mark(&login, State::Dead),
             Err(error) => {
-                self.with_life(&login, |life| life.failed_at = Some(Instant::now()));
+                let why = format!("the token cannot be refreshed just now: {error}");
+                self.with_life(&login, |life| life.failed = Some((Instant::now(), why.clone())));
                 self.note(user, &id, "auth.refresh", Outcome::Error)?;
                 match error.is_transient() {
                     _ if usable => Ok(record),
-                    true => Err(Error::Later(id, later)),
+                    true => Err(Error::Later(id, why)),
                     false => {
                         // No word on the token, but nothing that time heals either.
                         self.set_state(&login, State::Suspect)?;
-                        Err(Error::Flow(error))
+                        Err(Error::Flow(id, error))
                     }
                 }
             }
@@ -387,7 +390,7 @@ impl Session {
         let file = locks.open_or_create(&format!("refresh-{hash}"))?;
         while file.try_lock().is_err() {
             if began.elapsed() >= REFRESH_WAIT {
-                return Err(Error::Later(provider.to_owned(), "another refresh takes too long"));
+                return Err(Error::Later(provider.to_owned(), "another refresh takes too long; ask again".to_owned()));
             }
             thread::sleep(LOCK_POLL);
         }

@@ -3,7 +3,7 @@
 
 pub use crate::origin::{Endpoint, Origin};
 
-use crate::config::{Roots, Settings};
+use crate::config::{Settings, system_bundle};
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// Time to open a connection, TLS included, and again to send the head of a request: beyond it the host is as good as down.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Time to open it once more with other roots: the host has just answered.
+const AGAIN_TIME: Duration = Duration::from_secs(5);
 /// Time to send a body: 32 MiB over a slow line.
 const SEND_BODY_TIME: Duration = Duration::from_secs(120);
 /// Time to the first byte of a reply: one that is not streamed comes only when the model is done.
@@ -36,9 +38,8 @@ const IDLE_AGE: Duration = Duration::from_secs(20);
 const BUFFER_BYTES: usize = 16 << 10;
 /// How often a silent provider makes us look whether our own client is still there.
 const WATCH_TICK: Duration = Duration::from_millis(250);
-/// Where systems keep their root certificates as one PEM file.
-const SYSTEM_BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+/// What rustls says of a certificate that no root stands behind. All others are bad in themselves, whoever is trusted.
+const UNKNOWN_ISSUER: &str = "invalid peer certificate: UnknownIssuer";
 
 /// What can go wrong on the way to a provider. No text holds a path, a query, a header or a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,16 +97,12 @@ impl Upstream {
     /// Reads the certificate files that the settings name; opens no connection. `ca_file` is a provider's own: its
     /// certificates are trusted and nothing else.
     pub fn new(settings: &Settings, ca_file: Option<&Path>) -> Result<Self> {
-        let bundle = SYSTEM_BUNDLES.into_iter().map(Path::new).find(|path| path.is_file());
-        let roots = match ca_file.or(settings.ssl_cert_file.as_deref()) {
-            Some(path) => certificates(path)?,
-            None if settings.roots == Roots::BuiltIn => RootCerts::WebPki,
-            None => certificates(bundle.unwrap_or(Path::new("SSL_CERT_FILE is not set")))?,
-        };
+        let roots = settings.roots_file(ca_file).map_or(Ok(RootCerts::WebPki), certificates)?;
         let extra = settings.ca_file.as_deref().filter(|_| ca_file.is_none());
         let extra = extra.map(certificates).transpose()?;
         let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-        let dial = Dial { chain: chain.chain(RustlsConnector::default()), extra };
+        let cures = settings.cures(ca_file);
+        let dial = Dial { chain: chain.chain(RustlsConnector::default()), extra, cures };
         let agent = Agent::with_parts(config(proxy(settings)?, roots), dial, DefaultResolver::default());
         let no_proxy = settings.no_proxy.clone().unwrap_or_default().to_ascii_lowercase();
         Ok(Self { agent, no_proxy })
@@ -211,34 +208,55 @@ fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
 type Tried<T> = std::result::Result<T, ureq::Error>;
 
 /// Dials again with the additional roots when the first ones do not know the issuer, for ureq cannot add to Mozilla's list.
-/// A handshake that failed carried nothing of a request, so this trusts the union and no more.
+/// A handshake that failed carried nothing of a request, so this trusts the union and no more. When that fails too, one more
+/// handshake, which carries nothing either and whose connection is dropped, tells the user whether the system knows the issuer.
 #[derive(Debug)]
 struct Dial<C> {
     chain: C,
     extra: Option<RootCerts>,
+    /// What to do when the system's roots do not help, and when they do.
+    cures: [String; 2],
 }
 
 impl<C: Connector> Connector for Dial<C> {
     type Out = Watch<C::Out>;
 
     fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Tried<Option<Self::Out>> {
-        let connected = match (self.chain.connect(to, None), &self.extra) {
-            (Err(error), Some(extra)) if is_tls(&error) => {
-                let again = ConnectionDetails {
-                    config: &config(to.config.proxy().cloned(), extra.clone()),
-                    // Else the connector would go by the roots that it met first.
-                    request_level: true,
-                    addrs: to.addrs.clone(),
-                    current_time: to.current_time.clone(),
-                    run_connector: to.run_connector.clone(),
-                    register_shutdown: to.register_shutdown.clone(),
-                    ..*to
-                };
-                self.chain.connect(&again, None)?
-            }
-            (result, _) => result?,
+        let connected = self.chain.connect(to, None).or_else(|error| match &self.extra {
+            Some(extra) if is_tls(&error) => self.again(to, extra),
+            _ => Err(error),
+        });
+        let explained = connected.map_err(|error| match is_tls(&error) && error.to_string().contains(UNKNOWN_ISSUER) {
+            true => self.explained(to, &error),
+            false => error,
+        });
+        Ok(explained?.map(Watch))
+    }
+}
+
+impl<C: Connector> Dial<C> {
+    fn again(&self, to: &ConnectionDetails, roots: &RootCerts) -> Tried<Option<C::Out>> {
+        let again = ConnectionDetails {
+            config: &config(to.config.proxy().cloned(), roots.clone()),
+            // Else the connector would go by the roots that it met first.
+            request_level: true,
+            now: (to.current_time)(),
+            timeout: NextTimeout { after: AGAIN_TIME.into(), ..to.timeout },
+            addrs: to.addrs.clone(),
+            current_time: to.current_time.clone(),
+            run_connector: to.run_connector.clone(),
+            register_shutdown: to.register_shutdown.clone(),
+            ..*to
         };
-        Ok(connected.map(Watch))
+        self.chain.connect(&again, None)
+    }
+
+    /// For a person, and of another kind: a proxy that is spoken to over TLS was dialed by this too, and is not asked again.
+    fn explained(&self, to: &ConnectionDetails, error: &ureq::Error) -> ureq::Error {
+        let helps = certificates(system_bundle()).is_ok_and(|system| self.again(to, &system).is_ok());
+        let (host, [no, yes]) = (to.uri.host().unwrap_or_default(), &self.cures);
+        let cure = if helps { yes } else { no };
+        io::Error::other(Error::Failed(format!("no trust in {host}: {error}. {cure}"))).into()
     }
 }
 
@@ -296,16 +314,13 @@ impl Error {
 
     fn of(host: &str, error: ureq::Error) -> Self {
         if is_tls(&error) {
-            return Self::Failed(format!(
-                "no trust in {host}: {error}; `infershield doctor --online` says what config.json needs"
-            ));
+            return Self::Failed(format!("no trust in {host}: {error}; type `infershield hosts`"));
         }
         let why = match error {
-            // Nothing else of ours is ever wrapped.
-            ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Self>()) => {
-                return Self::ClientLeft;
-            }
-            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Io(error) => match error.downcast() {
+                Ok(ours) => return ours,
+                Err(error) => error.to_string(),
+            },
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "no such host".into(),
             ureq::Error::ConnectProxyFailed(_) => "the proxy refused".into(),

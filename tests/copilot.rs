@@ -131,7 +131,7 @@ fn a_refused_exchange_says_why_and_ends_no_login() {
     for (name, words) in [
         ("no_seat", "Your plan has no Copilot seat."),
         ("wrong_app", "status 404"),
-        ("bad_credentials", "infershield auth login"),
+        ("bad_credentials", "infershield auth login github`"),
     ] {
         desk.practice.recorded(EXCHANGE, "github", name);
         let reply = desk.post(CLIENT_CHAT, &hello());

@@ -224,6 +224,40 @@ fn a_client_that_reads_only_its_own_settings_is_given_them_as_arguments() {
 }
 
 #[test]
+fn a_setting_that_the_command_has_already_is_not_given_twice() {
+    let desk = desk("exec-own-settings");
+    let (qwen, codex) = (program(&desk.run, "qwen"), program(&desk.run, "codex"));
+    let started = |words: &[&str]| {
+        let done = start(&desk, &[&["--"], words].concat()).wait();
+        assert_eq!(done.code, 0, "{done:?}");
+        done
+    };
+    let arguments = |done: &Done| done.stdout.lines().map(str::to_owned).collect::<Vec<_>>();
+    for own in [&["--auth-type", "anthropic"][..], &["-p", "hi", "--auth-type=openai"]] {
+        let done = started(&[&[&*qwen], own].concat());
+        assert_eq!(arguments(&done), own);
+        let said = "Qwen Code is started with your own instead of --auth-type openai";
+        assert!(done.stderr.contains(said), "{done:?}");
+    }
+    // Neither a longer option nor what stands after `--` is this one.
+    for own in [&["--auth-types", "x"][..], &["--", "--auth-type", "x"], &["-p", "use --auth-type"]] {
+        let done = started(&[&[&*qwen], own].concat());
+        assert_eq!(arguments(&done), [&["--auth-type", "openai"], own].concat());
+        assert!(!done.stderr.contains("instead"), "{done:?}");
+    }
+    // An option that is taken many times is the user's only with the same name.
+    let own = ["-c", "model_providers.infershield.name=mine", "-c", "model=x", "exec"];
+    let done = started(&[&[&*codex], &own[..]].concat());
+    let lines = arguments(&done);
+    assert_eq!(lines[lines.len() - own.len()..], own);
+    let of = |name: &str| lines.iter().filter(|line| line.starts_with(&format!("model_provider{name}="))).count();
+    let names = ["", "s.infershield.name", "s.infershield.base_url", "s.infershield.env_key", "s.infershield.wire_api"];
+    assert_eq!(names.map(of), [1; 5], "{lines:?}");
+    assert_eq!(lines.len(), 2 * names.len() + 3);
+    assert!(done.stderr.contains("your own instead of -c model_providers.infershield.name=infershield"), "{done:?}");
+}
+
+#[test]
 fn a_command_that_would_go_past_the_proxy_is_not_run() {
     let run = Run::new("exec-past");
     let home = run.dir.join("none");
@@ -285,6 +319,7 @@ fn every_client_has_a_way_or_a_reason_and_its_row_in_the_readme() {
         let list = |name: &str| client[name].as_array().cloned().unwrap_or_default();
         let takes_address = list("set").iter().any(|pair| pair[1].as_str().unwrap().contains("{base}"));
         let refused = !word("past_exec").is_empty() || !word("cannot").is_empty();
+        assert!(list("arguments").len().is_multiple_of(2), "options, each with its value: {client}");
         if !list("command").is_empty() {
             assert_ne!(takes_address || !list("arguments").is_empty(), refused, "{client}");
         }

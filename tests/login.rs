@@ -159,7 +159,7 @@ fn a_no_in_the_browser_ends_the_login() {
     desk.practice.deny(&code);
     let done = login.wait();
     assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("type `infershield auth login`"), "{done:?}");
+    assert!(done.stderr.contains("type `infershield auth login practice`"), "{done:?}");
     assert_nobody_is_logged_in(&desk);
 }
 
@@ -169,7 +169,7 @@ fn a_code_that_has_run_out_is_not_asked_for_any_more() {
     desk.practice.fail(TOKEN, &json!({"kind": "oauth_error", "error": "expired_token"}));
     let done = log_in(&desk, &[]);
     assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("the code expired; type `infershield auth login`"), "{done:?}");
+    assert!(done.stderr.contains("the code expired; type `infershield auth login practice`"), "{done:?}");
     assert_eq!(desk.practice.count("POST /oauth/token"), 1);
 
     // By our own clock, the provider need not say so.
@@ -213,7 +213,10 @@ fn a_token_that_cannot_be_used_is_no_login() {
         desk.practice.fail(TOKEN, &json!({"kind": "status", "status": 200, "body": body.to_string()}));
         let done = log_in(&desk, &[]);
         assert_eq!(done.code, 4, "{done:?}");
-        assert!(done.stderr.contains("sent a token that cannot be used"), "{done:?}");
+        assert!(
+            done.stderr.contains("sent a token that cannot be used; type `infershield auth login practice`"),
+            "{done:?}"
+        );
         assert_nobody_is_logged_in(&desk);
     }
 }

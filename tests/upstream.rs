@@ -306,6 +306,30 @@ fn a_certificate_is_trusted_by_its_issuer_only() {
 }
 
 #[test]
+fn a_proxy_that_is_not_trusted_is_named_itself_and_asked_once_more() {
+    let server = TlsServer::start("proxy", &["-www"]);
+    let port = server.port;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let https_proxy = Some(format!("https://localhost:{}", listener.local_addr().unwrap().port()));
+    let (came, connections) = mpsc::channel();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            came.send(()).unwrap();
+            let (mut from_client, mut to_client) = (client.as_ref().unwrap().try_clone().unwrap(), client.unwrap());
+            let mut tls = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let mut to_tls = tls.try_clone().unwrap();
+            thread::spawn(move || std::io::copy(&mut from_client, &mut to_tls));
+            thread::spawn(move || std::io::copy(&mut tls, &mut to_client));
+        }
+    });
+    let up = client(Settings { https_proxy, ..Settings::default() });
+    let error = error(&up, "https://api.example.com/");
+    assert!(failed(&error, "no trust in localhost: "), "{error}");
+    assert_eq!(error.to_string().matches("The system ").count(), 1, "{error}");
+    assert_eq!(connections.try_iter().count(), 2);
+}
+
+#[test]
 fn a_wait_that_is_looked_into_loses_nothing_of_a_tls_record() {
     let server = TlsServer::start("record", &["-www"]);
     let port = server.port;

@@ -1,25 +1,22 @@
 //! `doctor`: a line for each thing that has to be right, and the command that repairs it.
 //! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
 
-use super::{Args, Done, Exit, Failure, context, key, no, serve, terminal, usage};
+use super::{Args, Done, Exit, Failure, context, key, no, serve, settings, terminal, usage};
 use crate::audit::{self, is_near};
-use crate::config::{self, Config, Roots, Settings};
+use crate::config::{self, Config, Settings};
 use crate::flow::provider::{Provider, table};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
 use crate::{home::Home, keys::MasterSource, secret::Secret, session};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{path::Path, sync::Arc};
 
 /// Time for a host to begin its answer, once there is a connection: no model has a part in it.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Seconds that our clock may differ from a provider's before tokens seem to live much longer or shorter than they do.
 const MAX_DRIFT: u64 = 60;
-
-/// Settings of the way to providers.
-const NETWORK: [&str; 5] = ["ca_file", "https_proxy", "no_proxy", "roots", "ssl_cert_file"];
 
 /// What was found: fine, or a failure, of which [`Exit::No`] is only a warning.
 type Found = Result<String, Failure>;
@@ -30,18 +27,19 @@ pub(super) fn doctor(args: &Args) -> Done {
     let usable = Config::load().map_err(Failure::from).and_then(|config| serve::usable(&config));
     // What the settings spoil is judged as if nothing were set.
     let config = Config::load().or_else(|_| Config::built_in())?;
-    let settings = &config.settings;
-    let providers = table(&settings.providers).unwrap_or_default();
+    let providers = table(&config.settings.providers).unwrap_or_default();
     let known = if usable.is_ok() { providers.as_slice() } else { &[] };
     let mut found = vec![("config", usable.map(|_| "can be used".to_owned()))];
     found.extend(config::unknown_variables().into_iter().map(|text| ("config", Err(no(text)))));
-    found.push(("network", Ok(network(&config, &providers))));
+    let network = settings::network(&config, &providers).into_iter();
+    let network: Vec<_> = network.map(|(name, value, origin)| format!("{name} {value} ({origin})")).collect();
+    found.push(("network", Ok(network.join(", "))));
     let home = home(&config, known, &mut found);
     found.push(("home", home));
-    found.extend(serve::address(&settings.listen).ok().map(|address| ("port", port(address))));
-    found.push(("variables", variables(&settings.listen)));
+    found.extend(serve::address(&config.settings.listen).ok().map(|address| ("port", port(address))));
+    found.push(("variables", variables(&config.settings.listen)));
     if args.has("online") {
-        providers.iter().for_each(|provider| online(settings, provider, &mut found));
+        providers.iter().for_each(|provider| online(&config.settings, provider, &mut found));
     }
     let mut failures = found.iter().filter_map(|(_, found)| found.as_ref().err());
     let failed = failures.any(|failure| failure.exit != Exit::No);
@@ -99,17 +97,6 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
     Ok(format!("{} opens, for you alone, with the key from {opened_by}; {logins} logins", config.dir.display()))
 }
 
-/// The settings that change which way requests go and who is trusted, without what is secret in them.
-fn network(config: &Config, providers: &[Provider]) -> String {
-    let set = |(name, value, origin): (String, Value, &str)| {
-        let named = NETWORK.contains(&name.as_str()) && !value.is_null();
-        named.then(|| format!("{name} {value} ({origin})"))
-    };
-    let of_row = |row: &Provider| Some(format!("ca_file of {} {}", row.id, row.ca_file.as_ref()?.display()));
-    let shown: Vec<_> = config.shown().into_iter().filter_map(set).chain(providers.iter().filter_map(of_row)).collect();
-    shown.join(", ")
-}
-
 fn port(address: SocketAddr) -> Found {
     let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
     let url = format!("http://{address}/health").replace("0.0.0.0", "127.0.0.1");
@@ -148,28 +135,18 @@ fn variables(listen: &str) -> Found {
 /// Asks each host of a provider for its first page, and compares clocks.
 fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
     for host in provider.hosts() {
-        let mut reply = ask(settings, provider.ca_file.as_deref(), &host);
-        if let Err(failure) = &mut reply
-            && failure.message.starts_with("no trust")
-        {
-            let system = Settings { roots: Roots::System, ssl_cert_file: None, ..settings.clone() };
-            failure.message += match ask(&system, None, &host) {
-                Ok(_) => " The system accepts it: put \"roots\": \"system\"",
-                Err(_) => " The system does not: put \"ca_file\": \"FILE.pem\"",
-            };
-            failure.message += " into config.json; type `infershield config check`";
-        }
+        let reply = ask(settings, provider, &host);
         let clock = reply.as_ref().ok().and_then(|reply| clock(reply, &host));
         found.extend(clock.map(|clock| ("clock", clock)));
         found.push(("host", reply.map(|_| format!("{host} answers"))));
     }
 }
 
-fn ask(settings: &Settings, ca_file: Option<&Path>, host: &Origin) -> Result<Response, Failure> {
+fn ask(settings: &Settings, provider: &Provider, host: &Origin) -> Result<Response, Failure> {
     let begun = Instant::now();
     let _watching = watch_client(move || begun.elapsed() > ANSWER_TIME);
     let request = http::Request::get(host.to_string()).body(&[][..])?;
-    match Upstream::new(settings, ca_file)?.send(host, request) {
+    match Upstream::new(settings, provider.ca_file.as_deref())?.send(host, request) {
         Err(Error::ClientLeft) => Err(usage(format_args!("{host} is silent; type `infershield hosts`"))),
         reply => Ok(reply?),
     }

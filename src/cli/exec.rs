@@ -8,10 +8,9 @@ use super::{Args, Done, Exit, Failure, key, no, serve, usage};
 use crate::config::{Config, HOME_VARIABLE, variable};
 use crate::flow::provider::table;
 use crate::store::LOCAL_KEY_PREFIX;
-use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
 use std::process::{Command, exit};
+use std::{ffi::OsString, io, path::Path};
 
 /// What a shell adds to the number of a signal that ended a command.
 const BY_SIGNAL: i32 = 128;
@@ -53,10 +52,16 @@ pub(super) fn exec(args: &Args) -> Done {
     // What is for our proxy must not go to the company's before it.
     let direct = format!("127.0.0.1,{}", config.settings.no_proxy.unwrap_or_default());
     command.env("INFERSHIELD_EXEC", "1").env("NO_PROXY", &direct).env("no_proxy", &direct);
-    if let Some(client) = client.filter(|client| !client.arguments.is_empty()) {
-        let added: Vec<String> = client.arguments.iter().map(|word| word.replace("{base}", &base)).collect();
-        note(format_args!("infershield: {} is started with {}", client.title, added.join(" ")));
-        command.args(added);
+    if let Some(client) = client {
+        let settings = client.arguments.as_chunks::<2>().0.iter().cloned();
+        let (own, added): (Vec<_>, Vec<_>) = settings.partition(|setting| is_given(setting, arguments));
+        for (how, words) in [("with", added.concat()), ("with your own instead of", own.concat())] {
+            if !words.is_empty() {
+                let words = words.join(" ").replace("{base}", &base);
+                note(format_args!("infershield: {} is started {how} {words}", client.title));
+            }
+        }
+        command.args(added.as_flattened().iter().map(|word| word.replace("{base}", &base)));
     }
     command.args(arguments);
     let error = match args.value("fail-on") {
@@ -73,6 +78,17 @@ pub(super) fn exec(args: &Args) -> Done {
     };
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotRunnable };
     Err(Failure::new(exit, format_args!("cannot run {0}: {error}; type `command -v {0}`", program.display())))
+}
+
+/// Whether the user's own words hold this setting: its option, which many programs do not take twice; where that takes `NAME=VALUE`
+/// (`-c` of Codex), the name too.
+fn is_given([option, value]: &[String; 2], arguments: &[OsString]) -> bool {
+    let own = arguments.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--");
+    let own = own.fold(String::new(), |own, word| own + "\0" + &word) + "\0";
+    match value.split_once('=') {
+        Some((name, _)) => own.contains(&format!("\0{option}\0{name}=")),
+        None => ["\0", "="].iter().any(|end| own.contains(&format!("\0{option}{end}"))),
+    }
 }
 
 /// Whether this run has keys of providers in its environment and no home: a build machine, where nothing is written to disk.

@@ -4,8 +4,7 @@
 use super::context::{Context, name, provider as find};
 use super::terminal::{answer, end, list as show, note, print as say};
 use super::{Args, Done, Failure, no, repeated, unknown, usage};
-use crate::audit::Event;
-use crate::audit::now;
+use crate::audit::{Event, now};
 use crate::secret::{Secret, hex, random};
 use crate::store::{LocalKey, NewKey};
 use serde::{Deserialize, Serialize};

@@ -20,11 +20,8 @@ use crate::config::{self, did_you_mean};
 use crate::{flow, session, store, upstream};
 use args::{Action, Args, Command, command};
 use serde_json::json;
-use std::error::Error;
-use std::ffi::OsString;
-use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::{error::Error, ffi::OsString, fmt::Display, process::ExitCode};
 
 /// Longest word that an error repeats, in bytes: names are shorter, keys that were pasted into the wrong place are longer.
 const LONGEST_REPEATED: usize = 24;
@@ -149,7 +146,7 @@ fn exit_of(act: impl FnOnce() -> Done) -> u8 {
 fn exit(error: &(dyn Error + 'static)) -> Exit {
     if let Some(error) = error.downcast_ref() {
         return match error {
-            session::Error::Flow(error) => exit(error),
+            session::Error::Flow(_, error) => exit(error),
             session::Error::NotLoggedIn(_) => Exit::No,
             session::Error::Later(..) => Exit::Unreachable,
             session::Error::Unusable(..) => Exit::Credential,

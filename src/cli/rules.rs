@@ -8,8 +8,7 @@ use crate::detect::{BUILTIN, Scanner};
 use crate::home::{Home, Privacy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// Where the user's own stand, in the home.
 const FOLDER: &str = "rules.d";

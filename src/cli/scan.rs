@@ -4,10 +4,8 @@ use super::terminal::{note, print};
 use super::{Args, Done, Exit, context, no, rules, usage};
 use crate::detect::{self, Action, Policy, Scanner, Source};
 use serde_json::json;
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
+use std::{ffi::OsString, fmt::Display, fs::File};
 
 /// Largest file or line, in bytes: the proxy's own cap for a body.
 const MAX_BYTES: u64 = 32 << 20;
@@ -70,25 +68,19 @@ impl Scan {
                 input.skip_until(b'\n').map_err(unreadable)?;
                 continue;
             }
-            if line.trim_ascii().is_empty() {
-                continue;
+            if !line.trim_ascii().is_empty() {
+                self.line(line.trim_ascii())?;
             }
-            self.line(line.trim_ascii())?;
         }
     }
 
     /// One JSON object.
     fn line(&mut self, line: &[u8]) -> Done {
-        match detect::scan_line(&self.scanner, &self.policy, line, self.explains) {
-            Ok((answer, strongest)) => {
-                self.stopped |= strongest >= Action::Redact;
-                self.say(answer)
-            }
-            Err(malformed) => {
-                self.malformed = true;
-                self.say(malformed)
-            }
-        }
+        let scanned = detect::scan_line(&self.scanner, &self.policy, line, self.explains);
+        self.malformed |= scanned.is_err();
+        let (answer, strongest) = scanned.unwrap_or_else(|malformed| (malformed, Action::Allow));
+        self.stopped |= strongest >= Action::Redact;
+        self.say(answer)
     }
 
     /// One line of result. What was found was found, also when nobody reads it any more.

@@ -11,12 +11,8 @@ use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
 use crate::server;
 use crate::upstream::{Origin, Upstream};
-use std::fs;
-use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::{fs, io, sync::Arc, thread, time::Duration};
 
 /// What the line begins with that says that requests are accepted; the URL follows.
 pub(super) const LISTENING_ON: &str = "infershield listening on ";

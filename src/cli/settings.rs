@@ -4,12 +4,15 @@ use super::context::{self, Context};
 use super::terminal::{answer, list, note, read_key};
 use super::{Args, Done, no, serve, usage};
 use crate::audit::Event;
-use crate::config::{unknown_variables, without_user};
-use crate::flow::provider::table;
+use crate::config::{Config, unknown_variables, without_user};
+use crate::flow::provider::{Provider, table};
 use crate::home::Home;
 use crate::keys::MasterSource;
 use crate::proxy::{called, choose};
 use serde_json::{Map, Value, json};
+
+/// Settings of the way to providers.
+const NETWORK: [&str; 5] = ["ca_file", "https_proxy", "no_proxy", "roots", "ssl_cert_file"];
 
 pub(super) fn show(args: &Args) -> Done {
     let config = context::load(args)?;
@@ -49,16 +52,31 @@ pub(super) fn route(args: &Args) -> Done {
 
 pub(super) fn hosts(args: &Args) -> Done {
     let config = context::load(args)?;
-    let mut hosts = Vec::new();
-    for provider in table(&config.settings.providers)? {
-        hosts.extend(provider.hosts().iter().map(|host| (host.to_string(), provider.id.clone())));
-        hosts.extend(provider.domains().map(|domain| (format!("https://*.{domain}"), provider.id.clone())));
+    let providers = table(&config.settings.providers)?;
+    let row = |host: String, of: &str| (json!({"host": host, "provider": of}), format!("{host:45}  {of}"));
+    let mut rows = Vec::new();
+    for provider in &providers {
+        rows.extend(provider.hosts().iter().map(|host| row(host.to_string(), &provider.id)));
+        rows.extend(provider.domains().map(|domain| row(format!("https://*.{domain}"), &provider.id)));
     }
-    if let Some(url) = &config.settings.https_proxy {
-        hosts.push((without_user(url), "https_proxy".to_owned()));
+    rows.extend(config.settings.https_proxy.iter().map(|url| row(without_user(url), "https_proxy")));
+    // The proxy is a host, and has its row.
+    let is_new = |(name, value, _): &(String, Value, &str)| name != "https_proxy" && value != "built-in";
+    for (setting, value, origin) in network(&config, &providers).into_iter().filter(is_new) {
+        let text = format!("{:45}  {setting} ({origin})", value.as_str().unwrap_or_default());
+        let of = providers.iter().find(|row| row.id == origin).map(|row| &row.id);
+        rows.push((json!({"setting": setting, "value": value, "provider": of}), text));
     }
-    let row = |(host, of)| (json!({"host": host, "provider": of}), format!("{host:45}  {of}"));
-    list(args, hosts.into_iter().map(row), "no hosts")
+    list(args, rows, "no hosts")
+}
+
+/// The settings that decide which way connections go and who is trusted, without what is secret in them: name, value, and where
+/// that comes from, which may be the row of the provider of this id.
+pub(super) fn network<'a>(config: &'a Config, providers: &'a [Provider]) -> Vec<(String, Value, &'a str)> {
+    let own = |row: &'a Provider| ("ca_file".to_owned(), json!(row.ca_file), row.id.as_str());
+    let mut set: Vec<_> = config.shown().into_iter().chain(providers.iter().map(own)).collect();
+    set.retain(|(name, value, _)| NETWORK.contains(&name.as_str()) && !value.is_null());
+    set
 }
 
 pub(super) fn rekey(args: &Args) -> Done {

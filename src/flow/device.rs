@@ -64,12 +64,9 @@ impl Clock for SystemClock {
 /// Asks for a code (RFC 8628, 3.1). The client id is the row's.
 pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &dyn Clock) -> Result<DeviceCode> {
     let client_id = provider.client_id.clone().filter(|id| !id.is_empty());
-    let client_id = client_id.ok_or_else(|| {
-        let id = &provider.id;
-        Error::Config(format!(
-            "`{id}` needs an OAuth app of your own: type `infershield auth login {id} --client-id ID`"
-        ))
-    })?;
+    let id = &provider.id;
+    let what = format!("`{id}` needs an OAuth app of your own: type `infershield auth login {id} --client-id ID`");
+    let client_id = client_id.ok_or(Error::Config(what))?;
     let scope = provider.scopes.join(" ");
     let mut fields = vec![("client_id", client_id.as_str())];
     if !scope.is_empty() {

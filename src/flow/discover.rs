@@ -42,9 +42,7 @@ pub fn endpoints(up: &Upstream, provider: &Provider) -> Result<Endpoints> {
 /// The metadata of the row's issuer, if it has one. Its place is appended to the issuer (OpenID Connect Discovery 1.0, 4), or stands between its
 /// host and its path (RFC 8414, 3.1).
 fn metadata(up: &Upstream, provider: &Provider) -> Result<Option<Answer>> {
-    let Some(issuer) = &provider.issuer else {
-        return Ok(None);
-    };
+    let Some(issuer) = &provider.issuer else { return Ok(None) };
     let text = issuer.as_str().trim_end_matches('/');
     let path = text.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
     let places = [

@@ -28,8 +28,6 @@ const FORM_BYTES: usize = 64 << 10;
 const SHOWN_CHARS: usize = 200;
 /// Longest name of an object whose members are read too, in bytes; it is copied for each of them, so this bounds memory.
 const OUTER_NAME_BYTES: usize = 64;
-/// What to do about a login that is none.
-const LOGIN: &str = "type `infershield auth login`";
 /// Members of requests and replies that hold a secret, of RFC 6749, RFC 7009 and RFC 8628.
 const SECRETS: [&str; 8] = [
     "access_token",
@@ -71,6 +69,11 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// True when only a new login helps. The text does not say so, since it does not know at which provider.
+    pub fn needs_login(&self) -> bool {
+        matches!(self, Self::BadToken(_) | Self::Denied | Self::CodeExpired | Self::LoginOver(_))
+    }
+
     /// True when the same call may succeed later, perhaps on another network, so that nothing stored may be given up.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Network(_) | Self::Reply(_))
@@ -82,14 +85,14 @@ impl fmt::Display for Error {
         match self {
             Self::Config(text) | Self::Reply(text) => f.write_str(text),
             Self::Network(error) => error.fmt(f),
-            Self::BadToken(host) => write!(f, "{host} sent a token that cannot be used; {LOGIN}"),
+            Self::BadToken(host) => write!(f, "{host} sent a token that cannot be used"),
             Self::Refused(code, words) => {
                 let words = if words.is_empty() { String::new() } else { format!(" ({words})") };
                 write!(f, "the provider refused: {code}{words}; `infershield config show` says what it was asked with")
             }
-            Self::Denied => write!(f, "the login was cancelled in the browser; {LOGIN}"),
-            Self::CodeExpired => write!(f, "the code expired; {LOGIN}"),
-            Self::LoginOver(code) => write!(f, "the provider ended the login ({code}); {LOGIN}"),
+            Self::Denied => f.write_str("the login was cancelled in the browser"),
+            Self::CodeExpired => f.write_str("the code expired"),
+            Self::LoginOver(code) => write!(f, "the provider ended the login ({code})"),
         }
     }
 }
@@ -242,11 +245,8 @@ pub(crate) fn exchange(
     sent: Vec<Secret>,
 ) -> Result<Answer> {
     let host = to.origin().host().to_owned();
-    let request = request
-        .header("accept", "application/json")
-        .header("user-agent", USER_AGENT)
-        .body(body)
-        .map_err(|_| Error::Reply(format!("the token for {host} fits into no header; {LOGIN}")))?;
+    let request = request.header("accept", "application/json").header("user-agent", USER_AGENT).body(body);
+    let request = request.map_err(|_| Error::BadToken(host.clone()))?;
     let (status, bytes) = up.call(to.origin(), request).map_err(Error::Network)?;
     let mut answer = Answer { host, status, members: Members::new(), sent };
     answer.members = members(&bytes).ok_or_else(|| answer.lacks("JSON or a form"))?;

@@ -205,10 +205,8 @@ impl Provider {
         let host = host.to_ascii_lowercase();
         let is_host = Origin::parse(&format!("https://{host}")).is_ok_and(|origin| origin.host() == host);
         let Some(tenants) = self.tenants.as_ref().filter(|tenants| is_host && is_below(&host, &tenants.below)) else {
-            let id = &self.id;
-            return Err(Error::Config(format!(
-                "`{id}` has no login at that host; type `infershield hosts` for its domains"
-            )));
+            let what = format!("`{}` has no login at that host; type `infershield hosts` for its domains", self.id);
+            return Err(Error::Config(what));
         };
         let mut row = self.clone();
         let exchange = row.exchange.as_mut().map(|exchange| {

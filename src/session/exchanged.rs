@@ -30,10 +30,10 @@ impl Session {
                 Ok(new)
             }
             Err(error) if error.is_transient() => {
-                let later = Error::Later(login.provider.clone(), "no short-lived token is to be had just now");
-                kept.filter(|kept| kept.ends_at > now()).ok_or(later)
+                let why = format!("no short-lived token is to be had just now: {error}");
+                kept.filter(|kept| kept.ends_at > now()).ok_or(Error::Later(login.provider.clone(), why))
             }
-            Err(error) => Err(Error::Flow(error)),
+            Err(error) => Err(Error::Flow(login.provider.clone(), error)),
         }
     }
 }

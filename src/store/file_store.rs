@@ -129,13 +129,8 @@ struct Table<Row> {
 impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     /// `list` is the name of the member that holds the rows.
     fn new(keys: &Arc<Keys>, file: &'static str, list: &str, user_of: fn(&Row) -> &str) -> Self {
-        Self {
-            keys: Arc::clone(keys),
-            file,
-            start: format!("{{\"version\":1,\"{list}\":"),
-            user_of,
-            seen: Mutex::default(),
-        }
+        let start = format!("{{\"version\":1,\"{list}\":");
+        Self { keys: Arc::clone(keys), file, start, user_of, seen: Mutex::default() }
     }
 
     /// The rows of all users as they stand in the file now; none when there is no file.
@@ -184,9 +179,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
     }
 
     fn load(&self, key: &Key) -> Result<Vec<Row>> {
-        let Some(bytes) = self.keys.home.read(self.file, Privacy::Secret)? else {
-            return Ok(Vec::new());
-        };
+        let Some(bytes) = self.keys.home.read(self.file, Privacy::Secret)? else { return Ok(Vec::new()) };
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         let (body, _) = text.rsplit_once(MAC_MEMBER).unwrap_or_default();
         if !secret::same(with_mac(body, key).as_bytes(), &bytes) {
