@@ -2,7 +2,7 @@
 //! Must never cost more than linear time in the text, whatever the text says.
 
 use super::mention::{self, MENTION_WEIGHT};
-use super::rule::Hit;
+use super::rule::{Hit, Rule};
 use super::views::{self, Copy};
 use super::{Action, Category, Finding, Scanner, Severity, Source};
 use std::cmp::Reverse;
@@ -45,7 +45,7 @@ impl Scanner {
     /// hides it, and a second finding of category obfuscation says how it was hidden.
     pub fn scan(&self, text: &str, source: Source) -> Vec<Finding> {
         let whole = 0..text.len();
-        let hits = self.search(text, slice::from_ref(&whole), source);
+        let hits = self.search(text, slice::from_ref(&whole), |rule| rule.applies(source));
         let mut findings: Vec<Finding> = hits.into_iter().map(|hit| finding(text, hit, source)).collect();
         for finding in &mut findings {
             let most = mention::most(text, &(finding.start..finding.end), finding.category, source);
@@ -71,14 +71,17 @@ impl Scanner {
     /// What is disguised in a piece of text, with the disguise.
     fn hidden(&self, text: &str, source: Source) -> Vec<Finding> {
         let mut findings = Vec::new();
+        // A mail address in an encoded text says nothing, and a guess at a password even less.
+        let is_vague = |rule: &Rule| rule.category == Category::Pii || rule.validator.is_guess();
+        let is_wanted = |rule: &Rule| rule.applies(source) && !is_vague(rule);
         let mut outer: Vec<Copy> = Vec::new();
+        let mut parts = vec![0..text.len()];
         while outer.len() < LAYERS
-            && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text))
+            && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text), &parts)
         {
-            for hit in self.search(&copy.text, &copy.changed(CHANGE_REACH), source) {
-                // A mail address in an encoded text says nothing, and a guess at a password even less.
-                let vague = hit.rule.category == Category::Pii || hit.rule.validator.is_guess();
-                if let Some(disguise) = copy.disguise(&hit.span).filter(|_| !vague) {
+            parts = copy.changed(CHANGE_REACH);
+            for hit in self.search(&copy.text, &parts, is_wanted) {
+                if let Some(disguise) = copy.disguise(&hit.span) {
                     let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span));
                     let mut hidden = finding(text, Hit { span, ..hit }, source);
                     let range = hidden.start..hidden.end;

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 /// What texts about attacks call them.
 const TOPIC: &str = concat!(
-    r"(?i)\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
+    r"(?i-u)\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
     r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|hack\w{0,4}|harms?\b|bypass\w{0,3}|RCE|XSS|SS[RT]F|SSTI|CTF",
     r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
     r"|patterns?\b|severity|poisoning|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",

@@ -1,7 +1,6 @@
 //! Which rules look at which part of a text: one pass for all keywords, one for numbers.
 //! Must never show a rule the same byte again and again: the whole costs linear time, whatever the text says.
 
-use super::Source;
 use super::rule::{Begins, Hit, Rule};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input};
 use regex::bytes::{Regex, RegexBuilder};
@@ -25,10 +24,11 @@ pub struct Scanner {
 }
 
 /// One text on its way through the rules.
-struct Search<'a> {
+struct Search<'a, W> {
     rules: &'a [Rule],
     bytes: &'a [u8],
-    source: Source,
+    /// Which rules have something to say here.
+    wanted: W,
     /// For each rule what it looks at next; for an anchored rule, up to where it has found something.
     windows: Vec<Range<usize>>,
     hits: Vec<Hit<'a>>,
@@ -51,13 +51,18 @@ impl Scanner {
         Ok(Self { rules, keywords, owners: owners.into_iter().collect(), numbers, numeric })
     }
 
-    /// Matches of all rules that apply and whose keyword or number stands in one of the parts, in no particular order.
-    pub(super) fn search<'a>(&'a self, text: &'a str, parts: &[Range<usize>], source: Source) -> Vec<Hit<'a>> {
+    /// Matches of all rules that are wanted and whose keyword or number stands in one of the parts, in no particular order.
+    pub(super) fn search<'a>(
+        &'a self,
+        text: &'a str,
+        parts: &[Range<usize>],
+        wanted: impl Fn(&Rule) -> bool,
+    ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
         // A rule that waits for nothing looks at everything.
         let waits = |rule: &Rule| !rule.keywords.is_empty() || rule.digits.is_some();
         let windows = self.rules.iter().map(|rule| if waits(rule) { 0..0 } else { 0..bytes.len() }).collect();
-        let mut search = Search { rules: &self.rules, bytes, source, windows, hits: Vec::new() };
+        let mut search = Search { rules: &self.rules, bytes, wanted, windows, hits: Vec::new() };
         for part in parts {
             for keyword in self.keywords.find_overlapping_iter(Input::new(bytes).range(part.clone())) {
                 if let Some((word, owners)) = self.owners.get(keyword.pattern().as_usize()) {
@@ -77,13 +82,13 @@ impl Scanner {
     }
 }
 
-impl<'a> Search<'a> {
+impl<'a, W: Fn(&Rule) -> bool> Search<'a, W> {
     /// Shows a rule the neighbourhood of its keyword or number, if that wakes it.
     fn wake(&mut self, index: usize, place: Range<usize>, wakes: impl Fn(&Rule) -> bool) {
         let Some((rule, window)) = self.rules.get(index).zip(self.windows.get_mut(index)) else {
             return;
         };
-        if !wakes(rule) || !rule.applies(self.source) {
+        if !wakes(rule) || !(self.wanted)(rule) {
             return;
         }
         if rule.begins == Begins::Near {
@@ -107,7 +112,7 @@ impl<'a> Search<'a> {
     /// Looks at the windows that are still open.
     fn finish(mut self) -> Vec<Hit<'a>> {
         for (rule, window) in self.rules.iter().zip(self.windows) {
-            if rule.begins == Begins::Near && rule.applies(self.source) {
+            if !window.is_empty() && rule.begins == Begins::Near && (self.wanted)(rule) {
                 self.hits.extend(rule.matches(self.bytes, window));
             }
         }

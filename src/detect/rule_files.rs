@@ -49,7 +49,7 @@ impl Scanner {
         for Rule { id, sources, positive, negative, .. } in &scanner.rules {
             let source = sources.first().copied().unwrap_or_default();
             let found = |text: &String| {
-                let hits = scanner.search(text, slice::from_ref(&(0..text.len())), source);
+                let hits = scanner.search(text, slice::from_ref(&(0..text.len())), |rule| rule.applies(source));
                 hits.iter().any(|hit| hit.rule.id == *id)
             };
             for (samples, kind, should) in [(positive, "positive", true), (negative, "negative", false)] {

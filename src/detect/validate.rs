@@ -41,9 +41,11 @@ static PUBLISHED: Words = Words::new(|| words(include_str!("words/published.txt"
 /// Words in the lines before it that say the same.
 static AUTHORS: Words = Words::new(|| words(include_str!("words/authors.txt")));
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-const NOT_DOMAINS: &str = include_str!("words/not-domains.txt");
+static NOT_DOMAINS: LazyLock<BTreeSet<&str>> =
+    LazyLock::new(|| include_str!("words/not-domains.txt").lines().collect());
 /// Names before the `@` that are no person's.
-const NOT_PERSONS: &str = include_str!("words/not-persons.txt");
+static NOT_PERSONS: LazyLock<BTreeSet<&str>> =
+    LazyLock::new(|| include_str!("words/not-persons.txt").lines().collect());
 /// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
@@ -184,13 +186,12 @@ impl Validator {
 /// The end of the line before a value, in small letters.
 fn line(before: &[u8]) -> String {
     // Cut first: a line may be as long as the text, and every value looks at its own.
-    let near = near(before, NAME_BYTES);
-    near.rsplit('\n').next().unwrap_or_default().to_owned()
+    let near = near(before, NAME_BYTES).rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(near).to_ascii_lowercase()
 }
 
-fn near(before: &[u8], length: usize) -> String {
-    let near = before.get(before.len().saturating_sub(length)..).unwrap_or_default();
-    String::from_utf8_lossy(near).to_ascii_lowercase()
+fn near(before: &[u8], length: usize) -> &[u8] {
+    before.get(before.len().saturating_sub(length)..).unwrap_or_default()
 }
 
 /// The value's name is one of those that open nothing, or the value is the default of a template's variable.
@@ -204,18 +205,19 @@ fn is_nothing(line: &str) -> bool {
 fn is_published(before: &[u8]) -> bool {
     let line = line(before);
     let is_author = line.ends_with('<') && !line.contains(':') && line.contains(char::is_alphanumeric);
-    is_author || contains_any(&line, &PUBLISHED) || contains_any(&near(before, AUTHOR_BYTES), &AUTHORS)
+    is_author || contains_any(&line, &PUBLISHED) || contains_any(near(before, AUTHOR_BYTES), &AUTHORS)
 }
 
 /// Words that are looked for all at once, put together when the first text asks for them.
 type Words = LazyLock<Option<AhoCorasick>>;
 
 fn words(list: &str) -> Option<AhoCorasick> {
-    AhoCorasick::new(list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))).ok()
+    let words = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()
 }
 
-fn contains_any(text: &str, words: &Words) -> bool {
-    words.as_ref().is_some_and(|words| words.is_match(text))
+fn contains_any(text: impl AsRef<[u8]>, words: &Words) -> bool {
+    words.as_ref().is_some_and(|words| words.is_match(text.as_ref()))
 }
 
 fn digits(text: &str) -> Vec<u32> {
@@ -416,6 +418,6 @@ fn is_mail(text: &str) -> bool {
     let Some((name, domain)) = text.split_once('@') else {
         return false;
     };
-    let ends_in = |end: &str| domain.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !NOT_DOMAINS.lines().any(ends_in) && !NOT_PERSONS.lines().any(|other| other == name)
+    let mut ends = domain.match_indices('.').filter_map(|(dot, _)| domain.get(dot + 1..)).chain([domain]);
+    !ends.any(|end| NOT_DOMAINS.contains(end)) && !NOT_PERSONS.contains(name)
 }

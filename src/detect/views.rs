@@ -2,6 +2,7 @@
 //! letters. Each copy knows where its bytes stood in the original.
 //! Must never build a copy that is longer than its original.
 
+use super::engine::boundary;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -10,8 +11,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// What may be disguised: characters beyond ASCII, escapes, seven and more letters one by one, and runs of base64 or
-/// hex that are long enough to hide a sentence.
+/// What may be disguised: characters beyond ASCII, escapes, runs of hex that are long enough to hide a sentence, seven
+/// and more letters one by one, such runs of base64, and words with digits inside, as `1gn0r3`.
 const PIECES: &str = concat!(
     r"[^\x00-\x7f]",
     r"|%[0-9A-Fa-f]{2}",
@@ -20,12 +21,13 @@ const PIECES: &str = concat!(
     r"|(?-u:\b)(?:(?:0x)?[0-9A-Fa-f]{2}[ ,:]{1,2}){15,}(?:0x)?[0-9A-Fa-f]{2}(?-u:\b)",
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
     r"|[A-Za-z0-9+/_-]{24,}",
+    r"|(?-u:\b)(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}(?-u:\b)",
 );
 /// What stands between letters that are written one by one.
 const SEPARATORS: [char; 5] = [' ', '.', '-', '_', '*'];
-/// A word with digits inside, as `1gn0r3`.
-const DIGIT_WORD: &str = r"(?-u:\b(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}\b)";
-/// Fewer such words are hashes and names.
+/// A run of letters and digits of this length is taken for base64, in bytes.
+const CODED_LEAST: usize = 24;
+/// Fewer words with digits inside are hashes and names.
 const DIGIT_WORDS_LEAST: usize = 4;
 
 /// Both base64 alphabets are brought to this one first; paddings and spare bits are forgiven as decoders in the wild do.
@@ -38,7 +40,6 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// A build with a broken expression undoes nothing; the tests see to it that there is none.
 static ANY_PIECE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(PIECES).ok());
-static ANY_DIGIT_WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(DIGIT_WORD).ok());
 
 /// A copy of a text with one layer of disguise undone.
 pub(super) struct Copy {
@@ -54,17 +55,27 @@ struct Change {
     disguise: &'static str,
 }
 
-/// The copy of `text` without its outer disguises; nothing when there is none. Digits are taken for letters only
-/// when nothing else is disguised, because every number changes with them.
-pub(super) fn undo(text: &str) -> Option<Copy> {
-    let pieces = ANY_PIECE.as_ref()?.find_iter(text).map(|piece| (piece.start(), piece.as_str()));
-    let copy = Copy::new(text, pieces, undo_piece);
-    if copy.is_some() || ANY_DIGIT_WORD.as_ref()?.find_iter(text).nth(DIGIT_WORDS_LEAST - 1).is_none() {
+/// The copy of `text` without the outer disguises of its `parts`; nothing when there is none. Digits are taken for
+/// letters only when nothing else is disguised, because every number changes with them.
+pub(super) fn undo(text: &str, parts: &[Range<usize>]) -> Option<Copy> {
+    let any = ANY_PIECE.as_ref()?;
+    let parts = || parts.iter().filter_map(|part| Some((part.start, text.get(part.clone())?)));
+    let pieces =
+        parts().flat_map(|(at, part)| any.find_iter(part).map(move |piece| (at + piece.start(), piece.as_str())));
+    let mut digit_words = 0;
+    let copy = Copy::new(text, pieces, |piece| {
+        let is_word = piece.len() < CODED_LEAST && piece.bytes().all(|b| b.is_ascii_alphanumeric());
+        digit_words += usize::from(is_word);
+        if is_word { None } else { undo_piece(piece) }
+    });
+    if copy.is_some() || digit_words < DIGIT_WORDS_LEAST {
         return copy;
     }
-    Copy::new(text, text.match_indices(|c| letter(c).is_some()), |digit| {
-        Some(("obfuscation.digits-for-letters", letter(digit.chars().next()?)?.into()))
-    })
+    let digits = parts().flat_map(|(at, part)| {
+        let found = part.match_indices(|c| letter(c).is_some());
+        found.map(move |(start, digit)| (at + start, digit))
+    });
+    Copy::new(text, digits, |digit| Some(("obfuscation.digits-for-letters", letter(digit.chars().next()?)?.into())))
 }
 
 impl Copy {
@@ -72,7 +83,7 @@ impl Copy {
     fn new<'t>(
         text: &'t str,
         pieces: impl Iterator<Item = (usize, &'t str)>,
-        undo: impl Fn(&str) -> Option<(&'static str, String)>,
+        mut undo: impl FnMut(&str) -> Option<(&'static str, String)>,
     ) -> Option<Self> {
         let mut copy = Self { text: String::with_capacity(text.len()), changes: Vec::new() };
         let mut done = 0;
@@ -101,8 +112,8 @@ impl Copy {
     pub(super) fn changed(&self, reach: usize) -> Vec<Range<usize>> {
         let mut parts: Vec<Range<usize>> = Vec::new();
         for change in &self.changes {
-            let start = change.copy.start.saturating_sub(reach);
-            let end = (change.copy.end + reach).min(self.text.len());
+            let start = boundary(&self.text, change.copy.start.saturating_sub(reach));
+            let end = boundary(&self.text, change.copy.end + reach);
             match parts.last_mut() {
                 Some(last) if start <= last.end => last.end = end,
                 _ => parts.push(start..end),
@@ -207,5 +218,10 @@ fn decode_hex(run: &str) -> Option<Vec<u8>> {
 fn decode_base64(run: &str) -> Option<Vec<u8>> {
     // One character too many holds six bits: no byte.
     let whole = run.len() - usize::from(run.len() % 4 == 1);
-    LENIENT.decode(run.get(..whole)?.replace('-', "+").replace('_', "/")).ok()
+    let standard = |b: &u8| match b {
+        b'-' => b'+',
+        b'_' => b'/',
+        _ => *b,
+    };
+    LENIENT.decode(run.as_bytes().get(..whole)?.iter().map(standard).collect::<Vec<_>>()).ok()
 }
