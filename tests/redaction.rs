@@ -280,6 +280,24 @@ fn a_value_in_json_inside_a_call_is_escaped_as_often_as_it_stands_in_strings() {
 }
 
 #[test]
+fn a_key_with_line_ends_in_a_file_of_json_comes_back_as_it_was() {
+    let proxy = Fixture::start("escaped-key");
+    let lines: Vec<String> = (0..8).map(|n| format!("MHcCAQEEI{n}{}", "aB3x/Kq+9Zt7".repeat(4))).collect();
+    let pem = format!("-----BEGIN {0} KEY-----\n{1}\n-----END {0} KEY-----\n", "EC PRIVATE", lines.join("\n"));
+    let file = json!({"type": "service_account", "private_key": pem}).to_string();
+    for path in STREAMING {
+        assert_eq!(proxy.post(path, &history(path, "Copy it.", &file, false)).status, 200);
+        let place = placeholders(&forwarded(&proxy, path)).pop().expect("replaced");
+        let copy = json!({"private_key": format!("{place}\n")}).to_string();
+        proxy.practice.set(&json!({"reply": json!({"content": copy}).to_string(), "piece": 5, "call": true}));
+        let reply = proxy.post(path, &history(path, "Copy it.", &file, true));
+        let call: Value = serde_json::from_str(&said(&reply).1).unwrap();
+        let copy: Value = serde_json::from_str(call["content"].as_str().unwrap()).unwrap();
+        assert_eq!(copy["private_key"], pem, "{path}");
+    }
+}
+
+#[test]
 fn a_reply_full_of_placeholders_costs_no_more_than_its_length() {
     let proxy = Fixture::start("many-placeholders");
     let token = proxy.run.secret(TOKEN);

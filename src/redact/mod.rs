@@ -86,7 +86,8 @@ impl Redaction {
         let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
         let finder = builder.ok().filter(|_| !values.is_empty());
         let mut edits = Vec::new();
-        for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
+        // Strings inside a text before the text: what is put back into a call is what such a string means, not how it was written.
+        for (index, segment) in extracted.segments.iter().enumerate().rev().filter(|(_, segment)| !segment.fixed) {
             let mut change = |texts: Vec<(Range<usize>, String)>| {
                 let parts: Vec<_> = texts.iter().map(|(part, _)| part.clone()).collect();
                 let places = extracted.places(body, index, &parts).into_iter();
