@@ -49,7 +49,8 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let mut behind = right.chars();
     match (behind.next(), behind.next()) {
         (Some('.'), Some(c)) if c.is_alphanumeric() => {
-            around.origins.push(right.chars().take_while(|c| !ends(*c)).collect())
+            around.origins.push(right.get(..end.unwrap_or(right.len())).unwrap_or_default().to_owned());
+            around.open |= end.is_none();
         }
         (None, _) | (Some('.'), None) => around.open = true,
         _ => {}
@@ -126,5 +127,7 @@ mod tests {
         assert!(open("https://PH") && open("https://PH@good.exam"));
         assert!(!open("https://PH@good.example/") && !open("https://PH@good.example x") && !open("https://a/PH "));
         assert!(open("PH") && open("PH.") && !open("PH ") && !open("PH. "));
+        // `PH.g` may go on as another name than the one that was asked about.
+        assert!(open("PH.g") && open("PH.good.exam") && !open("PH.good.example "));
     }
 }
