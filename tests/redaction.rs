@@ -333,6 +333,23 @@ fn a_url_of_the_request_is_put_back_with_its_credential() {
 }
 
 #[test]
+fn a_password_that_holds_what_ends_a_host_is_put_back_into_its_url() {
+    let proxy = Fixture::start("restore-slash");
+    let password = proxy.run.secret("vK8/tQ2m@pXz9#w");
+    let result = format!("DB_PASSWORD={password}\nDATABASE_URL=postgres://app:{password}@db.example/x\n");
+    for path in STREAMING {
+        for stream in [false, true] {
+            assert_eq!(proxy.post(path, &history(path, "Connect.", &result, false)).status, 200);
+            let place = placeholders(&forwarded(&proxy, path)).pop().expect("replaced");
+            let reply = format!("psql postgres://app:{place}@db.example/x\n");
+            proxy.practice.set(&json!({"reply": reply, "piece": 3}));
+            let answer = proxy.post(path, &history(path, "Connect.", &result, stream));
+            assert_eq!(said(&answer).0, reply.replace(&place, &password), "{path}");
+        }
+    }
+}
+
+#[test]
 fn a_placeholder_that_this_request_did_not_make_is_left_alone() {
     let proxy = Fixture::start("foreign-placeholder");
     let token = proxy.run.secret(TOKEN);

@@ -88,17 +88,17 @@ impl Redaction {
         let mut edits = Vec::new();
         // Strings inside a text before the text: what is put back into a call is what such a string means, not how it was written.
         for (index, segment) in extracted.segments.iter().enumerate().rev().filter(|(_, segment)| !segment.fixed) {
-            let mut change = |texts: Vec<(Range<usize>, String)>| {
-                let parts: Vec<_> = texts.iter().map(|(part, _)| part.clone()).collect();
-                let places = extracted.places(body, index, &parts).into_iter();
-                edits.extend(places.zip(texts).map(|(place, (_, text))| Edit { place, text }));
+            let mut change = |parts: &[Range<usize>], texts: Vec<String>| {
+                let places = extracted.places(body, index, parts).into_iter();
+                edits.extend(places.zip(texts).map(|(place, text)| Edit { place, text }));
             };
             if let Some((notice, spans)) = self.withheld.get(&index) {
-                let parts = api::withheld(&segment.text, spans).into_iter();
-                change(parts.map(|part| (part, notice.clone())).collect());
+                let parts = api::withheld(&segment.text, spans);
+                change(&parts, vec![notice.clone(); parts.len()]);
             }
             if let Some(finder) = &finder {
-                change(find(&mut self.hidden, finder, &segment.text));
+                let (parts, texts) = find(&mut self.hidden, finder, &segment.text);
+                change(&parts, texts);
             }
         }
         edits
@@ -106,15 +106,20 @@ impl Redaction {
 }
 
 /// Where hidden values stand in a text, and what to write there.
-fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str) -> Vec<(Range<usize>, String)> {
-    let mut found = Vec::new();
-    for place in finder.find_iter(text) {
-        if let Some(hidden) = hidden.get_mut(place.pattern().as_usize()) {
-            hidden.origins.extend(url::around(text, place.range()).origins);
-            found.push((place.range(), hidden.placeholder.clone()));
-        }
-    }
-    found
+fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str) -> (Vec<Range<usize>>, Vec<String>) {
+    let (mut found, mut redacted) = (Vec::new(), String::new());
+    finder.replace_all_with(text, &mut redacted, |place, _, redacted| {
+        found.push((place.pattern().as_usize(), place.range(), redacted.len()));
+        redacted.push_str(hidden.get(place.pattern().as_usize()).map_or("", |hidden| &hidden.placeholder));
+        true
+    });
+    // Where URLs lead is read with placeholders, as in the reply: a value may hold what ends a host.
+    let noted = |(index, place, at)| {
+        let hidden: &mut Hidden = hidden.get_mut(index)?;
+        hidden.origins.extend(url::around(&redacted, at..at + PLACEHOLDER_BYTES).origins);
+        Some((place, hidden.placeholder.clone()))
+    };
+    found.into_iter().filter_map(noted).unzip()
 }
 
 /// What stands for a text that must not go on. It is the same every time, so that what a provider has cached stays good.
