@@ -186,6 +186,21 @@ fn a_value_in_json_that_stands_in_a_string_is_replaced_and_the_string_stays_json
 }
 
 #[test]
+fn a_mail_address_behind_a_line_end_in_json_is_replaced_without_the_escape() {
+    let mut plan = Fixture::plan("behind-escape");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"pii": "redact"}});
+    let proxy = plan.start();
+    let log = "Ask for\nwes11@gmail.com\tand say \"hi\"";
+    for path in STREAMING {
+        assert_eq!(proxy.post(path, &history(path, "Go on.", &json!({"log": log}).to_string(), false)).status, 200);
+        let forwarded = forwarded(&proxy, path);
+        let place = placeholders(&forwarded).pop().expect("replaced");
+        let log = log.replace("wes11@gmail.com", &place);
+        assert_eq!(forwarded, history(path, "Go on.", &json!({"log": log}).to_string(), false).to_string());
+    }
+}
+
+#[test]
 fn what_was_replaced_does_not_leave_by_way_of_the_reply() {
     let proxy = Fixture::start("restore-refused");
     let token = proxy.run.secret(TOKEN);

@@ -132,7 +132,8 @@ pub fn notice(source: Source, rule: &str, reference: &str) -> String {
     format!("[InferShield withheld this {what}: rule {rule}, ref {reference}]")
 }
 
-/// The body with the edits made. Of those that overlap the widest is made.
+/// The body with the edits made. Of those that overlap the first is made, and of two that begin at the same place the wider; what only
+/// the other covers goes too, since it must not go on.
 pub fn apply(body: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
     edits.sort_by_key(|edit| (edit.place.start, std::cmp::Reverse(edit.place.end)));
     let mut edited = Vec::with_capacity(body.len());
