@@ -14,10 +14,10 @@ impl Dice {
     }
 
     pub fn of(bytes: &[u8]) -> Self {
-        Self::Bytes(bytes.to_vec().into_iter())
+        Self::Bytes(Vec::from(bytes).into_iter())
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         match self {
             Self::Seed(state) => {
                 *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -31,9 +31,9 @@ impl Dice {
 
     /// 0 to `end` - 1.
     pub fn below(&mut self, end: usize) -> usize {
-        let mut choice = self.next();
+        let mut choice = self.roll();
         if end > 256 && matches!(self, Self::Bytes(_)) {
-            choice = choice << 8 | self.next();
+            choice = choice << 8 | self.roll();
         }
         (choice % end as u64) as usize
     }
@@ -52,27 +52,51 @@ impl Dice {
 
     /// The same JSON, with some characters of its strings written as escapes.
     pub fn escaped(&mut self, json: &str) -> String {
-        let (mut out, mut in_string, mut after_backslash) = (String::new(), false, false);
+        let (mut out, mut in_string, mut escape) = (String::new(), false, 0_u8);
         for c in json.chars() {
-            let plain = in_string && !after_backslash && !"\"\\".contains(c);
+            let plain = in_string && escape == 0 && !"\"\\".contains(c);
             if plain && self.below(6) == 1 {
                 let mut units = [0; 2];
                 c.encode_utf16(&mut units).iter().for_each(|unit| out += &format!("\\u{unit:04x}"));
             } else {
                 out.push(c);
             }
-            in_string ^= c == '"' && !after_backslash;
-            after_backslash = in_string && c == '\\' && !after_backslash;
+            in_string ^= c == '"' && escape == 0;
+            // How many characters of an escape are to come; `\u` has four more.
+            escape = match (escape, c) {
+                (0, '\\') if in_string => 5,
+                (5, 'u') => 4,
+                (5, _) => 0,
+                _ => escape.saturating_sub(1),
+            };
         }
         out
+    }
+
+    /// A few bytes changed, removed, repeated or put in.
+    pub fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len().max(1));
+            match self.below(4) {
+                0 if at < bytes.len() => bytes[at] = self.roll() as u8,
+                1 => bytes.truncate(at),
+                2 => {
+                    let again = bytes[at..].to_vec();
+                    bytes.extend(again);
+                }
+                _ => bytes.insert(at.min(bytes.len()), self.roll() as u8),
+            }
+        }
+        bytes
     }
 
     /// The same bytes in pieces.
     pub fn cut<'b>(&mut self, mut bytes: &'b [u8]) -> Vec<&'b [u8]> {
         let mut pieces = Vec::new();
         while !bytes.is_empty() {
-            let most = [2, 8, 64, 1024][self.below(4)];
-            let (piece, rest) = bytes.split_at((self.below(most) + 1).min(bytes.len()));
+            let most = [1024, 64, 8, 2][self.below(4)];
+            let (piece, rest) = bytes.split_at((most - self.below(most)).min(bytes.len()));
             pieces.push(piece);
             bytes = rest;
         }
