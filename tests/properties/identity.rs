@@ -202,15 +202,15 @@ fn assert_same_view(extracted: &Extracted<'_>, body: &[u8], read: &Value) {
         extracted.segments.iter().filter(|segment| segment.within.is_none()).map(|segment| &*segment.text).collect();
     scanned.sort_unstable();
     let mut was_scanned = |text: &str| scanned.binary_search(&text).map(|at| scanned.remove(at)).is_ok();
-    for text in texts {
-        let data = text.split_once(";base64,").map_or(text, |(_, data)| data);
-        let is_binary = data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte));
-        assert!(was_scanned(text) || is_binary, "{text} is not scanned");
-    }
     for name in names {
         let is_name =
             name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || b"_-.$".contains(&byte));
-        assert!(was_scanned(name) || is_name, "the name {name} is not scanned");
+        assert!(is_name || was_scanned(name), "the name {name:?} is not scanned");
+    }
+    for text in texts {
+        let data = text.split_once(";base64,").map_or(text, |(_, data)| data);
+        let is_binary = data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte));
+        assert!(was_scanned(text) || is_binary, "{text:?} is not scanned");
     }
     assert!(scanned.is_empty(), "{scanned:?} is nowhere");
 }
