@@ -8,6 +8,7 @@ PEERS = ../shared/peers
 CLIENTS = ../shared/clients
 CORPUS = ../shared/corpus/dev.jsonl.gz
 EVAL =
+SECONDS = 60
 
 build:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
@@ -27,6 +28,7 @@ test-clients: build
 
 check: build
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	.ci/size-test
 	.ci/size
 	.ci/ledger
@@ -42,6 +44,9 @@ bench:
 
 front-door:
 	$(CARGO) bench --locked --bench front_door
+
+fuzz:
+	@.ci/fuzz $(SECONDS)
 
 bench-detect:
 	$(CARGO) bench --locked --bench detect
@@ -81,6 +86,7 @@ help:
 	@echo 'make bench        all benches'
 	@echo 'make front-door   the bench that shows why the front door is ours'
 	@echo 'make bench-detect what scanning costs: speed by kind of text, the worst text, start, memory'
+	@echo 'make fuzz         inputs that break a property of tests/properties/, searched SECONDS=$(SECONDS) for each (nightly Rust, C++)'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
 	@echo 'make vendor       the sources of all dependencies, into vendor/'
 	@echo 'make offline      build from vendor/ and test the invariants in a namespace without any network'
@@ -88,4 +94,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers test-clients check eval bench front-door bench-detect trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers test-clients check eval bench front-door fuzz bench-detect trust-path vendor offline install uninstall clean help

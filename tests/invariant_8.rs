@@ -1,6 +1,6 @@
 //! Invariant 8: no `unsafe`, and nothing that comes from the network, a file or a command line makes the program panic.
 
-use crate::support::{Done, Fixture, hello, request};
+use crate::support::{Dice, Done, Fixture, hello, request};
 use serde_json::json;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -10,40 +10,6 @@ use std::path::{Path, PathBuf};
 const UNDERSTOOD: [i32; 5] = [1, 2, 3, 4, 5];
 /// Random inputs of each kind.
 const ROUNDS: u64 = 200;
-
-/// Numbers that look random and are the same in every run (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// A few bytes changed, removed, repeated or put in.
-    fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut bytes = bytes.to_vec();
-        for _ in 0..=self.below(4) {
-            let at = self.below(bytes.len().max(1));
-            match self.below(4) {
-                0 if at < bytes.len() => bytes[at] = self.next() as u8,
-                1 => bytes.truncate(at),
-                2 => {
-                    let again = bytes[at..].to_vec();
-                    bytes.extend(again);
-                }
-                _ => bytes.insert(at.min(bytes.len()), self.next() as u8),
-            }
-        }
-        bytes
-    }
-}
 
 fn assert_understood(done: &Done, what: &str) {
     assert!(UNDERSTOOD.contains(&done.code), "{what}: {done:?}");
@@ -86,11 +52,11 @@ fn invariant_8_random_bytes_at_the_port_hurt_nobody() {
     let mut plan = Fixture::plan("random-port");
     plan.config = json!({"limits": {"pbkdf2_iterations": 100_000, "head_timeout_ms": 50}});
     let proxy = plan.start();
-    let mut dice = Dice(8);
+    let mut dice = Dice::new(8);
     let good = request("POST", "/v1/messages", &[("x-api-key", &proxy.key)], hello().to_string().as_bytes());
     for round in 0..ROUNDS {
         let bytes = match round % 4 {
-            0 => (0..dice.below(2_000)).map(|_| dice.next() as u8).collect(),
+            0 => (0..dice.below(2_000)).map(|_| dice.roll() as u8).collect(),
             1 => [b"GET /".as_slice(), &dice.spoil(&good)].concat(),
             _ => dice.spoil(&good),
         };
@@ -106,7 +72,7 @@ fn invariant_8_random_bytes_at_the_port_hurt_nobody() {
 #[test]
 fn invariant_8_random_bodies_hurt_nobody() {
     let proxy = Fixture::start("random-bodies");
-    let mut dice = Dice(9);
+    let mut dice = Dice::new(9);
     let body = json!({"model": "m", "max_tokens": 3, "stream": false, "system": [{"type": "text", "text": "\u{1F600}"}], "tools": [{"name": "f"}],
         "messages": [{"role": "user", "content": [{"type": "tool_result", "content": "{\"a\":\"b\\n\"}"}, {"type": "image"}]}]})
     .to_string();
@@ -121,7 +87,7 @@ fn invariant_8_random_bodies_hurt_nobody() {
 #[test]
 fn invariant_8_a_provider_that_sends_random_bytes_hurts_nobody() {
     let proxy = Fixture::start("random-replies");
-    let mut dice = Dice(10);
+    let mut dice = Dice::new(10);
     let events = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":1}}}\n\ndata: [DONE]\n\n";
     for round in 0..ROUNDS / 2 {
         let kind = if round % 2 == 0 { "text/event-stream" } else { "application/json" };
@@ -159,7 +125,7 @@ fn invariant_8_random_state_files_give_clear_errors_and_stay_as_they_are() {
         ("local-keys.json", &["key", "list"]),
         ("audit/head.json", &["audit", "head"]),
     ];
-    let mut dice = Dice(11);
+    let mut dice = Dice::new(11);
     for (name, command) in cases {
         let path = proxy.home.join(name);
         let good = fs::read(&path).unwrap();
@@ -187,7 +153,7 @@ fn invariant_8_random_state_files_give_clear_errors_and_stay_as_they_are() {
 #[test]
 fn invariant_8_random_words_and_lines_are_usage_errors() {
     let proxy = Fixture::start("random-words");
-    let mut dice = Dice(12);
+    let mut dice = Dice::new(12);
     let mut command = proxy.run.infershield(&proxy.home, &["key", "print"]);
     command.arg(std::ffi::OsString::from_vec(vec![0xff, 0xfe]));
     command.env("INFERSHIELD_MASTER_KEY", &proxy.master);

@@ -46,6 +46,7 @@ mod logout_status;
 mod pass_through_bytes;
 mod passthrough;
 mod practice_provider;
+mod properties;
 mod provider_faults;
 mod redaction;
 mod redaction_identity;

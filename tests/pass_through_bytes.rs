@@ -1,6 +1,6 @@
 //! What we do not know passes byte for byte, in both directions: members, events, headers, content types, statuses.
 
-use crate::support::{Exchange, Fixture, Login, Replay, event, of_provider, passing, recordings, request};
+use crate::support::{Dice, Exchange, Fixture, Login, Replay, event, of_provider, passing, recordings, request};
 use serde_json::{Value, json};
 
 /// Where the dice begin: a failure comes again.
@@ -22,22 +22,7 @@ const TYPES: [&str; 6] = [
 /// Statuses that pass, most of them in no registry. Not 401, which is an answer to our own credential.
 const STATUSES: [u16; 10] = [200, 203, 207, 299, 402, 418, 499, 521, 529, 599];
 
-/// SplitMix64.
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
-    }
-
-    fn pick<'p>(&mut self, from: &[&'p str]) -> &'p str {
-        from[self.below(from.len())]
-    }
-
     /// JSON as nobody's serialiser writes it, so that every byte that is written anew differs.
     fn json(&mut self, depth: usize) -> String {
         let space = self.pick(&["", " ", "\t", "\n  ", "\r\n"]);
@@ -146,7 +131,7 @@ impl Bench {
         let mut plan = Fixture::plan(name);
         plan.login = Login::Key;
         plan.provider = json!({"api_base": format!("http://{}/v1", provider.addr)});
-        Self { proxy: plan.start(), provider, dice: Dice(SEED) }
+        Self { proxy: plan.start(), provider, dice: Dice::new(SEED) }
     }
 
     /// Sends a request and compares what arrived, then what came back.
@@ -235,7 +220,7 @@ fn a_reply_of_any_bytes_that_says_it_is_json_or_a_stream_passes_when_its_framing
 #[test]
 fn a_reply_without_length_or_type_passes_as_its_connection_ends() {
     let bench = Bench::start("unknown-framing");
-    let mut dice = Dice(SEED);
+    let mut dice = Dice::new(SEED);
     for _ in 0..20 {
         let answer = dice.bytes(20_000);
         bench.provider.answer([b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", answer.as_slice()].concat());

@@ -186,6 +186,21 @@ fn a_value_in_json_that_stands_in_a_string_is_replaced_and_the_string_stays_json
 }
 
 #[test]
+fn a_mail_address_behind_a_line_end_in_json_is_replaced_without_the_escape() {
+    let mut plan = Fixture::plan("behind-escape");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"pii": "redact"}});
+    let proxy = plan.start();
+    let log = "Ask for\nwes11@gmail.com\tand say \"hi\"";
+    for path in STREAMING {
+        assert_eq!(proxy.post(path, &history(path, "Go on.", &json!({"log": log}).to_string(), false)).status, 200);
+        let forwarded = forwarded(&proxy, path);
+        let place = placeholders(&forwarded).pop().expect("replaced");
+        let log = log.replace("wes11@gmail.com", &place);
+        assert_eq!(forwarded, history(path, "Go on.", &json!({"log": log}).to_string(), false).to_string());
+    }
+}
+
+#[test]
 fn what_was_replaced_does_not_leave_by_way_of_the_reply() {
     let proxy = Fixture::start("restore-refused");
     let token = proxy.run.secret(TOKEN);
@@ -280,6 +295,24 @@ fn a_value_in_json_inside_a_call_is_escaped_as_often_as_it_stands_in_strings() {
 }
 
 #[test]
+fn a_key_with_line_ends_in_a_file_of_json_comes_back_as_it_was() {
+    let proxy = Fixture::start("escaped-key");
+    let lines: Vec<String> = (0..8).map(|n| format!("MHcCAQEEI{n}{}", "aB3x/Kq+9Zt7".repeat(4))).collect();
+    let pem = format!("-----BEGIN {0} KEY-----\n{1}\n-----END {0} KEY-----\n", "EC PRIVATE", lines.join("\n"));
+    let file = json!({"type": "service_account", "private_key": pem}).to_string();
+    for path in STREAMING {
+        assert_eq!(proxy.post(path, &history(path, "Copy it.", &file, false)).status, 200);
+        let place = placeholders(&forwarded(&proxy, path)).pop().expect("replaced");
+        let copy = json!({"private_key": format!("{place}\n")}).to_string();
+        proxy.practice.set(&json!({"reply": json!({"content": copy}).to_string(), "piece": 5, "call": true}));
+        let reply = proxy.post(path, &history(path, "Copy it.", &file, true));
+        let call: Value = serde_json::from_str(&said(&reply).1).unwrap();
+        let copy: Value = serde_json::from_str(call["content"].as_str().unwrap()).unwrap();
+        assert_eq!(copy["private_key"], pem, "{path}");
+    }
+}
+
+#[test]
 fn a_reply_full_of_placeholders_costs_no_more_than_its_length() {
     let proxy = Fixture::start("many-placeholders");
     let token = proxy.run.secret(TOKEN);
@@ -310,6 +343,23 @@ fn a_url_of_the_request_is_put_back_with_its_credential() {
                 let (said, called) = said(&reply);
                 assert!(format!("{said}{called}").contains(&text.replace(&place, &token)), "{path}: {}", reply.text());
             }
+        }
+    }
+}
+
+#[test]
+fn a_password_that_holds_what_ends_a_host_is_put_back_into_its_url() {
+    let proxy = Fixture::start("restore-slash");
+    let password = proxy.run.secret("vK8/tQ2m@pXz9#w");
+    let result = format!("DB_PASSWORD={password}\nDATABASE_URL=postgres://app:{password}@db.example/x\n");
+    for path in STREAMING {
+        for stream in [false, true] {
+            assert_eq!(proxy.post(path, &history(path, "Connect.", &result, false)).status, 200);
+            let place = placeholders(&forwarded(&proxy, path)).pop().expect("replaced");
+            let reply = format!("psql postgres://app:{place}@db.example/x\n");
+            proxy.practice.set(&json!({"reply": reply, "piece": 3}));
+            let answer = proxy.post(path, &history(path, "Connect.", &result, stream));
+            assert_eq!(said(&answer).0, reply.replace(&place, &password), "{path}");
         }
     }
 }

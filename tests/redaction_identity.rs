@@ -1,21 +1,8 @@
 //! Redacting and putting back is the identity, wherever the values stand and however the client wrote its JSON; and what the provider
 //! reads is what was scanned. Random requests, the same in every run.
 
-use crate::support::{Fixture, STREAMING, say};
+use crate::support::{Dice, Fixture, STREAMING, say};
 use serde_json::{Value, json};
-
-/// splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
-    }
-}
 
 const WORDS: [&str; 14] = [
     "plain",
@@ -36,29 +23,12 @@ const WORDS: [&str; 14] = [
 
 /// A text with the values somewhere in it, each a word of its own.
 fn text(dice: &mut Dice, values: &[&str]) -> String {
-    let mut words: Vec<&str> = (0..dice.below(8)).map(|_| WORDS[dice.below(WORDS.len())]).collect();
+    let mut words: Vec<&str> = (0..dice.below(8)).map(|_| dice.pick(&WORDS)).collect();
     for _ in 0..=dice.below(2) {
         let at = dice.below(words.len() + 1);
-        words.insert(at, values[dice.below(values.len())]);
+        words.insert(at, dice.pick(values));
     }
     words.join(" ")
-}
-
-/// The same JSON, with some characters of its strings written as escapes.
-fn escaped(dice: &mut Dice, json: &str) -> String {
-    let (mut out, mut in_string, mut after_backslash) = (String::new(), false, false);
-    for c in json.chars() {
-        let plain = in_string && !after_backslash && !"\"\\".contains(c);
-        if plain && dice.below(6) == 0 {
-            let mut units = [0; 2];
-            c.encode_utf16(&mut units).iter().for_each(|unit| out += &format!("\\u{unit:04x}"));
-        } else {
-            out.push(c);
-        }
-        in_string ^= c == '"' && !after_backslash;
-        after_backslash = in_string && c == '\\' && !after_backslash;
-    }
-    out
 }
 
 fn request(path: &str, user: &str, result: &str) -> Value {
@@ -99,12 +69,12 @@ fn what_is_redacted_and_put_back_is_what_it_was() {
         pairs.push((token, seen[at..at + 35].to_owned()));
     }
     let hidden = |text: &str| pairs.iter().fold(text.to_owned(), |text, (token, place)| text.replace(token, place));
-    let mut dice = Dice(11);
+    let mut dice = Dice::new(11);
     for round in 0..40 {
         for path in STREAMING {
             let (user, result) = (text(&mut dice, &tokens), text(&mut dice, &tokens));
             let body = request(path, &user, &result);
-            let sent = escaped(&mut dice, &body.to_string());
+            let sent = dice.escaped(&body.to_string());
             let answer = hidden(&format!("{user} {result}"));
             proxy.practice.set(&json!({"reply": answer}));
             let reply = proxy.post_bytes(path, sent.as_bytes());

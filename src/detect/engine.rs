@@ -75,7 +75,8 @@ impl Scanner {
         let is_vague = |rule: &Rule| rule.category == Category::Pii || rule.validator.is_guess();
         let is_wanted = |rule: &Rule| rule.applies(source) && !is_vague(rule);
         let mut outer: Vec<Copy> = Vec::new();
-        let mut parts = vec![0..text.len()];
+        let whole = 0..text.len();
+        let mut parts = vec![whole];
         while outer.len() < LAYERS
             && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text), &parts)
         {

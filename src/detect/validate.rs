@@ -50,6 +50,8 @@ static NOT_PERSONS: LazyLock<BTreeSet<&str>> =
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
 static KNOWN_EXAMPLES: Words = Words::new(|| words(include_str!("words/known-examples.txt")));
+/// What tokens hold that expressions do not see, by how they begin.
+const INSIDE: &str = include_str!("words/inside.txt");
 /// Of the first 17 digits (GB 11643).
 const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
@@ -59,7 +61,7 @@ const NHS_WEIGHTS: &[u32] = &[10, 9, 8, 7, 6, 5, 4, 3, 2];
 const CPF_WEIGHTS: &[u32] = &[11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
 /// What completes a sum to a multiple of 11, for each remainder; a 10 is written 0.
 const COMPLETES_11: &str = "00987654321";
-/// Base62 as GitHub and npm count it.
+/// Base62 as GitHub and those after it count.
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Verhoeff's permutation of the digits.
 const VERHOEFF: [u32; 10] = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4];
@@ -81,7 +83,7 @@ pub(super) enum Validator {
     Password,
     /// Letters of both cases, not a placeholder.
     Cased,
-    /// A token whose last six characters are the CRC-32 of those before them in base62, as GitHub and npm make them.
+    /// A token that ends with the CRC-32 of what is before, as its maker writes it.
     Crc32,
     /// Three parts in base64url, the first the JSON object of a JOSE header (RFC 7515).
     Jwt,
@@ -135,6 +137,7 @@ impl Validator {
             _ if !self.accepts(&text, before) => 0,
             Self::Crc32 if !is_checked_by_crc32(&text) => DOUBTFUL,
             Self::Jwt if !is_jwt(&text) => DOUBTFUL,
+            _ if !holds_its_inside(&text) => DOUBTFUL,
             _ => SURE,
         }
     }
@@ -274,12 +277,10 @@ fn is_named(text: &str, line: &str) -> bool {
 /// How many of a hundred neighbours are of different kinds: capital, small, digit. A capital that begins a word is none.
 fn churn(text: &str) -> usize {
     let kind = |b: &u8| (b.is_ascii_uppercase(), b.is_ascii_lowercase(), b.is_ascii_digit());
-    let changes = |pair: &&[u8]| match pair {
-        [one, other] => {
-            let begins_word = one.is_ascii_uppercase() && other.is_ascii_lowercase();
-            one.is_ascii_alphanumeric() && other.is_ascii_alphanumeric() && kind(one) != kind(other) && !begins_word
-        }
-        _ => false,
+    let changes = |pair: &&[u8]| {
+        let [one, other] = pair else { return false };
+        let begins_word = one.is_ascii_uppercase() && other.is_ascii_lowercase();
+        one.is_ascii_alphanumeric() && other.is_ascii_alphanumeric() && kind(one) != kind(other) && !begins_word
     };
     text.as_bytes().windows(2).filter(changes).count() * 100 / text.len().max(1)
 }
@@ -300,17 +301,29 @@ fn is_password(text: &str) -> bool {
         && readable(text).is_none_or(|plain| is_password(&plain))
 }
 
-/// The scheme of GitHub and npm: base62, digits before capitals before small letters.
+/// GitHub, npm, NetBird and Polar: six digits in base62, digits before capitals before small letters, of what is between them and the
+/// last `_`. Those of Grafana (eight in base16, the low byte first) and of GitLab's routable tokens (seven in base36) cover the
+/// prefix too; the other tokens of these two have none.
 fn is_checked_by_crc32(token: &str) -> bool {
-    let body = token.rsplit('_').next().unwrap_or_default();
-    let Some((random, check)) = body.len().checked_sub(6).and_then(|at| body.split_at_checked(at)) else {
-        return false;
+    let (whole, length, base) = match token.get(..2) {
+        Some("gl") if token.starts_with("glsa_") => (token, 8, 16),
+        Some("gl") if token.contains('.') => (token, 7, 36),
+        Some("gl" | "GR") => return true,
+        _ => (token.rsplit('_').next().unwrap_or_default(), 6, 62),
     };
-    let crc = !random.bytes().fold(u32::MAX, |crc, byte| {
+    let (random, check) = whole.split_at_checked(whole.len().saturating_sub(length)).unwrap_or_default();
+    let crc = !random.trim_end_matches('_').bytes().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
     });
-    let number = |digit| BASE62.find(digit).unwrap_or_default() as u64;
-    check.chars().fold(0, |value, digit| value * 62 + number(digit)) == u64::from(crc)
+    let number = |digit: char| if base == 62 { BASE62.find(digit) } else { Some(digit.to_digit(base)? as usize) };
+    let value = check.chars().filter_map(number).fold(0, |value, digit| value * u64::from(base) + digit as u64);
+    value == u64::from(if base == 16 { crc.swap_bytes() } else { crc })
+}
+
+/// False where a value begins as one of the list and holds none of what such a value holds.
+fn holds_its_inside(text: &str) -> bool {
+    let of_it = |line: &'static str| line.split_once(" = ").filter(|(begin, _)| text.starts_with(begin));
+    INSIDE.lines().filter_map(of_it).all(|(_, parts)| parts.split(' ').any(|part| text.contains(part)))
 }
 
 fn is_jwt(text: &str) -> bool {
@@ -329,12 +342,8 @@ fn entropy(text: &str) -> f64 {
 
 /// ISO/IEC 7812-1.
 fn luhn(digits: &[u32]) -> bool {
-    let mut sum = 0;
-    for (place, digit) in digits.iter().rev().enumerate() {
-        let weighted = if place % 2 == 0 { *digit } else { digit * 2 };
-        sum += weighted / 10 + weighted % 10;
-    }
-    sum.is_multiple_of(10)
+    let weighted = digits.iter().rev().zip([1, 2].into_iter().cycle()).map(|(digit, weight)| digit * weight);
+    weighted.map(|digit| digit / 10 + digit % 10).sum::<u32>().is_multiple_of(10)
 }
 
 /// Luhn, and the prefixes and lengths of the card networks.
@@ -359,9 +368,7 @@ fn is_checked(text: &str, weights: &[u32], checks: &str) -> bool {
 
 /// ISO 7064, mod 11, 10.
 fn is_tax_id(digits: &[u32]) -> bool {
-    let Some((check, number)) = digits.split_last() else {
-        return false;
-    };
+    let Some((check, number)) = digits.split_last() else { return false };
     let product = number.iter().fold(10, |product, digit| match (product + digit) % 10 {
         0 => 20 % 11,
         sum => sum * 2 % 11,
@@ -415,9 +422,61 @@ fn is_ssn(text: &str) -> bool {
 
 fn is_mail(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    let Some((name, domain)) = text.split_once('@') else {
-        return false;
-    };
+    let Some((name, domain)) = text.split_once('@') else { return false };
     let mut ends = domain.match_indices('.').filter_map(|(dot, _)| domain.get(dot + 1..)).chain([domain]);
     !ends.any(|end| NOT_DOMAINS.contains(end)) && !NOT_PERSONS.contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::engine::BUILTIN;
+    use crate::detect::{Finding, Scanner, Source};
+    use serde_json::Value;
+
+    /// The samples of a rule of tokens.
+    fn samples(id: &str) -> Vec<String> {
+        let rules: Vec<Value> = serde_json::from_str(BUILTIN[0]).unwrap();
+        let rule = rules.iter().find(|rule| rule["id"] == id).unwrap();
+        rule["positive"].as_array().unwrap().iter().map(|sample| sample.as_str().unwrap().to_owned()).collect()
+    }
+
+    fn only(text: &str) -> Finding {
+        let mut findings = Scanner::builtin().unwrap().scan(text, Source::User);
+        assert_eq!(findings.len(), 1, "{text}: {findings:?}");
+        findings.remove(0)
+    }
+
+    #[test]
+    fn wrong_check_digits_and_contents_make_a_token_doubtful_and_never_hide_it() {
+        // What to write for what, so that nothing but the form is wrong.
+        for (id, right, wrong) in [
+            ("secret.netbird", "yp1je", "yp1jf"),
+            ("secret.polar", "tesl21", "tesl22"),
+            ("secret.grafana", "_3886b324", "_24b38638"),
+            ("secret.gitlab-token", ".01.0z13", ".01.0y13"),
+            ("secret.pypi-token", "pypi-AgEIcHlwaS5vcmc", "pypi-AgEIcHlwaS5vcmd"),
+            ("secret.sentry", "sntrys_eyJpYXQi", "sntrys_eyJpYXQo"),
+            ("secret.aws-bedrock", "YmVkcm9jay5hbWF6b25hd3MuY29t", "YmVkcm9jay5hbWF6b25hd3MuY29s"),
+            ("secret.fly", "fm2_lJ", "fm2_mJ"),
+            ("secret.private-key", "b3BlbnNzaC1rZXktdjE", "b3BlbnNzaC1rZXktdjI"),
+        ] {
+            let sample = samples(id).remove(0);
+            let found = only(&sample);
+            assert!(found.rule == id && found.weight >= 90 && found.end == sample.len(), "{found:?}");
+            // Without the name before it, which makes a token of any value.
+            let spoiled = format!("See {}", sample[found.start..].replace(right, wrong));
+            let doubtful = only(&spoiled);
+            assert_eq!((&doubtful.rule, doubtful.start, doubtful.end), (&found.rule, 4, spoiled.len()));
+            assert_eq!(doubtful.weight, (u16::from(found.weight) * u16::from(DOUBTFUL) / 100) as u8, "{spoiled}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_maker_whose_other_tokens_have_check_digits_is_as_sure_without_them() {
+        for (id, sample) in [("secret.gitlab-token", 1), ("secret.gitlab-token", 2), ("secret.grafana", 2)] {
+            assert_eq!(only(&samples(id)[sample]).weight, 90);
+        }
+        assert_eq!(only(&samples("secret.sentry")[1]).end, samples("secret.sentry")[1].len());
+    }
 }

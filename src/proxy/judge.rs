@@ -4,15 +4,13 @@
 use super::admit::Caller;
 use super::request::Body;
 use super::{Proxy, Request, Route, Stop};
-use crate::api::{self, Extracted, Family, Kind, Refused, Segment};
+use crate::api::{self, Family, Kind, Refused, Segment};
 use crate::audit::{self, now};
 use crate::detect::{self, Action, Category, Reason, Source};
-use crate::redact::{self, Edit, Hidden, Redaction};
+use crate::redact::{self, Hidden, Redaction};
 use crate::secret;
 use crate::store::Exception;
 use http::HeaderValue;
-use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// Characters of the keyed fingerprint that make a `ref`: 40 bits.
 const REF_CHARS: usize = 8;
@@ -66,7 +64,7 @@ pub(super) fn scan<'a>(
         proxy.stopped.remember(verdict.stopping);
         return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {why}")));
     }
-    let edits = verdict.edits(&extracted, &body.bytes);
+    let edits = verdict.redaction.edits(&extracted, &body.bytes);
     if !edits.is_empty() {
         body.bytes = redact::apply(&body.bytes, edits);
     }
@@ -105,8 +103,6 @@ struct Verdict {
     worst: Option<(Action, String)>,
     stopping: Vec<Reason>,
     redaction: Redaction,
-    /// For a segment the notice that stands for what is withheld of it, and where that is.
-    withheld: BTreeMap<usize, (String, Vec<Range<usize>>)>,
 }
 
 impl Verdict {
@@ -159,8 +155,8 @@ impl Verdict {
                 self.redaction.hide(&proxy.placeholder, user, finding.category, value, &finding.rule, &reference);
             }
             Action::Withhold => {
-                let notice = || (redact::notice(segment.source, &finding.rule, &reference), Vec::new());
-                self.withheld.entry(index).or_insert_with(notice).1.push(span);
+                let notice = redact::notice(segment.source, &finding.rule, &reference);
+                self.redaction.withhold(index, span, notice);
             }
             _ => {}
         }
@@ -170,27 +166,6 @@ impl Verdict {
             self.worst = Some((finding.action, why));
         }
         noted(finding, reference, &segment.location)
-    }
-
-    /// The bytes to change: what is withheld, and hidden values wherever they stand.
-    fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8]) -> Vec<Edit> {
-        let mut edits = Vec::new();
-        let finder = self.redaction.finder();
-        for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
-            let mut change = |texts: Vec<(Range<usize>, String)>| {
-                let parts: Vec<_> = texts.iter().map(|(part, _)| part.clone()).collect();
-                let places = extracted.places(body, index, &parts).into_iter();
-                edits.extend(places.zip(texts).map(|(place, (_, text))| Edit { place, text }));
-            };
-            if let Some((notice, spans)) = self.withheld.get(&index) {
-                let parts = api::withheld(&segment.text, spans).into_iter();
-                change(parts.map(|part| (part, notice.clone())).collect());
-            }
-            if let Some(finder) = &finder {
-                change(self.redaction.find(finder, &segment.text));
-            }
-        }
-        edits
     }
 }
 

@@ -8,10 +8,11 @@ mod url;
 pub use reply::Rewriter;
 pub use restore::{Guard, Stops};
 
+use crate::api::{self, Extracted};
 use crate::detect::{Category, Source};
 use crate::secret::{self, Key, Secret};
 use aho_corasick::{AhoCorasick, MatchKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What every placeholder begins with. What follows is six letters for its type, and 80 bits in base32 (RFC 4648).
@@ -46,12 +47,14 @@ pub struct Edit {
     pub text: String,
 }
 
-/// All values that one request hides.
+/// All that one request must not carry.
 #[derive(Debug, Default)]
 pub struct Redaction {
-    /// Each once.
+    /// The values, each once.
     pub hidden: Vec<Hidden>,
     placeholders: BTreeSet<String>,
+    /// For a segment the notice that stands for what is withheld of it, and where that is.
+    withheld: BTreeMap<usize, (String, Vec<Range<usize>>)>,
 }
 
 impl Redaction {
@@ -71,25 +74,52 @@ impl Redaction {
         }
     }
 
-    /// Finds the hidden values wherever they stand, also where no rule would know them: what was restored in a reply comes
-    /// back with the history. `None` when nothing is hidden.
-    pub fn finder(&self) -> Option<AhoCorasick> {
-        let values: Vec<&str> = self.hidden.iter().map(|hidden| hidden.value.expose()).collect();
-        let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
-        builder.ok().filter(|_| !values.is_empty())
+    /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.
+    pub fn withhold(&mut self, segment: usize, span: Range<usize>, notice: String) {
+        self.withheld.entry(segment).or_insert((notice, Vec::new())).1.push(span);
     }
 
-    /// Where hidden values stand in a text, and what to write there. Notes to where the URLs lead that hold one.
-    pub fn find(&mut self, finder: &AhoCorasick, text: &str) -> Vec<(Range<usize>, String)> {
-        let mut found = Vec::new();
-        for place in finder.find_iter(text) {
-            if let Some(hidden) = self.hidden.get_mut(place.pattern().as_usize()) {
-                hidden.origins.extend(url::around(text, place.range()).origins);
-                found.push((place.range(), hidden.placeholder.clone()));
+    /// The bytes of the body to change: what is withheld, and hidden values wherever they stand, also where no rule would know them:
+    /// what was restored in a reply comes back with the history. Notes to where the URLs lead that hold one.
+    pub fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8]) -> Vec<Edit> {
+        let values: Vec<&str> = self.hidden.iter().map(|hidden| hidden.value.expose()).collect();
+        let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
+        let finder = builder.ok().filter(|_| !values.is_empty());
+        let mut edits = Vec::new();
+        // Strings inside a text before the text: what is put back into a call is what such a string means, not how it was written.
+        for (index, segment) in extracted.segments.iter().enumerate().rev().filter(|(_, segment)| !segment.fixed) {
+            let mut change = |parts: &[Range<usize>], texts: Vec<String>| {
+                let places = extracted.places(body, index, parts).into_iter();
+                edits.extend(places.zip(texts).map(|(place, text)| Edit { place, text }));
+            };
+            if let Some((notice, spans)) = self.withheld.get(&index) {
+                let parts = api::withheld(&segment.text, spans);
+                change(&parts, vec![notice.clone(); parts.len()]);
+            }
+            if let Some(finder) = &finder {
+                let (parts, texts) = find(&mut self.hidden, finder, &segment.text);
+                change(&parts, texts);
             }
         }
-        found
+        edits
     }
+}
+
+/// Where hidden values stand in a text, and what to write there.
+fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str) -> (Vec<Range<usize>>, Vec<String>) {
+    let (mut found, mut redacted) = (Vec::new(), String::new());
+    finder.replace_all_with(text, &mut redacted, |place, _, redacted| {
+        found.push((place.pattern().as_usize(), place.range(), redacted.len()));
+        redacted.push_str(hidden.get(place.pattern().as_usize()).map_or("", |hidden| &hidden.placeholder));
+        true
+    });
+    // Where URLs lead is read with placeholders, as in the reply: a value may hold what ends a host.
+    let noted = |(index, place, at)| {
+        let hidden: &mut Hidden = hidden.get_mut(index)?;
+        hidden.origins.extend(url::around(&redacted, at..at + PLACEHOLDER_BYTES).origins);
+        Some((place, hidden.placeholder.clone()))
+    };
+    found.into_iter().filter_map(noted).unzip()
 }
 
 /// What stands for a text that must not go on. It is the same every time, so that what a provider has cached stays good.
@@ -102,7 +132,8 @@ pub fn notice(source: Source, rule: &str, reference: &str) -> String {
     format!("[InferShield withheld this {what}: rule {rule}, ref {reference}]")
 }
 
-/// The body with the edits made. Of those that overlap the widest is made.
+/// The body with the edits made. Of those that overlap the first is made, and of two that begin at the same place the wider; what only
+/// the other covers goes too, since it must not go on.
 pub fn apply(body: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
     edits.sort_by_key(|edit| (edit.place.start, std::cmp::Reverse(edit.place.end)));
     let mut edited = Vec::with_capacity(body.len());

@@ -19,14 +19,10 @@ pub(super) struct Around {
 pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let ends = |c: char| c.is_whitespace() || "\"<>`".contains(c);
     let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
-    let mut start =
-        left.rfind(ends).map_or(0, |at| at + left.get(at..).and_then(|c| c.chars().next()).map_or(1, char::len_utf8));
+    let word = left.rsplit(ends).next().unwrap_or_default();
     // In Markdown's `](<URL>)` a URL may hold blanks.
-    if let Some((before, link)) = left.rsplit_once("](<")
-        && !link.contains(['>', '\n'])
-    {
-        start = before.len();
-    }
+    let link = left.rsplit_once("](<").filter(|(_, link)| !link.contains(['>', '\n']));
+    let start = link.map_or(left.len() - word.len(), |(text, _)| text.len());
     let end = right.find(ends);
     let before = text.get(start..part.start).unwrap_or_default();
     let word = text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default();
@@ -36,9 +32,8 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         let host_end = rest.find(HOST_ENDS);
         let authority = rest.get(..host_end.unwrap_or(rest.len())).unwrap_or_default();
         let host = authority.rsplit('@').next().unwrap_or_default();
-        let scheme = before.get(..at).and_then(|scheme| scheme.strip_suffix(':')).unwrap_or_default();
-        let scheme =
-            scheme.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).next().unwrap_or_default();
+        let name = before.get(..at).and_then(|name| name.strip_suffix(':')).unwrap_or_default();
+        let scheme = name.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).next().unwrap_or_default();
         around.origins.push(format!("{scheme}://{host}").to_ascii_lowercase());
         around.open |= host_end.is_none() && end.is_none();
     }
@@ -49,7 +44,8 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let mut behind = right.chars();
     match (behind.next(), behind.next()) {
         (Some('.'), Some(c)) if c.is_alphanumeric() => {
-            around.origins.push(right.chars().take_while(|c| !ends(*c)).collect())
+            around.origins.push(right.get(..end.unwrap_or(right.len())).unwrap_or_default().to_owned());
+            around.open |= end.is_none();
         }
         (None, _) | (Some('.'), None) => around.open = true,
         _ => {}
@@ -126,5 +122,7 @@ mod tests {
         assert!(open("https://PH") && open("https://PH@good.exam"));
         assert!(!open("https://PH@good.example/") && !open("https://PH@good.example x") && !open("https://a/PH "));
         assert!(open("PH") && open("PH.") && !open("PH ") && !open("PH. "));
+        // `PH.g` may go on as another name than the one that was asked about.
+        assert!(open("PH.g") && open("PH.good.exam") && !open("PH.good.example "));
     }
 }

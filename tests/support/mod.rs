@@ -6,6 +6,7 @@
 
 mod ask;
 mod change;
+mod dice;
 mod faults;
 mod fixture;
 mod practice;
@@ -19,6 +20,7 @@ mod wire;
 
 pub use ask::{POSTED, STREAMING, code, hello, repair_status, say, streamed, until};
 pub use change::{USER, age, store};
+pub use dice::Dice;
 pub use faults::{die_at, faults};
 pub use fixture::{Fixture, Login, Plan};
 pub use practice::Practice;
