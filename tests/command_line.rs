@@ -5,7 +5,9 @@ use infershield::store::Store as _;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -570,4 +572,19 @@ fn a_damaged_file_ends_with_5_and_is_left_as_it_is() {
         assert!(done.stderr.contains("local-keys.json") && done.stderr.contains("type `mv "), "{done:?}");
     }
     assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_line_of_diagnosis_is_written_in_one_piece_so_that_others_on_this_stderr_do_not_cut_it() {
+    let desk = desk("whole-lines");
+    // A datagram is what one call writes.
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let mut command = desk.run.infershield(&desk.home, &["auth", "login", "nobody"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(OwnedFd::from(theirs));
+    assert!(!command.status().unwrap().success());
+    drop(command);
+    let mut written = [0; 4096];
+    let length = ours.recv(&mut written).unwrap();
+    let line = String::from_utf8_lossy(&written[..length]);
+    assert!(line.starts_with("infershield: ") && line.ends_with('\n') && line.len() > 20, "{line:?}");
 }

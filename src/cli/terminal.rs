@@ -58,9 +58,9 @@ pub(super) fn list(args: &Args, rows: impl IntoIterator<Item = (Value, String)>,
     lines.iter().try_for_each(print)
 }
 
-/// One line of diagnosis; nobody may be there to read it.
+/// One line of diagnosis; nobody may be there to read it. Written in one piece: others share this stderr (`exec`, its command).
 pub(super) fn note(line: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Rewrites the current line of a terminal on stderr; nothing elsewhere.

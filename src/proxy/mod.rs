@@ -109,9 +109,9 @@ impl Proxy {
         Stop::new(Refused::LOGIN_NEEDED, message)
     }
 
-    /// A line for whoever runs the proxy.
+    /// A line for whoever runs the proxy, in one piece: others may share its stderr.
     fn complain(&self, error: &dyn Display) {
-        let _ = writeln!(io::stderr().lock(), "infershield: {error}");
+        let _ = io::stderr().write_all(format!("infershield: {error}\n").as_bytes());
     }
 
     /// A text of the client as the log may hold it: its beginning, or none when a secret stands there.
