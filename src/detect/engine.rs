@@ -1,12 +1,11 @@
 //! From a text to its findings: the text and its copies without disguises go through the rules, sources weigh them.
 //! Must never cost more than linear time in the text, whatever the text says.
 
-use super::mention::{self, MENTION_WEIGHT};
+use super::mention::{MENTION_WEIGHT, Topics};
 use super::rule::{Hit, Rule};
 use super::views::{self, Copy};
 use super::{Action, Category, Finding, Scanner, Severity, Source};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::slice;
 
 /// The embedded rule files, one for each category; that of obfuscation holds what is suspicious by its form alone.
@@ -45,13 +44,10 @@ impl Scanner {
     /// hides it, and a second finding of category obfuscation says how it was hidden.
     pub fn scan(&self, text: &str, source: Source) -> Vec<Finding> {
         let whole = 0..text.len();
-        let hits = self.search(text, slice::from_ref(&whole), |rule| rule.applies(source));
-        let mut findings: Vec<Finding> = hits.into_iter().map(|hit| finding(text, hit, source)).collect();
-        for finding in &mut findings {
-            let most = mention::most(text, &(finding.start..finding.end), finding.category, source);
-            finding.weight = finding.weight.min(most);
-        }
-        findings.retain(|finding| finding.weight > 0);
+        let hits = self.search(text, slice::from_ref(&whole), |rule| rule.applies(source), |_| true);
+        let found = |hit: Hit| finding(text, hit.weight(text.as_bytes()), hit, source);
+        let mut findings: Vec<Finding> = hits.into_iter().filter_map(found).collect();
+        let plain = findings.len();
         let mut piece = 0..piece_end(text, 0);
         loop {
             let hidden = self.hidden(text.get(piece.clone()).unwrap_or_default(), source);
@@ -61,11 +57,19 @@ impl Scanner {
                 ..hidden
             }));
             if piece.end == text.len() {
-                return settle(findings);
+                break;
             }
             let start = boundary(text, piece.end - PIECE_OVERLAP);
             piece = start..piece_end(text, start);
         }
+        let topics = Topics::around(text, findings.iter().map(|finding| finding.start..finding.end).collect());
+        for (index, finding) in findings.iter_mut().enumerate() {
+            let most = topics.most(&(finding.start..finding.end), finding.category, source);
+            // Nobody hides what he only mentions.
+            finding.weight = finding.weight.min(if index < plain { most } else { most.max(MENTION_WEIGHT) });
+        }
+        findings.retain(|finding| finding.weight > 0);
+        settle(findings)
     }
 
     /// What is disguised in a piece of text, with the disguise.
@@ -81,13 +85,13 @@ impl Scanner {
             && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text), &parts)
         {
             parts = copy.changed(CHANGE_REACH);
-            for hit in self.search(&copy.text, &parts, is_wanted) {
-                if let Some(disguise) = copy.disguise(&hit.span) {
-                    let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span));
-                    let mut hidden = finding(text, Hit { span, ..hit }, source);
-                    let range = hidden.start..hidden.end;
-                    let most = mention::most(text, &range, hidden.category, source).max(MENTION_WEIGHT);
-                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT).min(most);
+            for hit in self.search(&copy.text, &parts, is_wanted, |span| copy.disguise(span).is_some()) {
+                if let Some(disguise) = copy.disguise(&hit.span)
+                    && let weight = hit.weight(copy.text.as_bytes())
+                    && let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span))
+                    && let Some(mut hidden) = finding(text, weight, Hit { span, ..hit }, source)
+                {
+                    hidden.weight = hidden.weight.max(HIDDEN_WEIGHT);
                     // A secret in escapes is how JSON and URLs hold it, and is replaced as it stands.
                     if hidden.category != Category::Secret {
                         findings.push(Finding {
@@ -127,12 +131,13 @@ pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
-fn finding(text: &str, hit: Hit, source: Source) -> Finding {
+/// What a hit of this weight is in the end; nothing, where it weighs nothing.
+fn finding(text: &str, weight: u8, hit: Hit, source: Source) -> Option<Finding> {
     // Expressions match bytes: a span that ends inside a character grows to its borders.
-    let Hit { rule, span, weight } = hit;
+    let Hit { rule, span } = hit;
     let start = boundary(text, span.start);
     let end = (span.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    Finding {
+    (weight > 0).then(|| Finding {
         rule: rule.id.clone(),
         category: rule.category,
         severity: rule.severity,
@@ -140,7 +145,7 @@ fn finding(text: &str, hit: Hit, source: Source) -> Finding {
         start,
         end,
         weight: weight_from(source, rule.category, weight),
-    }
+    })
 }
 
 /// The same words weigh differently by who wrote them, in percent: a tool result has no business giving orders, a user
@@ -158,25 +163,20 @@ fn weight_from(source: Source, category: Category, weight: u8) -> u8 {
 /// Sorts, and keeps of overlapping findings the heaviest: among values (secrets, personal data) of any rule, since a
 /// value is replaced once; among attacks of the same rule only.
 fn settle(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| (finding.start, Reverse(finding.end)));
+    fn order(finding: &Finding) -> (Option<&str>, usize, Reverse<usize>) {
+        let is_value = matches!(finding.category, Category::Secret | Category::Pii);
+        ((!is_value).then_some(finding.rule.as_str()), finding.start, Reverse(finding.end))
+    }
+    findings.sort_by(|one, other| order(one).cmp(&order(other)));
     let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
-    // For each group, where its last one is kept.
-    let mut lasts: BTreeMap<String, usize> = BTreeMap::new();
     for finding in findings {
-        let group = match finding.category {
-            Category::Secret | Category::Pii => "",
-            _ => &finding.rule,
-        };
-        match lasts.get(group).and_then(|last| kept.get_mut(*last)) {
-            Some(last) if finding.start < last.end => {
+        match kept.last_mut() {
+            Some(last) if order(last).0 == order(&finding).0 && finding.start < last.end => {
                 if finding.weight > last.weight {
                     *last = finding;
                 }
             }
-            _ => {
-                lasts.insert(group.to_owned(), kept.len());
-                kept.push(finding);
-            }
+            _ => kept.push(finding),
         }
     }
     kept.sort_by_key(|finding| (finding.start, finding.end));

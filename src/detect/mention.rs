@@ -3,8 +3,7 @@
 
 use super::engine::boundary;
 use super::{Category, Source};
-use regex::Regex;
-use std::collections::BTreeSet;
+use regex::bytes::Regex;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -31,25 +30,51 @@ pub(super) const MENTION_WEIGHT: u8 = 55;
 /// A build whose expression is broken knows no mentions: it stops more, not less.
 static TOPICS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TOPIC).ok());
 
-/// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
-/// around it. What a user types unquoted and what the model says or runs is meant.
-pub(super) fn most(text: &str, span: &Range<usize>, category: Category, source: Source) -> u8 {
-    if matches!(category, Category::Secret | Category::Pii) {
-        return u8::MAX;
+/// What a text is about where attacks were found in it.
+pub(super) struct Topics<'a> {
+    text: &'a str,
+    /// The words that say it, with their places, in order.
+    words: Vec<(usize, &'a [u8])>,
+}
+
+impl<'a> Topics<'a> {
+    /// Reads what stands around these spans, no byte twice.
+    pub(super) fn around(text: &'a str, mut spans: Vec<Range<usize>>) -> Self {
+        spans.sort_unstable_by_key(|span| span.start);
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for span in spans {
+            let start = span.start.saturating_sub(BEFORE_BYTES);
+            let end = span.end.saturating_add(AFTER_BYTES).min(text.len());
+            match parts.last_mut() {
+                Some(last) if start <= last.end => last.end = last.end.max(end),
+                _ => parts.push(start..end),
+            }
+        }
+        let read = |part: Range<usize>| {
+            let bytes = text.as_bytes().get(part.clone()).unwrap_or_default();
+            let words = TOPICS.iter().flat_map(|topics| topics.find_iter(bytes));
+            words.map(|word| (part.start + word.start(), word.as_bytes())).collect::<Vec<_>>()
+        };
+        Self { text, words: parts.into_iter().flat_map(read).collect() }
     }
-    let before = part(text, span.start.saturating_sub(BEFORE_BYTES)..span.start);
-    let after = part(text, span.end..span.end.saturating_add(AFTER_BYTES));
-    let topics: BTreeSet<String> = [before, after]
-        .iter()
-        .flat_map(|part| TOPICS.iter().flat_map(|topics| topics.find_iter(part)))
-        .map(|word| word.as_str().to_lowercase())
-        .collect();
-    let quoted = is_quoted(text, span);
-    match topics.len() {
-        1.. if quoted && matches!(category, Category::Injection | Category::Jailbreak) => 0,
-        1.. if quoted => MENTION_WEIGHT,
-        2.. if !matches!(source, Source::User | Source::Assistant) => MENTION_WEIGHT,
-        _ => u8::MAX,
+
+    /// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
+    /// around it. What a user types unquoted and what the model says or runs is meant.
+    pub(super) fn most(&self, span: &Range<usize>, category: Category, source: Source) -> u8 {
+        if matches!(category, Category::Secret | Category::Pii) {
+            return u8::MAX;
+        }
+        let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
+        let near = self.words.iter().skip(first).take_while(|(at, word)| at + word.len() <= span.end + AFTER_BYTES);
+        let mut topics = near.filter(|(at, word)| at + word.len() <= span.start || *at >= span.end);
+        let Some((_, topic)) = topics.next() else { return u8::MAX };
+        match is_quoted(self.text, span) {
+            true if matches!(category, Category::Injection | Category::Jailbreak) => 0,
+            true => MENTION_WEIGHT,
+            false if matches!(source, Source::User | Source::Assistant) => u8::MAX,
+            false if topics.any(|(_, other)| !other.eq_ignore_ascii_case(topic)) => MENTION_WEIGHT,
+            false => u8::MAX,
+        }
     }
 }
 
@@ -75,7 +100,7 @@ mod tests {
     fn most(before: &str, said: &str, after: &str, source: Source) -> u8 {
         let text = format!("{before}{said}{after}");
         let span = before.len()..before.len() + said.len();
-        super::most(&text, &span, Category::Injection, source)
+        Topics::around(&text, vec![span.clone()]).most(&span, Category::Injection, source)
     }
 
     #[test]

@@ -27,11 +27,13 @@ pub struct Scanner {
 }
 
 /// One text on its way through the rules.
-struct Search<'a, W> {
+struct Search<'a, W, C> {
     rules: &'a [Rule],
     bytes: &'a [u8],
     /// Which rules have something to say here.
     wanted: W,
+    /// Whether a match counts that has this place.
+    counts: C,
     /// For each rule what it looks at next; for an anchored rule, up to where it has found something.
     windows: Vec<Range<usize>>,
     hits: Vec<Hit<'a>>,
@@ -59,18 +61,20 @@ impl Scanner {
         Ok(Self { rules, keywords, owners: beginnings.into_values().collect(), numbers, numeric })
     }
 
-    /// Matches of all rules that are wanted and whose keyword or number stands in one of the parts, in no particular order.
+    /// Matches that count, of all rules that are wanted and whose keyword or number stands in one of the parts, in no particular
+    /// order.
     pub(super) fn search<'a>(
         &'a self,
         text: &'a str,
         parts: &[Range<usize>],
         wanted: impl Fn(&Rule) -> bool,
+        counts: impl Fn(&Range<usize>) -> bool,
     ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
         // A rule that waits for nothing looks at everything.
         let waits = |rule: &Rule| !rule.keywords.is_empty() || rule.digits.is_some();
         let windows = self.rules.iter().map(|rule| if waits(rule) { 0..0 } else { 0..bytes.len() }).collect();
-        let mut search = Search { rules: &self.rules, bytes, wanted, windows, hits: Vec::new() };
+        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, hits: Vec::new() };
         for part in parts {
             for beginning in self.keywords.find_overlapping_iter(Input::new(bytes).range(part.clone())) {
                 for (keyword, rules) in self.owners.get(beginning.pattern().as_usize()).into_iter().flatten() {
@@ -94,7 +98,7 @@ impl Scanner {
     }
 }
 
-impl<'a, W: Fn(&Rule) -> bool> Search<'a, W> {
+impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
     /// Shows a rule the neighbourhood of its keyword or number, if that wakes it.
     fn wake(&mut self, index: usize, place: Range<usize>, wakes: impl Fn(&Rule) -> bool) {
         let Some((rule, window)) = self.rules.get(index).zip(self.windows.get_mut(index)) else {
@@ -103,29 +107,33 @@ impl<'a, W: Fn(&Rule) -> bool> Search<'a, W> {
         if !wakes(rule) || !(self.wanted)(rule) {
             return;
         }
+        let end = place.end.saturating_add(rule.reach).min(self.bytes.len());
         if rule.begins == Begins::Near {
             let start = place.start.saturating_sub(rule.reach);
-            let end = place.end.saturating_add(rule.reach).min(self.bytes.len());
             // Windows that touch become one, so that no rule looks at a byte twice.
             if start <= window.end {
                 window.end = window.end.max(end);
             } else {
                 let ready = mem::replace(window, start..end);
-                self.hits.extend(rule.matches(self.bytes, ready));
+                self.look(rule, ready);
             }
         } else if place.start >= window.end
-            && let Some((end, hit)) = rule.match_at(self.bytes, place)
+            && let Some((end, hit)) = rule.match_at(self.bytes, place.start..end, &self.counts)
         {
             window.end = end;
             self.hits.extend(hit);
         }
     }
 
+    fn look(&mut self, rule: &'a Rule, window: Range<usize>) {
+        self.hits.extend(rule.matches(self.bytes, window).into_iter().filter(|hit| (self.counts)(&hit.span)));
+    }
+
     /// Looks at the windows that are still open.
     fn finish(mut self) -> Vec<Hit<'a>> {
-        for (rule, window) in self.rules.iter().zip(self.windows) {
+        for (rule, window) in self.rules.iter().zip(mem::take(&mut self.windows)) {
             if !window.is_empty() && rule.begins == Begins::Near && (self.wanted)(rule) {
-                self.hits.extend(rule.matches(self.bytes, window));
+                self.look(rule, window);
             }
         }
         self.hits

@@ -82,13 +82,21 @@ fn default_reach() -> usize {
     REACH_BYTES
 }
 
-/// One match that its validator accepts.
+/// One match, which its validator has not seen yet.
 pub(super) struct Hit<'a> {
     pub(super) rule: &'a Rule,
     pub(super) span: Range<usize>,
-    /// What it adds to the score, before the source is taken into account: the rule's own weight, or less where check
-    /// digits are wrong.
-    pub(super) weight: u8,
+}
+
+impl Hit<'_> {
+    /// What it adds to the score, before the source is taken into account: the rule's own weight, less where check digits
+    /// are wrong, 0 where the validator does not accept it.
+    pub(super) fn weight(&self, bytes: &[u8]) -> u8 {
+        let (before, from) = bytes.split_at_checked(self.span.start).unwrap_or_default();
+        let value = from.get(..self.span.len()).unwrap_or_default();
+        let percent = self.rule.validator.confidence(value, before);
+        (u16::from(self.rule.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8
+    }
 }
 
 impl Rule {
@@ -150,37 +158,34 @@ impl Rule {
         {
             // What follows a value may be what precedes the next.
             at = value.end().max(at + 1);
-            hits.extend(self.hit(bytes, value.range()));
+            hits.push(Hit { rule: self, span: value.range() });
         }
         hits
     }
 
-    /// Where the match that begins with the keyword ends, and the match, if its validator accepts it.
-    pub(super) fn match_at(&self, bytes: &[u8], keyword: Range<usize>) -> Option<(usize, Option<Hit<'_>>)> {
-        if self.begins == Begins::WithWord && !begins_word(bytes, keyword.start) {
+    /// Where the match that begins with the range and lies within it ends, and the match, if it counts.
+    pub(super) fn match_at(
+        &self,
+        bytes: &[u8],
+        range: Range<usize>,
+        counts: impl Fn(&Range<usize>) -> bool,
+    ) -> Option<(usize, Option<Hit<'_>>)> {
+        if self.begins == Begins::WithWord && !begins_word(bytes, range.start) {
             return None;
         }
-        let end = keyword.end.saturating_add(self.reach).min(bytes.len());
+        let haystack = bytes.get(range.clone())?;
         let regex = self.regex().ok()?;
         // Most keywords begin nothing: finding that out must not cost the places of groups.
-        let haystack = bytes.get(keyword.start..end).filter(|haystack| regex.is_match(haystack))?;
-        let groups = regex.captures(haystack)?;
-        let whole = groups.get(0)?;
-        let value = groups.get(1).unwrap_or(whole);
-        let span = keyword.start + value.start()..keyword.start + value.end();
-        Some((keyword.start + whole.end(), self.hit(bytes, span)))
+        let end = range.start + regex.find(haystack)?.end();
+        let value = || regex.captures(haystack).and_then(|groups| Some(groups.get(1).or(groups.get(0))?.range()));
+        let value = if counts(&(range.start..end)) { value() } else { None };
+        let hit = |value: Range<usize>| Hit { rule: self, span: range.start + value.start..range.start + value.end };
+        Some((end, value.map(hit)))
     }
 
     /// True when it has something to say about a text of this source.
     pub(super) fn applies(&self, source: Source) -> bool {
         self.sources.is_empty() || self.sources.contains(&source)
-    }
-
-    fn hit(&self, bytes: &[u8], span: Range<usize>) -> Option<Hit<'_>> {
-        let (before, from) = bytes.split_at_checked(span.start)?;
-        let percent = self.validator.confidence(from.get(..span.len())?, before);
-        let weight = (u16::from(self.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8;
-        (percent > 0).then_some(Hit { rule: self, span, weight })
     }
 }
 

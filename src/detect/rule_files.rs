@@ -49,8 +49,9 @@ impl Scanner {
         for Rule { id, sources, positive, negative, .. } in &scanner.rules {
             let source = sources.first().copied().unwrap_or_default();
             let found = |text: &String| {
-                let hits = scanner.search(text, slice::from_ref(&(0..text.len())), |rule| rule.applies(source));
-                hits.iter().any(|hit| hit.rule.id == *id)
+                let hits =
+                    scanner.search(text, slice::from_ref(&(0..text.len())), |rule| rule.applies(source), |_| true);
+                hits.iter().any(|hit| hit.rule.id == *id && hit.weight(text.as_bytes()) > 0)
             };
             for (samples, kind, should) in [(positive, "positive", true), (negative, "negative", false)] {
                 let samples = samples.iter().enumerate().filter(|(_, text)| found(text) != should);

@@ -1,11 +1,12 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 /// Full confidence in percent: the rule's own weight.
@@ -26,6 +27,8 @@ const FILLING: usize = 6;
 const NAME_BYTES: usize = 48;
 /// How much before a mail address tells whose it is, in bytes.
 const AUTHOR_BYTES: usize = 120;
+/// So many addresses may stand between.
+const AUTHOR_ADDRESSES: usize = 3;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
@@ -41,17 +44,18 @@ static PUBLISHED: Words = Words::new(|| words(include_str!("words/published.txt"
 /// Words in the lines before it that say the same.
 static AUTHORS: Words = Words::new(|| words(include_str!("words/authors.txt")));
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-static NOT_DOMAINS: LazyLock<BTreeSet<&str>> =
-    LazyLock::new(|| include_str!("words/not-domains.txt").lines().collect());
+static NOT_DOMAINS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("words/not-domains.txt").lines().collect());
 /// Names before the `@` that are no person's.
-static NOT_PERSONS: LazyLock<BTreeSet<&str>> =
-    LazyLock::new(|| include_str!("words/not-persons.txt").lines().collect());
+static NOT_PERSONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("words/not-persons.txt").lines().collect());
 /// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
 static KNOWN_EXAMPLES: Words = Words::new(|| words(include_str!("words/known-examples.txt")));
-/// What tokens hold that expressions do not see, by how they begin.
-const INSIDE: &str = include_str!("words/inside.txt");
+/// What tokens hold that expressions do not see, one of these, by how they begin.
+static INSIDE: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
+    let lines = include_str!("words/inside.txt").lines();
+    lines.filter_map(|line| line.split_once(" = ")).collect()
+});
 /// Of the first 17 digits (GB 11643).
 const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
@@ -186,11 +190,11 @@ impl Validator {
     }
 }
 
-/// The end of the line before a value, in small letters.
-fn line(before: &[u8]) -> String {
+/// The end of the line before a value.
+fn line(before: &[u8]) -> Cow<'_, str> {
     // Cut first: a line may be as long as the text, and every value looks at its own.
     let near = near(before, NAME_BYTES).rsplit(|b| *b == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(near).to_ascii_lowercase()
+    String::from_utf8_lossy(near)
 }
 
 fn near(before: &[u8], length: usize) -> &[u8] {
@@ -201,14 +205,17 @@ fn near(before: &[u8], length: usize) -> &[u8] {
 fn is_nothing(line: &str) -> bool {
     let trimmed = line.trim_end_matches(|c: char| !c.is_alphanumeric());
     let name = trimmed.rsplit([' ', '\t', '"', '\'', '`', ',', '(']).next().unwrap_or_default();
-    contains_any(name, &NOT_SECRETS) || line.rfind("${") > line.rfind('}')
+    contains_any(name, &NOT_SECRETS) || line.rsplit('}').next().is_some_and(|open| open.contains("${"))
 }
 
 /// A name in a list of authors, or the lines of a signature, a licence, a commit.
 fn is_published(before: &[u8]) -> bool {
     let line = line(before);
     let is_author = line.ends_with('<') && !line.contains(':') && line.contains(char::is_alphanumeric);
-    is_author || contains_any(&line, &PUBLISHED) || contains_any(near(before, AUTHOR_BYTES), &AUTHORS)
+    let lines = near(before, AUTHOR_BYTES);
+    let addresses = lines.iter().enumerate().rev().filter(|(_, b)| **b == b'@');
+    let first = addresses.map(|(at, _)| at).nth(AUTHOR_ADDRESSES).unwrap_or_default();
+    is_author || contains_any(&*line, &PUBLISHED) || contains_any(lines.get(first..).unwrap_or_default(), &AUTHORS)
 }
 
 /// Words that are looked for all at once, put together when the first text asks for them.
@@ -216,7 +223,8 @@ type Words = LazyLock<Option<AhoCorasick>>;
 
 fn words(list: &str) -> Option<AhoCorasick> {
     let words = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()
+    let kind = Some(AhoCorasickKind::DFA);
+    AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(words).ok()
 }
 
 fn contains_any(text: impl AsRef<[u8]>, words: &Words) -> bool {
@@ -227,11 +235,14 @@ fn digits(text: &str) -> Vec<u32> {
     text.chars().filter_map(|c| c.to_digit(10)).collect()
 }
 
+fn has_digits(text: &str, least: usize) -> bool {
+    text.bytes().filter(u8::is_ascii_digit).count() >= least
+}
+
 fn is_placeholder(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
     // `A` is a zero in base64: long runs of it are data, as long as there is more than them.
     let is_filling = |run: &[u8]| run.len() >= FILLING && (!run.starts_with(b"A") || run.len() * 3 > text.len());
-    contains_any(&lower, &PLACEHOLDERS)
+    contains_any(text, &PLACEHOLDERS)
         || text.as_bytes().chunk_by(|one, other| one == other).any(is_filling)
         || is_known(text)
 }
@@ -249,7 +260,7 @@ fn is_random(text: &str) -> bool {
     let has_small = text.bytes().any(|b| b.is_ascii_lowercase());
     let has_capital = text.bytes().any(|b| b.is_ascii_uppercase());
     let least_digits = if has_small && has_capital { 1 } else { 2 };
-    let is_mixed = digits(text).len() >= least_digits && (has_small || has_capital);
+    let is_mixed = has_digits(text, least_digits) && (has_small || has_capital);
     let is_chance = churn(text) >= TOKEN_CHURN && entropy(text) >= TOKEN_BITS && !is_wordy(text, 2);
     is_mixed && is_chance && !is_placeholder(text)
 }
@@ -286,17 +297,15 @@ fn churn(text: &str) -> usize {
 }
 
 fn is_password(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, u8::is_ascii_punctuation];
     let kinds = kinds.iter().filter(|is_kind| text.as_bytes().iter().any(is_kind)).count();
     // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b);
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
-    let is_made =
-        kinds >= 2 && (kinds >= 3 || digits(text).len() >= 2) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
+    let is_made = kinds >= 2 && (kinds >= 3 || has_digits(text, 2)) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
     (is_chosen || is_made)
         && entropy(text) >= PASSWORD_BITS
-        && !contains_any(&lower, &NOT_PASSWORDS)
+        && !contains_any(text, &NOT_PASSWORDS)
         && !is_placeholder(text)
         && readable(text).is_none_or(|plain| is_password(&plain))
 }
@@ -322,8 +331,8 @@ fn is_checked_by_crc32(token: &str) -> bool {
 
 /// False where a value begins as one of the list and holds none of what such a value holds.
 fn holds_its_inside(text: &str) -> bool {
-    let of_it = |line: &'static str| line.split_once(" = ").filter(|(begin, _)| text.starts_with(begin));
-    INSIDE.lines().filter_map(of_it).all(|(_, parts)| parts.split(' ').any(|part| text.contains(part)))
+    let mut of_it = INSIDE.iter().filter(|(begin, _)| text.starts_with(begin));
+    of_it.all(|(_, parts)| parts.split(' ').any(|part| text.contains(part)))
 }
 
 fn is_jwt(text: &str) -> bool {
@@ -336,8 +345,9 @@ fn entropy(text: &str) -> f64 {
     let mut bytes = text.as_bytes().to_vec();
     bytes.sort_unstable();
     let total = bytes.len() as f64;
-    let runs = bytes.chunk_by(|one, other| one == other);
-    -runs.map(|run| run.len() as f64 / total).map(|share| share * share.log2()).sum::<f64>()
+    // One of a kind adds nothing to the sum: most are.
+    let runs = bytes.chunk_by(|one, other| one == other).map(|run| run.len() as f64).filter(|length| *length > 1.0);
+    total.log2() - runs.map(|length| length * length.log2()).sum::<f64>() / total
 }
 
 /// ISO/IEC 7812-1.
@@ -355,7 +365,7 @@ fn is_card(digits: &[u32]) -> bool {
         _ => matches!(prefix, 2221..=2720 | 3528..=3589 | 4000..=4999 | 5100..=5599 | 6011 | 6200..=6299 | 6440..=6599),
     };
     // The numbers of payment providers' manuals (4242…, 4111…) repeat two or three digits.
-    let distinct: BTreeSet<&u32> = digits.iter().collect();
+    let distinct: HashSet<&u32> = digits.iter().collect();
     luhn(digits) && network && distinct.len() > 4
 }
 
