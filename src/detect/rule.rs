@@ -8,7 +8,7 @@
 
 use super::validate::Validator;
 use super::{Category, Severity, Source};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 use std::ops::Range;
@@ -154,11 +154,11 @@ impl Rule {
         while at < haystack.len()
             && let Ok(regex) = self.regex()
             && let Some(groups) = regex.captures_at(haystack, at)
-            && let Some(value) = groups.get(1).or(groups.get(0))
+            && let Some(value) = value(&groups)
         {
             // What follows a value may be what precedes the next.
-            at = value.end().max(at + 1);
-            hits.push(Hit { rule: self, span: value.range() });
+            at = value.end.max(at + 1);
+            hits.push(Hit { rule: self, span: value });
         }
         hits
     }
@@ -175,18 +175,26 @@ impl Rule {
         }
         let haystack = bytes.get(range.clone())?;
         let regex = self.regex().ok()?;
-        // Most keywords begin nothing: finding that out must not cost the places of groups.
-        let end = range.start + regex.find(haystack)?.end();
-        let value = || regex.captures(haystack).and_then(|groups| Some(groups.get(1).or(groups.get(0))?.range()));
-        let value = if counts(&(range.start..end)) { value() } else { None };
-        let hit = |value: Range<usize>| Hit { rule: self, span: range.start + value.start..range.start + value.end };
-        Some((end, value.map(hit)))
+        let whole = regex.find(haystack)?.range();
+        let end = range.start + whole.end;
+        if !counts(&(range.start..end)) {
+            return Some((end, None));
+        }
+        // Most keywords begin nothing, and most expressions have no group: neither costs the places of groups.
+        let value = if regex.captures_len() == 1 { whole } else { value(&regex.captures(haystack)?)? };
+        let span = range.start + value.start..range.start + value.end;
+        Some((end, Some(Hit { rule: self, span })))
     }
 
     /// True when it has something to say about a text of this source.
     pub(super) fn applies(&self, source: Source) -> bool {
         self.sources.is_empty() || self.sources.contains(&source)
     }
+}
+
+/// What of a match the finding spans.
+fn value(groups: &Captures) -> Option<Range<usize>> {
+    groups.get(1).or(groups.get(0)).map(|value| value.range())
 }
 
 /// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`), which stands for a sign.
