@@ -51,6 +51,10 @@ fuzz:
 bench-detect:
 	$(CARGO) bench --locked --bench detect
 
+bench-turns:
+	$(CARGO) build --release --locked --target-dir $(TARGET_DIR) --bin infershield --example practice
+	benches/turns.py $(TARGET_DIR)/release/infershield $(TARGET_DIR)/release/examples/practice
+
 trust-path:
 	@.ci/size --trust-path
 
@@ -86,6 +90,7 @@ help:
 	@echo 'make bench        all benches'
 	@echo 'make front-door   the bench that shows why the front door is ours'
 	@echo 'make bench-detect what scanning costs: speed by kind of text, the worst text, start, memory'
+	@echo 'make bench-turns  what a conversation of 200 turns costs whose last one is new, against that one alone'
 	@echo 'make fuzz         inputs that break a property of tests/properties/, searched SECONDS=$(SECONDS) for each (nightly Rust, C++)'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
 	@echo 'make vendor       the sources of all dependencies, into vendor/'
@@ -94,4 +99,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers test-clients check eval bench front-door fuzz bench-detect trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers test-clients check eval bench front-door fuzz bench-detect bench-turns trust-path vendor offline install uninstall clean help

@@ -3,16 +3,20 @@
 
 mod bound;
 mod exchanged;
+mod login;
 
 use crate::audit::{Audit, Event, Outcome, now};
 use crate::config::{Settings, variable};
 use crate::flow::copilot::ShortLived;
-use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens, chatgpt};
+use crate::flow::{self, Login, Provider, chatgpt};
 use crate::home::Home;
 use crate::secret::{self, Secret};
 use crate::store::{self, Record, State, Store};
 use crate::upstream::{Endpoint, Upstream};
+pub use bound::state;
 use bound::{is_moved, new_record, row_of};
+pub use login::Revoke;
+use login::take;
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,17 +103,6 @@ struct LoginId {
     user: String,
     provider: String,
     created_at: u64,
-}
-
-/// What the provider is asked when a login ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revoke {
-    /// Nothing.
-    No,
-    /// Its ordinary call (RFC 7009), where it has one.
-    Ordinary,
-    /// Also the irreversible call for exposed tokens, where it has no ordinary one.
-    Exposed,
 }
 
 /// Hands out tokens for one process.
@@ -244,53 +237,6 @@ impl Session {
         }
     }
 
-    /// Logs in by device flow (RFC 8628, or OpenAI's own). `show` is given the code once, `progress` the time left before each poll.
-    pub fn login_device(
-        &self,
-        user: &str,
-        provider: &Provider,
-        show: &mut dyn FnMut(&DeviceCode),
-        progress: &mut dyn FnMut(Duration),
-    ) -> Result<Record> {
-        let http = self.http(provider)?;
-        let failed = |error| Error::Flow(provider.id.clone(), error);
-        // What cannot be stored should not be issued.
-        self.store.record(user, &provider.id)?;
-        let endpoints = flow::discover::endpoints(http, provider).map_err(failed)?;
-        let code = flow::device::start(http, provider, &endpoints, &SystemClock).map_err(failed)?;
-        show(&code);
-        let tokens = flow::device::poll(http, &code, &SystemClock, progress).map_err(failed)?;
-        let mut record = new_record(provider);
-        record.account = tokens.account(http, endpoints.account.as_ref());
-        record.scopes = if tokens.scopes.is_empty() { provider.scopes.clone() } else { tokens.scopes.clone() };
-        record.bound.client_id.clone_from(&provider.client_id);
-        record.bound.token_endpoint = Some(endpoints.token);
-        let exchange = provider.exchange.as_ref().zip(provider.client_id.as_ref());
-        let exchange = exchange.filter(|(exchange, id)| exchange.client_ids.contains(id));
-        record.bound.exchange_endpoint = exchange.map(|(exchange, _)| exchange.endpoint.clone());
-        record.bound.account_id = chatgpt::account_id(&tokens).filter(|_| provider.login == Login::Chatgpt);
-        record.bound.revoke_endpoint = endpoints.revoke.or(record.bound.revoke_endpoint);
-        take(&mut record, tokens);
-        self.save_login(user, record)
-    }
-
-    /// Stores an API key; contacts nobody.
-    pub fn login_key(&self, user: &str, provider: &Provider, key: Secret) -> Result<Record> {
-        self.save_login(user, Record { access_token: key, ..new_record(provider) })
-    }
-
-    /// Forgets a login. True when the provider was asked to end it first, and confirmed that it has.
-    pub fn logout(&self, user: &str, provider: &str, revoke: Revoke) -> Result<bool> {
-        let record = self.record(user, provider)?;
-        let revoked = self.revoke(&record, revoke).is_some();
-        if !self.store.remove(user, provider)? {
-            return Err(Error::NotLoggedIn(provider.to_owned()));
-        }
-        let action = if revoked { "auth.revoke" } else { "auth.logout" };
-        self.note(user, provider, action, Outcome::Complete)?;
-        Ok(revoked)
-    }
-
     /// The record, if it may be used now.
     fn usable_record(&self, user: &str, provider: &Provider) -> Result<Record> {
         let record = self.record(user, &provider.id)?;
@@ -397,21 +343,6 @@ impl Session {
         Ok(file)
     }
 
-    /// Stores a login. One that cannot be stored must not live on at the provider without anybody who knows of it.
-    fn save_login(&self, user: &str, record: Record) -> Result<Record> {
-        let saved = self.store.save(user, &record);
-        if let Err(store::Error::Storage(why)) = &saved {
-            let end = match self.revoke(&record, Revoke::Ordinary) {
-                Some(()) => "the provider has revoked what it issued",
-                None => "the credential stays valid at the provider: revoke it there",
-            };
-            return Err(store::Error::Storage(format!("{why}. The login was not kept; {end}")).into());
-        }
-        saved?;
-        self.note(user, &record.provider, "auth.login", Outcome::Complete)?;
-        Ok(record)
-    }
-
     /// Keeps the login and marks it, unless the user has a new one; the provider may be asked to end it too.
     /// Fails with what the user is told.
     fn mark<T>(&self, login: &LoginId, state: State) -> Result<T> {
@@ -436,24 +367,6 @@ impl Session {
         Ok(marked)
     }
 
-    /// `Some` when the provider confirmed it.
-    fn revoke(&self, record: &Record, how: Revoke) -> Option<()> {
-        let provider = self.providers.iter().find(|provider| provider.id == record.provider)?;
-        let provider = row_of(provider, record)?;
-        let endpoint = record.bound.revoke_endpoint.as_ref()?;
-        let http = self.http(&provider).ok()?;
-        let (access, refresh) = (&record.access_token, record.refresh_token.as_ref());
-        let client_id = record.bound.client_id.as_deref().unwrap_or_default();
-        // Where the row has no ordinary call, the login is bound to the one for exposed tokens.
-        let done = match (how, provider.exposed_endpoint.as_ref() == Some(endpoint)) {
-            (Revoke::No, _) | (Revoke::Ordinary, true) => return None,
-            (_, true) => flow::token::revoke_exposed(http, endpoint, access, refresh),
-            _ if provider.login == Login::Chatgpt => chatgpt::revoke(http, endpoint, client_id, access, refresh),
-            (_, false) => flow::token::revoke(http, endpoint, client_id, access, refresh),
-        };
-        done.ok()
-    }
-
     fn note(&self, user: &str, provider: &str, action: &'static str, outcome: Outcome) -> Result<()> {
         let (user_id, provider) = (Some(user.to_owned()), Some(provider.to_owned()));
         let event = Event { user_id, provider, outcome, ..Event::new(action) };
@@ -472,17 +385,6 @@ impl LoginId {
     }
 }
 
-/// The state of a login as it is now: what the record says, or why it is not used all the same. `row` is its provider's, if there is one.
-pub fn state(record: &Record, row: Option<&Provider>) -> &'static str {
-    match record.state {
-        State::Dead => "dead",
-        State::Suspect => "suspect",
-        State::Valid if row.is_none_or(|row| is_moved(row, record)) => "suspect",
-        State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
-        State::Valid => "valid",
-    }
-}
-
 /// Whether the token should be refreshed: less than five minutes left, or half its life when it lives less than ten. One that
 /// cannot be refreshed is used to its end.
 fn is_due(record: &Record) -> bool {
@@ -491,11 +393,4 @@ fn is_due(record: &Record) -> bool {
     let left = expires_at.saturating_sub(now());
     // Half of a life of a second or less is nothing, and nothing is never less than nothing.
     left == 0 || (record.refresh_token.is_some() && left < MARGIN_SECONDS.min(life / 2))
-}
-
-/// Puts new tokens into a record; what the provider left out stays (RFC 6749 section 6).
-fn take(record: &mut Record, tokens: Tokens) {
-    record.access_token = tokens.access;
-    record.refresh_token = tokens.refresh.or(record.refresh_token.take());
-    record.expires_at = tokens.expires_in.map(|seconds| now().saturating_add(seconds));
 }

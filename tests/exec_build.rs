@@ -169,7 +169,7 @@ fn a_build_in_which_nothing_was_stopped_ends_as_its_command() {
 #[test]
 fn a_build_that_is_interrupted_fails_and_its_proxy_says_what_was_stopped() {
     let desk = desk("build-interrupted");
-    let script = r#"trap 'exit 0' INT; env >"$0"; echo up; read -r line"#;
+    let script = r#"trap 'exit 0' INT; env >"$0"; echo up; read -r line; exit 7"#;
     let build = Build::waiting(&desk.run, script, |words| at_home(&desk, words), &["--fail-on", "block"]);
     build.post_stopped();
     // What Ctrl-C does: the signal goes to all of the terminal's foreground group.

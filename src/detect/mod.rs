@@ -5,6 +5,7 @@ mod engine;
 mod explain;
 mod line;
 mod mention;
+mod numbers;
 mod policy;
 mod prefilter;
 mod rule;

@@ -1,6 +1,10 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
+use super::numbers::{
+    COMPLETES_11, MY_NUMBER_WEIGHTS, NHS_WEIGHTS, RESIDENT_WEIGHTS, RRN_WEIGHTS, digits, is_aadhaar, is_card,
+    is_checked, is_cpf, is_dni, is_iban, is_ssn, is_tax_id, luhn,
+};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -56,20 +60,8 @@ static INSIDE: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
     let lines = include_str!("words/inside.txt").lines();
     lines.filter_map(|line| line.split_once(" = ")).collect()
 });
-/// Of the first 17 digits (GB 11643).
-const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
-const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
-const MY_NUMBER_WEIGHTS: &[u32] = &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2];
-const NHS_WEIGHTS: &[u32] = &[10, 9, 8, 7, 6, 5, 4, 3, 2];
-/// Of the second check digit, which also covers the first; the first has the same without the 11.
-const CPF_WEIGHTS: &[u32] = &[11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
-/// What completes a sum to a multiple of 11, for each remainder; a 10 is written 0.
-const COMPLETES_11: &str = "00987654321";
 /// Base62 as GitHub and those after it count.
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Verhoeff's permutation of the digits.
-const VERHOEFF: [u32; 10] = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4];
-
 /// What the text that a rule spans must be besides matching the expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -231,10 +223,6 @@ fn contains_any(text: impl AsRef<[u8]>, words: &Words) -> bool {
     words.as_ref().is_some_and(|words| words.is_match(text.as_ref()))
 }
 
-fn digits(text: &str) -> Vec<u32> {
-    text.chars().filter_map(|c| c.to_digit(10)).collect()
-}
-
 fn has_digits(text: &str, least: usize) -> bool {
     text.bytes().filter(u8::is_ascii_digit).count() >= least
 }
@@ -348,86 +336,6 @@ fn entropy(text: &str) -> f64 {
     // One of a kind adds nothing to the sum: most are.
     let runs = bytes.chunk_by(|one, other| one == other).map(|run| run.len() as f64).filter(|length| *length > 1.0);
     total.log2() - runs.map(|length| length * length.log2()).sum::<f64>() / total
-}
-
-/// ISO/IEC 7812-1.
-fn luhn(digits: &[u32]) -> bool {
-    let weighted = digits.iter().rev().zip([1, 2].into_iter().cycle()).map(|(digit, weight)| digit * weight);
-    weighted.map(|digit| digit / 10 + digit % 10).sum::<u32>().is_multiple_of(10)
-}
-
-/// Luhn, and the prefixes and lengths of the card networks.
-fn is_card(digits: &[u32]) -> bool {
-    let prefix = digits.iter().take(4).fold(0, |prefix, digit| prefix * 10 + digit);
-    let network = match digits.len() {
-        14 => matches!(prefix, 3000..=3059 | 3600..=3699 | 3800..=3999),
-        15 => matches!(prefix, 3400..=3499 | 3700..=3799),
-        _ => matches!(prefix, 2221..=2720 | 3528..=3589 | 4000..=4999 | 5100..=5599 | 6011 | 6200..=6299 | 6440..=6599),
-    };
-    // The numbers of payment providers' manuals (4242…, 4111…) repeat two or three digits.
-    let distinct: HashSet<&u32> = digits.iter().collect();
-    luhn(digits) && network && distinct.len() > 4
-}
-
-/// The character after the weighted digits is that of `checks` at the place of their sum mod 11.
-fn is_checked(text: &str, weights: &[u32], checks: &str) -> bool {
-    let plain = text.replace(|c: char| !c.is_ascii_alphanumeric(), "").to_ascii_uppercase();
-    let sum: u32 = plain.chars().zip(weights).filter_map(|(c, weight)| Some(c.to_digit(10)? * weight)).sum();
-    plain.chars().nth(weights.len()) == checks.chars().nth(sum as usize % 11)
-}
-
-/// ISO 7064, mod 11, 10.
-fn is_tax_id(digits: &[u32]) -> bool {
-    let Some((check, number)) = digits.split_last() else { return false };
-    let product = number.iter().fold(10, |product, digit| match (product + digit) % 10 {
-        0 => 20 % 11,
-        sum => sum * 2 % 11,
-    });
-    (11 - product) % 10 == *check
-}
-
-/// The first four characters go to the end, letters count from 10: the number is 1 mod 97.
-fn is_iban(text: &str) -> bool {
-    let values = text.chars().filter_map(|c| c.to_digit(36));
-    let rotated = values.clone().skip(4).chain(values.take(4));
-    let remainder = rotated.fold(0, |sum, value| {
-        let shifted = if value > 9 { sum * 100 } else { sum * 10 };
-        (shifted + value) % 97
-    });
-    remainder == 1
-}
-
-/// Both check digits; the same digit eleven times has right ones, and is nobody's.
-fn is_cpf(text: &str) -> bool {
-    let first = CPF_WEIGHTS.get(1..).unwrap_or_default();
-    let is_varied = digits(text).windows(2).any(|pair| pair.first() != pair.last());
-    is_varied && is_checked(text, first, COMPLETES_11) && is_checked(text, CPF_WEIGHTS, COMPLETES_11)
-}
-
-/// Eight digits, of which the first may be written as X, Y or Z, and the letter that their number has mod 23.
-fn is_dni(text: &str) -> bool {
-    let number = text.replace('X', "0").replace('Y', "1").replace('Z', "2");
-    let number = number.get(..8).and_then(|number| number.parse::<usize>().ok()).unwrap_or_default();
-    "TRWAGMYFPDXBNJZSQVHLCKE".chars().nth(number % 23) == text.chars().last()
-}
-
-/// Verhoeff's scheme, by its definition over the dihedral group of order ten: 0 to 4 turn, 5 to 9 mirror and turn.
-fn is_aadhaar(digits: &[u32]) -> bool {
-    let mut sum = 0;
-    for (place, digit) in digits.iter().rev().enumerate() {
-        let permute = |digit: u32| VERHOEFF.get(digit as usize).copied().unwrap_or_default();
-        let other = (0..place % 8).fold(*digit, |digit, _| permute(digit));
-        let turned = if sum < 5 { sum + other } else { sum + 5 - other };
-        let mirrored = (sum < 5) != (other < 5);
-        sum = turned % 5 + if mirrored { 5 } else { 0 };
-    }
-    sum == 0
-}
-
-/// `AAA-GG-SSSS`: no area, group or serial that is never given out.
-fn is_ssn(text: &str) -> bool {
-    let never = ["000", "666", "9"].iter().any(|area| text.starts_with(area));
-    !never && !text.contains("-00-") && !text.ends_with("-0000")
 }
 
 fn is_mail(text: &str) -> bool {

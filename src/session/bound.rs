@@ -1,9 +1,9 @@
-//! What a login is bound to: the hosts of its provider's row when it was made.
+//! What a login is bound to, the hosts of its provider's row when it was made, and what state that leaves it in.
 //! Must never let a row that leads elsewhere by now have the login's token.
 
-use super::now;
+use super::{is_due, now};
 use crate::flow::Provider;
-use crate::store::{Bound, Record};
+use crate::store::{Bound, Record, State};
 
 /// A login made now, bound to where the row leads now; still without a token.
 pub(super) fn new_record(provider: &Provider) -> Record {
@@ -37,4 +37,15 @@ pub(super) fn is_moved(provider: &Provider, record: &Record) -> bool {
         (Some(bound), None) => !provider.hosts().contains(bound.origin()),
     };
     is_token_moved || is_exchange_moved || provider.api_base != record.bound.api_base
+}
+
+/// The state of a login as it is now: what the record says, or why it is not used all the same. `row` is its provider's, if there is one.
+pub fn state(record: &Record, row: Option<&Provider>) -> &'static str {
+    match record.state {
+        State::Dead => "dead",
+        State::Suspect => "suspect",
+        State::Valid if row.is_none_or(|row| is_moved(row, record)) => "suspect",
+        State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
+        State::Valid => "valid",
+    }
 }
