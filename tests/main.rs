@@ -51,6 +51,7 @@ mod provider_faults;
 mod redaction;
 mod redaction_identity;
 mod rekey;
+mod restoring;
 mod routing;
 mod rules;
 mod scan;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 const CHAT: &str = "/v1/chat/completions";
-const TOKEN: &str = concat!("ghp", "_q7Rt2Yw9Kx4Lm8Np3Vb6Zc1Hd5Jf0GsAeUoT");
+pub const TOKEN: &str = concat!("ghp", "_q7Rt2Yw9Kx4Lm8Np3Vb6Zc1Hd5Jf0GsAeUoT");
 const PREFIX: &str = "INFERSHIELD_";
 const PLACEHOLDER_BYTES: usize = 35;
 
@@ -15,18 +15,18 @@ fn forwarded(proxy: &Fixture, path: &str) -> String {
 }
 
 /// The placeholders in a text, in order.
-fn placeholders(text: &str) -> Vec<String> {
+pub fn placeholders(text: &str) -> Vec<String> {
     text.match_indices(PREFIX).map(|(at, _)| text[at..at + PLACEHOLDER_BYTES].to_owned()).collect()
 }
 
 /// What stands for a value in requests of this home.
-fn placeholder(proxy: &Fixture, value: &str) -> String {
+pub fn placeholder(proxy: &Fixture, value: &str) -> String {
     assert_eq!(proxy.post(CHAT, &say(&format!("My token is {value} today."))).status, 200);
     placeholders(&forwarded(proxy, CHAT)).pop().expect("the value is replaced")
 }
 
 /// A request whose history holds these texts: what the user said, what a tool gave back.
-fn history(path: &str, user: &str, result: &str, stream: bool) -> Value {
+pub fn history(path: &str, user: &str, result: &str, stream: bool) -> Value {
     let user_item = json!({"role": "user", "content": user});
     let mut body = match path {
         "/v1/responses" => json!({"input": [user_item,
@@ -46,7 +46,7 @@ fn history(path: &str, user: &str, result: &str, stream: bool) -> Value {
 }
 
 /// All that a stream or a reply says, and all that it calls a tool with.
-fn said(reply: &Reply) -> (String, String) {
+pub fn said(reply: &Reply) -> (String, String) {
     let (mut text, mut arguments) = (String::new(), String::new());
     let whole = String::from_utf8(reply.body.clone()).expect("a reply is UTF-8");
     if !whole.starts_with('{') {

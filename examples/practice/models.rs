@@ -72,6 +72,7 @@ pub(crate) struct Said<'a> {
     piece: usize,
     /// The text is the arguments of a tool call.
     call: bool,
+    tool: &'a str,
     include_usage: bool,
     inputs: usize,
     tokens_in: usize,
@@ -88,6 +89,7 @@ impl<'a> Said<'a> {
             text,
             piece: settings.piece,
             call: settings.call,
+            tool: &settings.tool,
             include_usage: request["stream_options"]["include_usage"] == true,
             inputs: request["input"].as_array().map_or(1, Vec::len),
             tokens_in: words(request),
@@ -116,7 +118,7 @@ impl<'a> Said<'a> {
             Api::Responses => self.response("completed", &json!([self.item("completed")])),
             Api::Messages if self.call => {
                 let input: Value = serde_json::from_str(text).unwrap_or_default();
-                self.message(&json!([message_call(&input)]), json!("tool_use"), self.tokens_out)
+                self.message(&json!([self.message_call(&input)]), json!("tool_use"), self.tokens_out)
             }
             Api::Messages => self.message(&json!([{"type": "text", "text": text}]), json!("end_turn"), self.tokens_out),
             Api::CountTokens => json!({"input_tokens": self.tokens_in}),
@@ -227,7 +229,7 @@ impl<'a> Said<'a> {
 
     fn message_events(&self) -> Vec<String> {
         let opened = self.message(&json!([]), Value::Null, 1);
-        let block = if self.call { message_call(&json!({})) } else { json!({"type": "text", "text": ""}) };
+        let block = if self.call { self.message_call(&json!({})) } else { json!({"type": "text", "text": ""}) };
         let mut events = vec![
             json!({"type": "message_start", "message": opened}),
             json!({"type": "content_block_start", "index": 0, "content_block": block}),
@@ -267,12 +269,16 @@ impl<'a> Said<'a> {
 
     fn chat_call(&self, arguments: Value) -> Value {
         json!({"index": 0, "id": "call_practice", "type": "function",
-            "function": {"name": "run", "arguments": arguments}})
+            "function": {"name": self.tool, "arguments": arguments}})
+    }
+
+    fn message_call(&self, input: &Value) -> Value {
+        json!({"type": "tool_use", "id": "toolu_practice", "name": self.tool, "input": input})
     }
 
     fn item(&self, status: &str) -> Value {
         if self.call {
-            return json!({"id": "msg_practice", "type": "function_call", "status": status, "name": "run",
+            return json!({"id": "msg_practice", "type": "function_call", "status": status, "name": self.tool,
                 "call_id": "call_practice", "arguments": self.text});
         }
         json!({"id": "msg_practice", "type": "message", "status": status, "role": "assistant",
@@ -295,10 +301,6 @@ impl<'a> Said<'a> {
             (!next.is_empty()).then_some(next)
         })
     }
-}
-
-fn message_call(input: &Value) -> Value {
-    json!({"type": "tool_use", "id": "toolu_practice", "name": "run", "input": input})
 }
 
 fn unnamed(event: &Value) -> String {

@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) piece: usize,
     /// The model calls a tool: what it says is the arguments, a JSON object.
     pub(crate) call: bool,
+    /// The name of that tool.
+    pub(crate) tool: String,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             reply: "Hello from the practice provider.".to_owned(),
             piece: 0,
             call: false,
+            tool: "run".to_owned(),
         }
     }
 }

@@ -189,10 +189,10 @@ fn field(kind: &str, name: &str) -> Field {
 }
 
 /// Whether an API's member of this name holds an id, a word of the API or something sealed.
-fn is_fixed(name: &str) -> bool {
+pub(super) fn is_fixed(name: &str) -> bool {
     match name {
-        "call_id" | "id" | "media_type" | "model" | "name" | "role" | "status" | "tool_call_id" | "tool_use_id"
-        | "type" => true,
+        "call_id" | "finish_reason" | "id" | "media_type" | "model" | "name" | "role" | "status" | "stop_reason"
+        | "tool_call_id" | "tool_use_id" | "type" => true,
         "encrypted_content" | "reasoning_opaque" | "signature" => true,
         _ => field("", name) == Field::Reference,
     }

@@ -1,6 +1,7 @@
 //! Where text lives in a reply and in an event of a stream, and which pieces belong together.
 //! Must never change a byte of what it reads, nor fail on what it does not know: that has no pieces.
 
+use super::extract::is_fixed;
 use super::json::{self, Node, Text, text_of};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,6 +31,8 @@ pub struct Piece<'a> {
     pub kind: Kind,
     /// The member that it is the value of, or an item of.
     pub name: String,
+    /// How the names of the streams begin that belong to it.
+    pub about: String,
     /// For a piece of a longer text, which one; it begins with the numbers of [`Event::ends`]. `None` for a whole text.
     pub stream: Option<String>,
 }
@@ -37,8 +40,10 @@ pub struct Piece<'a> {
 /// What an event, or a reply that is no stream, holds.
 #[derive(Debug, Default)]
 pub struct Event<'a> {
-    /// Its strings.
+    /// Its strings, but for ids, names and what is sealed.
     pub pieces: Vec<Piece<'a>>,
+    /// How the names of streams begin that are what a tool is called with, and that tool.
+    pub tools: Vec<(String, String)>,
     /// The streams that end with it begin so; an empty text ends all. `None`: no stream ends.
     pub ends: Option<String>,
 }
@@ -83,6 +88,10 @@ impl<'a> Event<'a> {
         if text_of(&members, "finish_reason").is_some() {
             self.ends = Some(stream.clone());
         }
+        let is_call = |(name, _): &(Text<'_>, _)| ["arguments", "input"].contains(&&*name.text);
+        if let Some(tool) = text_of(&members, "name").filter(|_| members.len() == 1 || members.iter().any(is_call)) {
+            self.tools.push((stream.clone(), tool.to_owned()));
+        }
         // The old text API streams without a member `delta`.
         let is_choice =
             text_of(&members, "text").is_some() && members.iter().any(|(name, _)| name.text == "finish_reason");
@@ -90,6 +99,7 @@ impl<'a> Event<'a> {
             let (for_what, holds_text) = match &*name.text {
                 "arguments" | "partial_json" => (Kind::Arguments, true),
                 "input" => (Kind::Call, true),
+                "action" => (Kind::Call, false),
                 "content" | "delta" | "reasoning" | "reasoning_content" | "reasoning_text" | "refusal" | "text"
                 | "thinking" => (outer, true),
                 _ => (outer, false),
@@ -98,7 +108,8 @@ impl<'a> Event<'a> {
             let is_piece = holds_text && (is_delta || is_choice);
             let named = format!("{stream}{kind}{}", name.text);
             match node {
-                Node::String(text) => self.string(text, for_what, &name.text, is_piece.then_some(named)),
+                Node::String(_) if outer == Kind::Text && is_fixed(&name.text) => {}
+                Node::String(text) => self.string(text, for_what, &name.text, &stream, is_piece.then_some(named)),
                 node => self.value(node, kind, for_what, stream.clone(), is_delta, &name.text),
             }
         }
@@ -107,7 +118,7 @@ impl<'a> Event<'a> {
     fn value(&mut self, node: Node<'a>, kind: &str, outer: Kind, stream: String, is_delta: bool, name: &str) {
         match node {
             Node::Word | Node::Number(_) => {}
-            Node::String(text) => self.string(text, outer, name, None),
+            Node::String(text) => self.string(text, outer, name, &stream, None),
             Node::Array(items) => {
                 for item in items {
                     self.value(item, kind, outer, stream.clone(), is_delta, name);
@@ -117,8 +128,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, stream: Option<String>) {
-        self.pieces.push(Piece { text, span, kind, name: name.to_owned(), stream });
+    fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, about: &str, stream: Option<String>) {
+        self.pieces.push(Piece { text, span, kind, name: name.to_owned(), about: about.to_owned(), stream });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Findings in, placeholders and notices out; `reply` is the way back. Pure.
 //! Must never put a part of a value into its placeholder, nor let a value be seen anywhere but in a restored reply.
 
+mod call;
 mod reply;
 mod restore;
 mod url;

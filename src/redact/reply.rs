@@ -1,7 +1,7 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
 //! Must never hold back an event that is complete, nor change a byte of what it does not understand.
 
-use super::restore::{CONTENT, Guard, Restorer, leads_to};
+use super::restore::{Guard, Judged, Restorer};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
 use std::collections::BTreeMap;
@@ -138,11 +138,11 @@ impl<'a> Rewriter<'a> {
     /// What to change in an event that begins at `start`.
     fn edits(&mut self, event: &api::Event<'_>, start: usize) -> Vec<Edit> {
         let restorer = &mut self.restorer;
+        restorer.tools.extend(event.tools.iter().cloned());
+        // Streams end in the order in which they begin.
+        restorer.tools.drain(..restorer.tools.len().saturating_sub(OPEN_TEXTS));
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
-        let beside: Vec<String> = calls.clone().flat_map(|piece| leads_to(&piece.text)).collect();
-        let said = calls.filter(|piece| !CONTENT.contains(&piece.name.as_str()));
-        let call: String = said.map(|piece| format!("{}: {}\n", piece.name, piece.text)).collect();
-        let mut edits = Vec::new();
+        let (mut edits, mut judged) = (Vec::new(), BTreeMap::new());
         for (number, piece) in event.pieces.iter().enumerate() {
             let stream = piece.stream.as_ref().filter(|_| self.streamed);
             // In a stream whole texts repeat what the pieces said.
@@ -159,9 +159,15 @@ impl<'a> Rewriter<'a> {
             let restored = match (stream, piece.kind) {
                 (Some(stream), Kind::Text) => Some(restorer.text(stream, &piece.text, is_last)),
                 (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),
-                (None, Kind::Arguments) => restorer.json(&piece.text),
-                (None, Kind::Call) => restorer.input(&piece.text, &call, &beside),
-                (None, Kind::Text) => restorer.whole(&piece.text, &[]),
+                (None, Kind::Text) if !self.streamed => restorer.next_text(&piece.text),
+                _ if !restorer.holds(&piece.text) => None,
+                (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
+                (None, Kind::Call) => {
+                    let strings = calls.clone().map(|piece| (piece.name.as_str(), &*piece.text));
+                    let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
+                    restorer.input(&piece.text, call)
+                }
+                (None, Kind::Text) => restorer.whole(&piece.text, false, &Judged::default()),
             };
             if let Some(text) = restored.filter(|restored| **restored != *piece.text) {
                 let place = start + piece.span.start..start + piece.span.end;

@@ -2,6 +2,7 @@
 //! Must never put a value where it leads to a host that the request did not name with it, nor hold back text for longer
 //! than it takes to tell.
 
+use super::call::{Call, is_json};
 use super::{Hidden, PLACEHOLDER_BYTES, PREFIX, url};
 use crate::api::{Kind, literals};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,23 +15,12 @@ const LINE_BYTES: usize = 8 << 10;
 const STEP_BYTES: usize = 4 << 10;
 /// How much of a text is held back, in bytes, where what it says may stop the reply.
 const GUARDED_BYTES: usize = 512;
-/// Members of a call that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
-pub(super) const CONTENT: [&str; 12] = [
-    "content",
-    "contents",
-    "diff",
-    "file_text",
-    "insert_text",
-    "new_str",
-    "new_string",
-    "old_str",
-    "old_string",
-    "patch",
-    "replacement",
-    "text",
-];
 /// Longest call of a tool that is held back for its placeholders, in bytes.
 const CALL_BYTES: usize = 4 << 20;
+
+/// How much of what a call says is judged at a time, in bytes, and how much of that is judged again with what follows: rules look about as far.
+const PART_BYTES: usize = 1 << 10;
+const OVERLAP_BYTES: usize = 128;
 
 /// Restores one reply.
 pub(super) struct Restorer<'a> {
@@ -43,8 +33,12 @@ pub(super) struct Restorer<'a> {
     pub(super) stopped: Option<String>,
     /// The line that was judged last, and whether it leaks.
     judged: (String, bool),
-    /// The call that is being restored leaks as a whole.
-    is_leaking: bool,
+    /// The tools that are called, each with the beginning of the streams that it is called with.
+    pub(super) tools: Vec<(String, String)>,
+    /// The text that ended last does so in a URL, and the next may go on with it.
+    is_open: bool,
+    /// Placeholders that may be a part of such a URL, and are nowhere restored.
+    split: BTreeSet<&'a str>,
 }
 
 /// Says why a text must not go on.
@@ -70,6 +64,13 @@ struct Stream {
     is_cut: bool,
 }
 
+/// What is known of a call before a value is put back into it; nothing of a text.
+#[derive(Default)]
+pub(super) struct Judged {
+    leads: BTreeSet<String>,
+    is_leaking: bool,
+}
+
 /// Where a placeholder stands.
 struct Place<'t> {
     around: url::Around,
@@ -80,7 +81,7 @@ struct Place<'t> {
 
 impl<'t> Place<'t> {
     fn of(text: &'t str, at: usize, is_cut: bool) -> Self {
-        let line = text.get(..at).and_then(|before| before.rfind('\n')).map(|at| at + 1);
+        let line = line_start(text, at);
         let step = at / STEP_BYTES * STEP_BYTES;
         let start = boundary(text, step.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
         let end = boundary(text, text.len().min(step + LINE_BYTES + STEP_BYTES));
@@ -88,10 +89,26 @@ impl<'t> Place<'t> {
         let is_whole = line == Some(start) || start == 0 && !is_cut;
         Self {
             around: url::around(seen, left.len()..left.len() + PLACEHOLDER_BYTES),
-            line: seen.lines().next().unwrap_or_default(),
+            line: seen.get(..line_end(seen)).unwrap_or_default(),
             is_cut: !is_whole && !left.contains(char::is_whitespace),
         }
     }
+}
+
+/// Where the line begins that goes on at a place, unless that is the beginning. A backslash before its end leads it on (POSIX shell, section 2.2.1).
+fn line_start(text: &str, at: usize) -> Option<usize> {
+    let before = text.get(..at).unwrap_or_default();
+    before
+        .rmatch_indices('\n')
+        .map(|(end, _)| end)
+        .find(|end| !before.get(..*end).unwrap_or_default().ends_with('\\'))
+        .map(|end| end + 1)
+}
+
+/// Where the first line of a text ends.
+fn line_end(text: &str) -> usize {
+    let mut ends = text.match_indices('\n').map(|(end, _)| end);
+    ends.find(|end| !text.get(..*end).unwrap_or_default().ends_with('\\')).unwrap_or(text.len())
 }
 
 /// The first border of a character from there on.
@@ -110,13 +127,19 @@ impl<'a> Restorer<'a> {
             refused: BTreeSet::new(),
             stopped: None,
             judged: Default::default(),
-            is_leaking: false,
+            tools: Vec::new(),
+            is_open: false,
+            split: BTreeSet::new(),
         }
     }
 
     /// The next piece of a text. What could be the beginning of a placeholder comes with the pieces after it.
     pub(super) fn text(&mut self, stream: &str, piece: &str, is_last: bool) -> String {
-        let Stream { mut text, mut done, mut is_cut } = self.streams.remove(stream).unwrap_or_default();
+        let begun = self.streams.remove(stream);
+        let Stream { mut text, mut done, mut is_cut } = begun.unwrap_or_else(|| {
+            let is_cut = self.is_open || self.streams.values().any(|other| is_open(&other.text));
+            Stream { is_cut, ..Stream::default() }
+        });
         text.push_str(piece);
         if self.stops(Kind::Text, &text) {
             return String::new();
@@ -130,9 +153,10 @@ impl<'a> Restorer<'a> {
                 self.streams.insert(stream.to_owned(), Stream { text, done: at, is_cut });
                 return restored;
             }
-            restored.push_str(self.value(hidden, &place, &[]));
+            restored.push_str(self.value(hidden, &place, &Judged::default()));
         }
         if is_last {
+            self.is_open = is_open(&text);
             restored.push_str(text.get(done..).unwrap_or_default());
             return restored;
         }
@@ -141,7 +165,7 @@ impl<'a> Restorer<'a> {
             end = boundary(&text, end.saturating_sub(GUARDED_BYTES)).max(done);
         }
         restored.push_str(text.get(done..end).unwrap_or_default());
-        let line = text.get(..end).and_then(|before| before.rfind('\n')).map(|at| at + 1);
+        let line = line_start(&text, end);
         let kept = boundary(&text, end.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
         is_cut = line != Some(kept) && (is_cut || kept > 0);
         let text = text.split_off(kept);
@@ -160,11 +184,7 @@ impl<'a> Restorer<'a> {
         if is_last && self.stops(Kind::Call, text) {
             return String::new();
         }
-        let whole = match (is_last && !*is_cut, is_json) {
-            (true, true) => self.json(text),
-            (true, false) => self.input(text, "", &[]),
-            (false, _) => None,
-        };
+        let whole = if is_last && !*is_cut { self.arguments(stream, text, is_json) } else { None };
         let end = if is_last || *is_cut {
             text.len()
         } else if self.guard.stops.is_some() {
@@ -195,55 +215,63 @@ impl<'a> Restorer<'a> {
         if is_call { self.call(stream, "", is_json, true) } else { self.text(stream, "", true) }
     }
 
-    /// A whole text; `None` when nothing in it changes. `beside`: where the URLs lead that are given with it.
-    pub(super) fn whole(&mut self, text: &str, beside: &[String]) -> Option<String> {
+    /// A whole text that follows the one before; `None` when nothing in it changes.
+    pub(super) fn next_text(&mut self, text: &str) -> Option<String> {
+        let restored = self.whole(text, self.is_open, &Judged::default());
+        self.is_open = is_open(text);
+        restored
+    }
+
+    /// A whole text; `None` when nothing in it changes. `is_cut`: it may go on with a URL that began before it.
+    pub(super) fn whole(&mut self, text: &str, is_cut: bool, call: &Judged) -> Option<String> {
         let (mut restored, mut done) = (String::new(), 0);
         while let Some((at, hidden)) = self.next(text, done) {
             restored.push_str(text.get(done..at).unwrap_or_default());
-            restored.push_str(self.value(hidden, &Place::of(text, at, false), beside));
+            restored.push_str(self.value(hidden, &Place::of(text, at, is_cut), call));
             done = at + PLACEHOLDER_BYTES;
         }
         restored.push_str(text.get(done..).unwrap_or_default());
         (done > 0).then_some(restored)
     }
 
-    /// The same of what a tool is called with. `call`: what else it is called with, as far as that is no content of a file.
-    pub(super) fn input(&mut self, text: &str, call: &str, beside: &[String]) -> Option<String> {
-        self.next(text, 0)?;
-        self.is_leaking = (self.guard.leaks)(Kind::Call, &plain(call));
-        let restored = if is_json(text) { self.strings(text, beside) } else { self.whole(text, beside) };
-        self.is_leaking = false;
-        restored
+    /// Whether a text holds a placeholder of this request.
+    pub(super) fn holds(&self, text: &str) -> bool {
+        self.next(text, 0).is_some()
     }
 
-    /// A call that is a JSON text, with the values in its strings; `None` when nothing in it changes.
-    pub(super) fn json(&mut self, text: &str) -> Option<String> {
+    /// Looks at what a tool is called with in the given stream, or in a part of a reply that begins like one.
+    pub(super) fn judge<'t>(&self, stream: &str, strings: impl Iterator<Item = (&'t str, &'t str)>) -> Judged {
+        let tools = self.tools.iter().filter(|(begin, _)| stream.starts_with(begin.as_str()));
+        let Call { says, leads } = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
+        let held = self.hidden.keys().next().copied().unwrap_or_default();
+        // Wherever in it a value stands.
+        let mut parts = (0..says.len()).step_by(PART_BYTES).map(|start| {
+            let (start, end) = (boundary(&says, start), boundary(&says, start + PART_BYTES + OVERLAP_BYTES));
+            format!("{} ; {held}", says.get(start..end).unwrap_or_default())
+        });
+        let leaks = |text: &str| (self.guard.leaks)(Kind::Call, text);
+        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads }
+    }
+
+    /// All that a tool is called with in the given stream; `None` when nothing in it changes.
+    pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Option<String> {
         self.next(text, 0)?;
-        let (mut call, mut name) = (String::new(), String::new());
+        let call = self.judge(stream, [("input", text)].into_iter());
+        if is_json { self.strings(text, &call) } else { self.input(text, &call) }
+    }
+
+    /// A part of what a tool is called with; `None` when nothing in it changes.
+    pub(super) fn input(&mut self, text: &str, call: &Judged) -> Option<String> {
+        self.next(text, 0)?;
+        if is_json(text) { self.strings(text, call) } else { self.whole(text, false, call) }
+    }
+
+    /// A JSON text with the values in its strings.
+    fn strings(&mut self, text: &str, call: &Judged) -> Option<String> {
+        let (mut restored, mut done) = (String::new(), 0);
         for (place, literal) in literals(text) {
             let string = serde_json::from_str::<String>(literal).unwrap_or_default();
-            if text.get(place.end..).is_some_and(|rest| rest.trim_start().starts_with(':')) {
-                name = string;
-            } else if !CONTENT.contains(&name.as_str()) {
-                call.push_str(&format!("{name}: {string}\n"));
-            }
-        }
-        self.is_leaking = (self.guard.leaks)(Kind::Arguments, &plain(&call));
-        let restored = self.strings(text, &[]);
-        self.is_leaking = false;
-        restored
-    }
-
-    fn strings(&mut self, text: &str, beside: &[String]) -> Option<String> {
-        let meaning = |(place, literal)| Some((place, serde_json::from_str::<String>(literal).ok()?));
-        let strings: Vec<_> = literals(text).filter_map(meaning).collect();
-        let urls = strings.iter().flat_map(|(_, string)| leads_to(string));
-        let beside: BTreeSet<String> = beside.iter().cloned().chain(urls).collect();
-        let beside = Vec::from_iter(beside);
-        let (mut restored, mut done) = (String::new(), 0);
-        for (place, string) in strings {
-            let inner = if is_json(&string) { self.strings(&string, &beside) } else { self.whole(&string, &beside) };
-            if let Some(string) = inner {
+            if let Some(string) = self.input(&string, call) {
                 restored.push_str(text.get(done..place.start).unwrap_or_default());
                 restored.push_str(&serde_json::Value::String(string).to_string());
                 done = place.end;
@@ -263,10 +291,14 @@ impl<'a> Restorer<'a> {
     }
 
     /// The value, if it may stand here; else its placeholder.
-    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, beside: &[String]) -> &'a str {
-        let mut leads_to = place.around.origins.iter().chain(beside);
-        let is_known = !place.is_cut && leads_to.all(|origin| hidden.origins.contains(origin));
-        if is_known && !self.is_leaking && !self.leaks(place.line) {
+    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged) -> &'a str {
+        if place.is_cut {
+            self.split.insert(&hidden.placeholder);
+        }
+        let is_known = !self.split.contains(hidden.placeholder.as_str())
+            && place.around.origins.iter().all(|origin| hidden.origins.contains(origin))
+            && call.leads.iter().all(|lead| is_named(hidden, lead));
+        if is_known && !call.is_leaking && !self.leaks(place.line) {
             return hidden.value.expose();
         }
         self.refused.insert(&hidden.placeholder);
@@ -282,7 +314,7 @@ impl<'a> Restorer<'a> {
 
     fn leaks(&mut self, line: &str) -> bool {
         if self.judged.0 != line {
-            self.judged = (line.to_owned(), (self.guard.leaks)(Kind::Text, line));
+            self.judged = (line.to_owned(), (self.guard.leaks)(Kind::Text, &line.replace("\\\n", " ")));
         }
         self.judged.1
     }
@@ -297,18 +329,12 @@ impl<'a> Restorer<'a> {
     }
 }
 
-/// Where a text leads that is a URL and nothing else.
-pub(super) fn leads_to(text: &str) -> Vec<String> {
-    let end = text.len();
-    let is_url = text.contains("//") && !text.contains(char::is_whitespace);
-    if is_url { url::around(text, end..end).origins } else { Vec::new() }
+/// Whether a text ends in a URL.
+fn is_open(text: &str) -> bool {
+    !url::around(text, text.len()..text.len()).origins.is_empty()
 }
 
-fn is_json(text: &str) -> bool {
-    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-/// What a call says as a shell would read it: one line, without quotes and escapes.
-fn plain(call: &str) -> String {
-    call.replace(['\n', '\r', ','], " ").replace(['"', '\'', '\\', '[', ']'], "")
+/// Whether the request held the value in a URL that leads there; a bare name stands for every URL of that host.
+fn is_named(hidden: &Hidden, lead: &str) -> bool {
+    hidden.origins.iter().any(|origin| origin == lead || url::host(origin) == lead)
 }

@@ -1,10 +1,18 @@
 //! Where the URL leads that a part of a text stands in, as programs and browsers read it.
 //! Must never take a place in a URL for plain text: what is doubtful leads somewhere that nobody named.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// What ends the host of a URL (RFC 3986 section 3.2; browsers read a backslash as a slash).
 const HOST_ENDS: [char; 4] = ['/', '?', '#', '\\'];
+/// What names of hosts end in, but for what names of files and of members end in too.
+const DOMAINS: [&str; 60] = [
+    "ai", "app", "ar", "au", "be", "biz", "br", "ca", "ch", "cl", "cloud", "club", "cn", "co", "com", "cz", "de",
+    "dev", "dk", "edu", "es", "eu", "example", "fi", "fr", "fun", "gov", "gr", "hk", "hu", "ie", "il", "io", "ir",
+    "jp", "kr", "me", "mil", "mx", "net", "nl", "nz", "onion", "online", "org", "pt", "ro", "ru", "se", "sg", "site",
+    "su", "tech", "tk", "tr", "ua", "uk", "us", "vn", "xyz",
+];
 
 /// What surrounds a part of a text.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,13 +37,8 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let mut around = Around::default();
     for (at, _) in before.match_indices("//") {
         let rest = word.get(at + 2..).unwrap_or_default();
-        let host_end = rest.find(HOST_ENDS);
-        let authority = rest.get(..host_end.unwrap_or(rest.len())).unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        let name = before.get(..at).and_then(|name| name.strip_suffix(':')).unwrap_or_default();
-        let scheme = name.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).next().unwrap_or_default();
-        around.origins.push(format!("{scheme}://{host}").to_ascii_lowercase());
-        around.open |= host_end.is_none() && end.is_none();
+        around.origins.extend(origins(before.get(..at).unwrap_or_default(), rest));
+        around.open |= !rest.contains(HOST_ENDS) && end.is_none();
     }
     if around.origins.is_empty() {
         around.origins.extend(doubtful(before));
@@ -53,6 +56,65 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     around
 }
 
+/// Every host of others that a text names, as `scheme://host:port` of a URL or by its bare name; no more of each than there is.
+pub(super) fn leads(text: &str) -> Vec<String> {
+    let mut leads = Vec::new();
+    for (at, _) in text.match_indices("//") {
+        let rest = text.get(at + 2..).unwrap_or_default();
+        let rest = rest.split(|c: char| c.is_whitespace() || "\"<>`'(),;|&{}".contains(c)).next().unwrap_or_default();
+        let named = origins(text.get(..at).unwrap_or_default(), rest);
+        // Two slashes alone also begin a comment.
+        leads.extend(named.into_iter().filter(|origin| !origin.starts_with(':') || origin.contains('.')));
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    let mut before = None;
+    for word in text.split_inclusive(|c| !is_part(c)) {
+        let name = word.trim_end_matches(|c| !is_part(c));
+        let behind = word.get(name.len()..).and_then(|rest| rest.chars().next());
+        // A part of a path, or a function.
+        if before != Some('/') && behind != Some('(') && is_name(name) {
+            leads.push(name.trim_end_matches('.').to_ascii_lowercase());
+        }
+        before = behind;
+    }
+    leads.retain(|lead| !is_here(host(lead)));
+    leads
+}
+
+/// The host of an origin, or the name itself, without the port.
+pub(super) fn host(lead: &str) -> &str {
+    let host = lead.rsplit("//").next().unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    name.map_or(host, |(name, _)| name)
+}
+
+/// `scheme://host:port` of the URL that `rest` goes on with behind the two slashes. Browsers and other programs read a backslash
+/// in it in two ways: then there are two.
+fn origins(before: &str, rest: &str) -> BTreeSet<String> {
+    let name = before.strip_suffix(':').unwrap_or_default();
+    let scheme = name.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).next().unwrap_or_default();
+    let readings = [rest.split(HOST_ENDS).next(), rest.split(['/', '?', '#']).next()];
+    let hosts = readings.into_iter().flatten().filter_map(|authority| authority.rsplit('@').next());
+    hosts.map(|host| format!("{scheme}://{host}").to_ascii_lowercase()).collect()
+}
+
+/// Whether a host is nobody, or this machine.
+fn is_here(host: &str) -> bool {
+    ["", "localhost", "0.0.0.0", "[::1]"].contains(&host) || host.starts_with("127.") && is_address(host)
+}
+
+/// An IPv4 address.
+fn is_address(name: &str) -> bool {
+    name.parse::<std::net::Ipv4Addr>().is_ok()
+}
+
+/// Whether a word is the name or the address of a host: one that ends as names on the internet mostly do.
+fn is_name(word: &str) -> bool {
+    let word = word.trim_end_matches('.');
+    let ends = word.rsplit_once('.').filter(|(name, _)| !name.is_empty() && !name.starts_with('.'));
+    ends.is_some_and(|(_, end)| DOMAINS.contains(&end.to_ascii_lowercase().as_str())) || is_address(word)
+}
+
 /// Where a word leads without two slashes: `host.example/path`, `https:host.example`, `\\host.example`.
 fn doubtful(before: &str) -> Option<String> {
     let word = before.to_ascii_lowercase();
@@ -61,10 +123,11 @@ fn doubtful(before: &str) -> Option<String> {
     }
     let head = word.get(..word.find(HOST_ENDS)?)?;
     let host = head.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"-.:".contains(c)).next()?;
-    let (name, domain) = host.split(':').next()?.rsplit_once('.')?;
+    let bare = host.split(':').next()?;
+    let (name, domain) = bare.rsplit_once('.')?;
     // A file may be in `.config/`.
-    (!name.is_empty() && domain.len() > 1 && domain.bytes().all(|byte| byte.is_ascii_alphabetic()))
-        .then(|| host.to_owned())
+    let is_host = !name.is_empty() && domain.len() > 1 && domain.bytes().all(|byte| byte.is_ascii_alphabetic());
+    (is_host || is_address(bare)).then(|| host.to_owned())
 }
 
 #[cfg(test)]
@@ -86,13 +149,14 @@ mod tests {
             ("https://user:PH@good.example", "https://good.example"),
             ("//registry.example/:_authToken=PH", "://registry.example"),
             ("url=http://10.0.0.1/x#PH", "http://10.0.0.1"),
-            ("https://good.example\\@evil.example/PH", "https://good.example"),
             ("curl evil.example/PH", "evil.example"),
             ("curl evil.example:80/?q=PH", "evil.example:80"),
         ] {
             assert_eq!(origins(text), [expected], "{text}");
         }
         assert_eq!(origins("https://good.example/r?u=https://evil.example/PH").len(), 2);
+        assert_eq!(origins("https://good.example\\@evil.example/PH"), ["https://evil.example", "https://good.example"]);
+        assert_eq!(origins("203.0.113.9:80/PH"), ["203.0.113.9:80"]);
         assert_eq!(origins("https://PH.evil.example/").len(), 2);
         assert_eq!(origins("ping PH.evil.example").len(), 1);
         assert_eq!(origins("https:/evil.example/PH").len(), 1);
