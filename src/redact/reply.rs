@@ -1,7 +1,7 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
 //! Must never hold back an event that is complete, nor change a byte of what it does not understand.
 
-use super::restore::{Guard, Judged, Restorer};
+use super::restore::{self, Guard, Judged, Restorer};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
 use std::collections::BTreeMap;
@@ -143,6 +143,8 @@ impl<'a> Rewriter<'a> {
         restorer.tools.drain(..restorer.tools.len().saturating_sub(OPEN_TEXTS));
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
         let (mut edits, mut judged) = (Vec::new(), BTreeMap::new());
+        // The text before ends in a URL.
+        let mut is_open = false;
         for (number, piece) in event.pieces.iter().enumerate() {
             let stream = piece.stream.as_ref().filter(|_| self.streamed);
             // In a stream whole texts repeat what the pieces said.
@@ -159,7 +161,11 @@ impl<'a> Rewriter<'a> {
             let restored = match (stream, piece.kind) {
                 (Some(stream), Kind::Text) => Some(restorer.text(stream, &piece.text, is_last)),
                 (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),
-                (None, Kind::Text) if !self.streamed => restorer.next_text(&piece.text),
+                (None, Kind::Text) => {
+                    let is_cut = is_open;
+                    is_open = restore::is_open(&piece.text);
+                    restorer.whole(&piece.text, is_cut, &Judged::default())
+                }
                 _ if !restorer.holds(&piece.text) => None,
                 (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
                 (None, Kind::Call) => {
@@ -167,7 +173,6 @@ impl<'a> Rewriter<'a> {
                     let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
                     restorer.input(&piece.text, call)
                 }
-                (None, Kind::Text) => restorer.whole(&piece.text, false, &Judged::default()),
             };
             if let Some(text) = restored.filter(|restored| **restored != *piece.text) {
                 let place = start + piece.span.start..start + piece.span.end;

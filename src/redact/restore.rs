@@ -215,13 +215,6 @@ impl<'a> Restorer<'a> {
         if is_call { self.call(stream, "", is_json, true) } else { self.text(stream, "", true) }
     }
 
-    /// A whole text that follows the one before; `None` when nothing in it changes.
-    pub(super) fn next_text(&mut self, text: &str) -> Option<String> {
-        let restored = self.whole(text, self.is_open, &Judged::default());
-        self.is_open = is_open(text);
-        restored
-    }
-
     /// A whole text; `None` when nothing in it changes. `is_cut`: it may go on with a URL that began before it.
     pub(super) fn whole(&mut self, text: &str, is_cut: bool, call: &Judged) -> Option<String> {
         let (mut restored, mut done) = (String::new(), 0);
@@ -330,7 +323,7 @@ impl<'a> Restorer<'a> {
 }
 
 /// Whether a text ends in a URL.
-fn is_open(text: &str) -> bool {
+pub(super) fn is_open(text: &str) -> bool {
     !url::around(text, text.len()..text.len()).origins.is_empty()
 }
 

@@ -28,9 +28,15 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let ends = |c: char| c.is_whitespace() || "\"<>`".contains(c);
     let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
     let word = left.rsplit(ends).next().unwrap_or_default();
-    // In Markdown's `](<URL>)` a URL may hold blanks.
+    // In Markdown's `](<URL>)` a URL may hold blanks, and in an attribute of HTML, where browsers leave out line ends and tabs.
     let link = left.rsplit_once("](<").filter(|(_, link)| !link.contains(['>', '\n']));
-    let start = link.map_or(left.len() - word.len(), |(text, _)| text.len());
+    let attribute = ["=\"", "='"].into_iter().filter_map(|begin| {
+        let (text, value) = left.rsplit_once(begin)?;
+        let is_url = value.trim_start().split("//").next().is_some_and(|name| !name.contains(char::is_whitespace));
+        (is_url && value.contains("//") && !value.contains(begin.get(1..)?)).then_some((text, value))
+    });
+    let start = link.into_iter().chain(attribute).map(|(text, _)| text.len()).min();
+    let start = start.unwrap_or(usize::MAX).min(left.len() - word.len());
     let end = right.find(ends);
     let before = text.get(start..part.start).unwrap_or_default();
     let word = text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default();
@@ -67,15 +73,16 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         leads.extend(named.into_iter().filter(|origin| !origin.starts_with(':') || origin.contains('.')));
     }
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
-    let mut before = None;
+    let mut at = 0;
     for word in text.split_inclusive(|c| !is_part(c)) {
         let name = word.trim_end_matches(|c| !is_part(c));
-        let behind = word.get(name.len()..).and_then(|rest| rest.chars().next());
-        // A part of a path, or a function.
-        if before != Some('/') && behind != Some('(') && is_name(name) {
+        let before = text.get(..at).unwrap_or_default();
+        let is_path = before.ends_with('/') && !before.ends_with("//") && !before.ends_with("\\/");
+        let is_function = word.ends_with('(');
+        if !is_path && !is_function && is_name(name) {
             leads.push(name.trim_end_matches('.').to_ascii_lowercase());
         }
-        before = behind;
+        at += word.len();
     }
     leads.retain(|lead| !is_here(host(lead)));
     leads
