@@ -154,6 +154,11 @@ fn nobody_allows_anything_without_a_terminal_or_inside_exec_and_no_refusal_says_
     let (exit, seen) = at_a_terminal(&proxy, &format!("exec -- sh {}", script.display()));
     refused(&seen, exit);
     assert!(seen.contains("a person does"), "{seen}");
+    // The same by a command that forgets where it is.
+    let line = format!("env -u INFERSHIELD_EXEC {}", fs::read_to_string(&script).unwrap());
+    fs::write(&script, line).unwrap();
+    let (exit, seen) = at_a_terminal(&proxy, &format!("exec -- sh {}", script.display()));
+    refused(&seen, exit);
     assert!(!proxy.home.join("exceptions.json").exists());
     assert!(proxy.audit_of("allow.add").is_empty());
     blocked(&proxy, ATTACK);

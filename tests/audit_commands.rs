@@ -174,7 +174,9 @@ fn a_home_without_a_log_has_nothing_to_show() {
     let home = run.home("home");
     let cli = |arguments: &[&str]| run.start(run.infershield(&home, arguments)).wait();
     assert_eq!((cli(&["audit", "show"]).code, cli(&["audit", "show", "--json"]).stdout), (0, String::new()));
-    assert_eq!(cli(&["audit", "verify"]).code, 1, "a log that is missing proves nothing");
+    let done = cli(&["audit", "verify"]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, "✗ there is no log\n"), "what is missing proves nothing");
+    assert!(!home.join("keys.json").exists(), "nor is a home begun");
 }
 
 #[test]

@@ -243,6 +243,16 @@ fn an_audit_file_that_cannot_be_written_stops_the_build_before_its_command() {
 }
 
 #[test]
+fn an_audit_file_of_an_earlier_run_is_kept_and_named() {
+    let run = Run::new("build-audit-again");
+    let log = run.dir.join("log.jsonl");
+    std::fs::write(&log, "before").unwrap();
+    let done = run.start(homeless(&run, &["--audit", log.to_str().unwrap(), "--", "touch", "ran"])).wait();
+    assert!(done.code == 2 && done.stderr.contains("log.jsonl exists already"), "{done:?}");
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "before");
+}
+
+#[test]
 fn exec_inside_exec_needs_a_home_of_its_own_or_is_refused() {
     let binary = env!("CARGO_BIN_EXE_infershield");
     let run = Run::new("build-nested");

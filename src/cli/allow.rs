@@ -8,13 +8,18 @@ use crate::audit::{self, Event, Filter, Finding, now};
 use crate::config::variable;
 use crate::store::Exception;
 use serde_json::json;
+use std::fs;
+use std::iter::successors;
 
 /// Longest reason, in characters: a sentence or two.
 const LONGEST_REASON: usize = 256;
 
+/// Set for every command of `exec`.
+const EXEC: &str = "INFERSHIELD_EXEC";
+
 pub(super) fn add(args: &Args) -> Done {
     let alone = args.has("non-interactive");
-    if variable("INFERSHIELD_EXEC")?.is_some() {
+    if variable(EXEC)?.is_some() || ancestors().any(|id| is_of_exec(&id)) {
         return Err(no("a command of `infershield exec` cannot decide this: a person does, at a terminal"));
     }
     if !alone && !interactive() {
@@ -57,6 +62,23 @@ pub(super) fn remove(args: &Args) -> Done {
     }
     record(&context, "allow.remove", "", find(&context, reference)?)?;
     print(format_args!("✓ {reference} is no longer allowed."))
+}
+
+/// The process that started this one, its own, and so on; none where there is no `/proc`.
+fn ancestors() -> impl Iterator<Item = String> {
+    // proc_pid_stat(5): the name in brackets may hold anything; behind it come state and parent.
+    let parent = |id: &String| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(1).map(str::to_owned)
+    };
+    successors(parent(&"self".to_owned()), parent)
+}
+
+fn is_of_exec(id: &str) -> bool {
+    let given = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+    given
+        .split(|byte| *byte == 0)
+        .any(|entry| entry.strip_prefix(EXEC.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
 }
 
 /// The user's newest finding of this reference.

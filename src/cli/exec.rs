@@ -31,6 +31,9 @@ pub(super) fn exec(args: &Args) -> Done {
     if args.value("fail-on").is_some_and(|least| !SEVERITIES.contains(&least)) {
         return Err(usage("--fail-on takes block, withhold or redact"));
     }
+    if let Some(name) = args.value("audit").filter(|name| Path::new(name).symlink_metadata().is_ok()) {
+        return Err(usage(format_args!("{name} exists already; remove it, or name another file with --audit")));
+    }
     let config = context::load(args)?;
     serve::usable(&config)?;
     let providers = table(&config.settings.providers)?;
