@@ -14,6 +14,13 @@ const TOPIC: &str = concat!(
     r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
     r"|patterns?\b|severity|poisoning|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
+/// How people ask about a command, or warn of it.
+const ASKS: &str = concat!(
+    r"(?i-u)\b(?:what|why|how|whether|explain|describe|means?|does|did|would|happen(?:s|ed)?|never|don'?t|not|avoid|prevents?|safe",
+    r"|danger(?:ous)?|accident(?:al)?(?:ly)?|mistake|recover|difference|tutorial|post|article|instead)\b|\?",
+);
+/// Bytes around a command that say so.
+const ASKS_BYTES: usize = 120;
 /// Bytes before a match that say what it is about.
 const BEFORE_BYTES: usize = 300;
 /// Bytes after it that do: they say less.
@@ -29,6 +36,7 @@ pub(super) const MENTION_WEIGHT: u8 = 55;
 
 /// A build whose expression is broken knows no mentions: it stops more, not less.
 static TOPICS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TOPIC).ok());
+static ASKED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(ASKS).ok());
 
 /// What a text is about where attacks were found in it.
 pub(super) struct Topics<'a> {
@@ -59,10 +67,18 @@ impl<'a> Topics<'a> {
     }
 
     /// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
-    /// around it. What a user types unquoted and what the model says or runs is meant.
+    /// around it or where a user asks about a command. What a user types unquoted otherwise, and what the model says or runs, is meant.
     pub(super) fn most(&self, span: &Range<usize>, category: Category, source: Source) -> u8 {
         if matches!(category, Category::Secret | Category::Pii) {
             return u8::MAX;
+        }
+        let asks = || {
+            let before = part(self.text, span.start.saturating_sub(ASKS_BYTES)..span.start);
+            let after = part(self.text, span.end..span.end.saturating_add(ASKS_BYTES));
+            [before, after].iter().any(|text| ASKED.as_ref().is_some_and(|asked| asked.is_match(text.as_bytes())))
+        };
+        if category == Category::Command && source == Source::User && asks() {
+            return MENTION_WEIGHT;
         }
         let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
         let near = self.words.iter().skip(first).take_while(|(at, word)| at + word.len() <= span.end + AFTER_BYTES);
@@ -101,6 +117,24 @@ mod tests {
         let text = format!("{before}{said}{after}");
         let span = before.len()..before.len() + said.len();
         Topics::around(&text, vec![span.clone()]).most(&span, Category::Injection, source)
+    }
+
+    #[test]
+    fn what_a_user_asks_about_a_command_is_a_mention() {
+        let most = |before: &str, after: &str, source| {
+            let text = format!("{before}rm -rf /{after}");
+            let span = before.len()..before.len() + 8;
+            Topics::around(&text, vec![span.clone()]).most(&span, Category::Command, source)
+        };
+        assert_eq!(most("Why is ", " forbidden", Source::User), MENTION_WEIGHT);
+        assert_eq!(most("Is ", " safe?", Source::User), MENTION_WEIGHT);
+        assert_eq!(
+            most("Make sure the script cannot run ", ", whatever it is given: not even once.", Source::User),
+            MENTION_WEIGHT
+        );
+        assert_eq!(most("Now run ", "", Source::User), u8::MAX);
+        assert_eq!(most("Why not ", "?", Source::Tool), u8::MAX);
+        assert_eq!(most("Why not ", "?", Source::Assistant), u8::MAX);
     }
 
     #[test]
