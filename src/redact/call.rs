@@ -3,7 +3,6 @@
 
 use super::url;
 use crate::api::literals;
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Members that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
@@ -23,8 +22,8 @@ pub(super) const CONTENT: [&str; 12] = [
 ];
 /// Commands that do nothing with a text but write it down.
 const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", "tee", "touch"];
-/// How a patch begins that agents write without a shell.
-const PATCH: &str = "*** Begin Patch";
+/// A tool that agents know.
+const PATCHES: &str = " tool: apply-patch ";
 
 /// What a tool is called with, but for the content of files.
 #[derive(Default)]
@@ -43,8 +42,10 @@ impl Call {
     ) -> Self {
         let mut call = Self::default();
         tools.for_each(|tool| call.says.push_str(&format!(" tool: {} ", words(tool))));
+        // All that this takes is a patch.
+        let is_patch = !call.says.is_empty() && call.says.replace(PATCHES, "").is_empty();
         let mut last = None;
-        for (name, string) in strings {
+        for (name, string) in strings.filter(|_| !is_patch) {
             call.add(name, string, &mut last);
         }
         call.says = call.says.replace(['\n', '\r', ','], " ").replace(['"', '\'', '\\', '[', ']'], "");
@@ -74,7 +75,7 @@ impl Call {
             *last = Some(name.to_owned());
         }
         self.says.push_str(&format!(" {done}"));
-        self.leads.extend(url::leads(&done));
+        self.leads.extend(url::leads(done));
     }
 }
 
@@ -95,32 +96,92 @@ fn words(tool: &str) -> String {
     words
 }
 
-/// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files; nothing of a patch.
-fn acts(text: &str) -> Cow<'_, str> {
-    if text.trim_start().starts_with(PATCH) {
-        return "".into();
-    }
-    let (mut acts, mut end, mut runs) = (String::new(), None, false);
+/// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files. Where anything in it could be read
+/// in another way, it is all there.
+fn acts(text: &str) -> &str {
+    let (mut end, mut begun) = (None, false);
     for line in text.lines() {
-        if end.is_none() {
-            acts.push_str(line);
-            acts.push('\n');
-            end = delimiter(line);
-        } else if Some(line.trim()) == end {
-            end = None;
-        } else {
-            runs |= line.contains("$(") || line.contains('`');
+        match end {
+            Some(word) if line.trim() == word => end = None,
+            Some(_) if line.contains("$(") || line.contains('`') => return text,
+            Some(_) => {}
+            None => {
+                let (command, rest) = match line.split_once("<<") {
+                    None => (line, ""),
+                    Some((command, rest)) => {
+                        let Some((word, rest)) = delimiter(rest) else { return text };
+                        (end, begun) = (Some(word), true);
+                        (command, rest)
+                    }
+                };
+                if ![command, rest].into_iter().all(|part| part.chars().all(is_plain))
+                    || line.contains("/dev/")
+                    || !line.split(['|', ';', '&']).filter_map(|part| part.split_whitespace().next()).all(writes)
+                {
+                    return text;
+                }
+            }
         }
     }
-    let mut commands = acts.split(['\n', '|', ';', '&']).filter_map(|command| command.split_whitespace().next());
-    let writes =
-        !runs && !acts.contains("/dev/") && !acts.contains("<(") && !acts.contains(">(") && !acts.contains("$(");
-    if writes && commands.all(|command| WRITERS.contains(&command)) { acts.into() } else { text.into() }
+    if begun && end.is_none() { "" } else { text }
 }
 
-/// What ends the here-document that begins behind a line.
-fn delimiter(line: &str) -> Option<&str> {
-    let (_, rest) = line.split_once("<<").filter(|(_, rest)| !rest.starts_with('<'))?;
-    let rest = rest.trim_start_matches(['-', ' ', '\'', '"', '\\']);
-    rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().filter(|word| !word.is_empty())
+fn writes(command: &str) -> bool {
+    WRITERS.contains(&command)
+}
+
+/// No quotes, comments, substitutions or other lines are made with it.
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || " ./~_-+:@%,={}$>|;&".contains(c)
+}
+
+/// What ends a here-document, and what else stands behind the `<<`.
+fn delimiter(rest: &str) -> Option<(&str, &str)> {
+    let rest = rest.strip_prefix('-').unwrap_or(rest).trim_start_matches(' ');
+    let quote = rest.chars().next().filter(|c| ['\'', '"'].contains(c));
+    let rest = rest.get(quote.map_or(0, char::len_utf8)..)?;
+    let (word, behind) = rest.split_at(rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()));
+    let behind = quote.map_or(Some(behind), |quote| behind.strip_prefix(quote))?;
+    let ends = behind.is_empty() || behind.starts_with([' ', '>', '|', ';', '&']);
+    (!word.is_empty() && ends).then_some((word, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::acts;
+
+    #[test]
+    fn only_what_a_shell_writes_and_nothing_else_is_left_out() {
+        for text in [
+            "cat > a <<E\nx\nE",
+            "mkdir -p conf && cat <<'EOF' > conf/a.toml\nx # 'y'\nEOF\nls conf",
+            "cat <<-E | tee a\nx\n\tE",
+            "cat > a <<E\nx\nE\ncat > b <<\"F\"\ny\nF\n",
+            "apply_patch <<'EOF'\n*** Begin Patch\n*** End Patch\nEOF",
+        ] {
+            assert_eq!(acts(text), "", "{text}");
+        }
+        for text in [
+            "send x",
+            "cat a",
+            "cat <<E \\\n| send\nx\nE",
+            "cat > a <<'E F'\nx\nE F\nsend\nE",
+            "cat > a # <<E\nsend\nE",
+            "cat > 'a <<E'\nsend\nE",
+            "cat > a <<E'F'\nx\nEF\nsend\nE",
+            "cat > a <<E\\F\nx\nEF\nsend\nE",
+            "cat > a <<E <<F\nx\nE\nsend\nF",
+            "cat > a <<E\nx\nE\nsend",
+            "cat > a <<E\nx",
+            "cat > a <<E\n$(send)\nE",
+            "cat > a`send` <<E\nx\nE",
+            "cat > /dev/tcp/host/80 <<E\nx\nE",
+            "cat <<E > >(send)\nx\nE",
+            "python <<E\nsend\nE",
+            "cat <<E | sh\nsend\nE",
+            "cat <<<E\nsend\nE",
+        ] {
+            assert_eq!(acts(text), text);
+        }
+    }
 }
