@@ -167,10 +167,11 @@ fn a_named_provider_is_the_only_one_that_the_key_opens() {
 fn a_signal_reaches_the_command_and_not_the_proxy() {
     let desk = desk("exec-signals");
     // A shell runs a trap between two commands: the last one would end it with its own status when input ends at that moment.
-    let script = r#"trap 'exit 9' INT; env >"$0"; echo up; read -r line; exit 7"#;
+    let script = r#"trap 'exit 9' TERM; env >"$0"; echo up; read -r line; exit 7"#;
     let (process, given) = waiting(&desk, script, &[]);
-    // What Ctrl-C does: the signal goes to all of the terminal's foreground group.
-    kill(&desk, "-INT", &format!("-{}", process.id()));
+    // As Ctrl-C does with another signal, which a shell cannot trap when the tests were started in the background: it goes to all of the
+    // terminal's foreground group.
+    kill(&desk, "-TERM", &format!("-{}", process.id()));
     let done = process.wait();
     assert_eq!(done.code, 9, "{done:?}");
     assert_over(&desk, &given, &done.stderr, [0, 0, 0, 0]);

@@ -207,6 +207,20 @@ fn a_build_machine_without_a_home_works_in_memory() {
 }
 
 #[test]
+fn a_command_that_only_looked_does_not_end_the_work_in_memory() {
+    let run = Run::new("build-looked");
+    let mut look = run.program(Path::new(env!("CARGO_BIN_EXE_infershield")));
+    look.args(["auth", "status"]);
+    run.start(look).wait();
+    let begun = written(&run);
+    let build = Build::waiting(&run, WAITS, |words| homeless(&run, words), &["openai"]);
+    let folder = build.folder();
+    assert!(folder.exists() && !folder.starts_with(&run.dir), "{}", folder.display());
+    assert_eq!(build.end(0).0, 0);
+    assert_eq!(written(&run), begun);
+}
+
+#[test]
 fn a_build_that_is_killed_leaves_no_proxy_and_no_files() {
     for before in [&[][..], &["--fail-on", "block"]] {
         let run = Run::new("build-killed");

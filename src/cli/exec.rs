@@ -18,6 +18,9 @@ const BY_SIGNAL: i32 = 128;
 const FAILED: &str =
     "failed by --fail-on, for what the proxy says above that it stopped, or because it did not end well";
 
+/// What makes a folder a home that somebody uses: more than the keys and the empty log that any command makes.
+const USED: [&str; 5] = ["config.json", "exceptions.json", "local-keys.json", "rules.d", "tokens.json"];
+
 pub(super) fn exec(args: &Args) -> Done {
     let Some((before @ ([] | [_]), [program, arguments @ ..])) = args.halves() else {
         return Err(usage("write `infershield exec -- COMMAND`, or `infershield exec PROVIDER -- COMMAND`"));
@@ -96,7 +99,8 @@ fn is_given([option, value]: &[String; 2], arguments: &[OsString]) -> bool {
 
 /// Whether this run has keys of providers in its environment and no home: a build machine, where nothing is written to disk.
 fn is_homeless(config: &Config, provider_keys: &[&str]) -> Result<bool, Failure> {
-    if std::env::var_os(HOME_VARIABLE).is_some_and(|dir| !dir.is_empty()) || config.dir.exists() {
+    let is_named = std::env::var_os(HOME_VARIABLE).is_some_and(|dir| !dir.is_empty());
+    if is_named || USED.iter().any(|name| config.dir.join(name).exists()) {
         return Ok(false);
     }
     let keys = provider_keys.iter().filter_map(|name| variable(name).transpose()).collect::<Result<Vec<_>, _>>()?;

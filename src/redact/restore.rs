@@ -18,8 +18,9 @@ const GUARDED_BYTES: usize = 512;
 /// Longest call of a tool that is held back for its placeholders, in bytes.
 const CALL_BYTES: usize = 4 << 20;
 
-/// How much of what a call says is judged at a time, in bytes, and how much of that is judged again with what follows: rules look about as far.
+/// How much of what a call says is judged at a time, in bytes: rules look about as far.
 const PART_BYTES: usize = 1 << 10;
+/// How much of that is judged again with what follows, in bytes: more than any command that sends is long.
 const OVERLAP_BYTES: usize = 128;
 
 /// Restores one reply.
