@@ -146,6 +146,8 @@ fn what_stays_on_the_machine_gets_the_value() {
     for arguments in [
         json!({"file_path": "a.py", "content": "import requests\nrequests.post('https://api.other.example', data='@P')\n"}),
         json!({"path": "a", "old_string": "T=x # https://a.example", "new_string": "T=@P # https://b.example"}),
+        json!({"target_file": "a", "code_edit": "URL='https://a.example'\nT='@P'"}),
+        json!({"notebook_path": "a.ipynb", "new_source": "get('https://a.example', '@P')"}),
         json!({"cmd": ["bash", "-lc", "printf %s @P > token.txt"]}),
     ] {
         assert!(restored(&proxy, &token, &result, "write", &arguments), "{arguments}");

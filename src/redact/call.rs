@@ -6,12 +6,15 @@ use crate::api::literals;
 use std::collections::BTreeSet;
 
 /// Members that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
-pub(super) const CONTENT: [&str; 12] = [
+pub(super) const CONTENT: [&str; 15] = [
+    "changes",
+    "code_edit",
     "content",
     "contents",
     "diff",
     "file_text",
     "insert_text",
+    "new_source",
     "new_str",
     "new_string",
     "old_str",
