@@ -6,12 +6,14 @@ use crate::api::literals;
 use std::collections::BTreeSet;
 
 /// Members that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
-pub(super) const CONTENT: [&str; 15] = [
+pub(super) const CONTENT: [&str; 17] = [
     "changes",
     "code_edit",
     "content",
     "contents",
+    "description",
     "diff",
+    "explanation",
     "file_text",
     "insert_text",
     "new_source",
@@ -118,7 +120,7 @@ fn acts(text: &str) -> &str {
                     }
                 };
                 if ![command, rest].into_iter().all(|part| part.chars().all(is_plain))
-                    || line.contains("/dev/")
+                    || line.replace("/dev/null", "").contains("/dev/")
                     || !line.split(['|', ';', '&']).filter_map(|part| part.split_whitespace().next()).all(writes)
                 {
                     return text;
@@ -158,6 +160,7 @@ mod tests {
         for text in [
             "cat > a <<E\nx\nE",
             "mkdir -p conf && cat <<'EOF' > conf/a.toml\nx # 'y'\nEOF\nls conf",
+            "tee a > /dev/null <<E\nx\nE",
             "cat <<-E | tee a\nx\n\tE",
             "cat > a <<E\nx\nE\ncat > b <<\"F\"\ny\nF\n",
             "apply_patch <<'EOF'\n*** Begin Patch\n*** End Patch\nEOF",

@@ -125,7 +125,10 @@ fn is_name(word: &str) -> bool {
 /// Where a word leads without two slashes: `host.example/path`, `https:host.example`, `\\host.example`.
 fn doubtful(before: &str) -> Option<String> {
     let word = before.to_ascii_lowercase();
-    if word.contains(['\\']) || word.contains("http:") || word.contains("https:") {
+    // A reference of HTML, which Markdown has too, may stand for a slash or a colon.
+    let is_hidden =
+        ["\\", "http:", "https:", "&#", "&sol;", "&colon;", "&bsol;"].iter().any(|mark| word.contains(mark));
+    if is_hidden {
         return Some(word);
     }
     let head = word.get(..word.find(HOST_ENDS)?)?;
