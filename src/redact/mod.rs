@@ -98,7 +98,9 @@ impl Redaction {
                 change(&parts, vec![notice.clone(); parts.len()]);
             }
             if let Some(finder) = &finder {
-                let (parts, texts) = find(&mut self.hidden, finder, &segment.text);
+                // What the model wrote names nothing: it may have been told to write it.
+                let is_said = segment.source != Source::Assistant;
+                let (parts, texts) = find(&mut self.hidden, finder, &segment.text, is_said);
                 change(&parts, texts);
             }
         }
@@ -106,8 +108,8 @@ impl Redaction {
     }
 }
 
-/// Where hidden values stand in a text, and what to write there.
-fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str) -> (Vec<Range<usize>>, Vec<String>) {
+/// Where hidden values stand in a text, and what to write there. Notes where its URLs lead, if it `names` them.
+fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) -> (Vec<Range<usize>>, Vec<String>) {
     let (mut found, mut redacted) = (Vec::new(), String::new());
     finder.replace_all_with(text, &mut redacted, |place, _, redacted| {
         found.push((place.pattern().as_usize(), place.range(), redacted.len()));
@@ -117,7 +119,9 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str) -> (Vec<Range<u
     // Where URLs lead is read with placeholders, as in the reply: a value may hold what ends a host.
     let noted = |(index, place, at)| {
         let hidden: &mut Hidden = hidden.get_mut(index)?;
-        hidden.origins.extend(url::around(&redacted, at..at + PLACEHOLDER_BYTES).origins);
+        if names {
+            hidden.origins.extend(url::around(&redacted, at..at + PLACEHOLDER_BYTES).origins);
+        }
         Some((place, hidden.placeholder.clone()))
     };
     found.into_iter().filter_map(noted).unzip()
