@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// So much of a piece is looked at again with the next one, in bytes; whole groups of base64.
 const PIECE_OVERLAP: usize = 2 << 10;
 /// In a copy only this neighbourhood of what was undone is new, in bytes.
-const CHANGE_REACH: usize = 512;
+const CHANGE_REACH: usize = 256;
 
 impl Scanner {
     /// The rules that are part of the program.

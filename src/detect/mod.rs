@@ -3,6 +3,7 @@
 
 mod engine;
 mod explain;
+mod keywords;
 mod line;
 mod mention;
 mod numbers;

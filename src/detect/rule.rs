@@ -34,6 +34,10 @@ pub(super) struct Rule {
     pub(super) weight: u8,
     /// One of these must stand near a match. Empty, and no `digits`: the expression runs over the whole text.
     pub(super) keywords: Vec<String>,
+    /// Words of which one must stand near a match too, if any are given: they spare the expression where its keywords
+    /// are common.
+    #[serde(default)]
+    pub(super) also: Vec<String>,
     /// Instead of keywords: how many digits a number near the match has, least and most.
     #[serde(default)]
     pub(super) digits: Option<(usize, usize)>,
@@ -198,7 +202,7 @@ fn value(groups: &Captures) -> Option<Range<usize>> {
 }
 
 /// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`), which stands for a sign.
-fn begins_word(bytes: &[u8], at: usize) -> bool {
+pub(super) fn begins_word(bytes: &[u8], at: usize) -> bool {
     match bytes.get(..at).unwrap_or_default() {
         [.., b'\\', b'n' | b'r' | b't'] => true,
         [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,

@@ -216,6 +216,11 @@ fn decode_hex(run: &str) -> Option<Vec<u8>> {
 }
 
 fn decode_base64(run: &str) -> Option<Vec<u8>> {
+    let any = |is: fn(&u8) -> bool| run.as_bytes().iter().any(is);
+    // Paths and names in one case are no text that somebody encoded.
+    if !any(u8::is_ascii_uppercase) || !any(u8::is_ascii_lowercase) {
+        return None;
+    }
     // One character too many holds six bits: no byte.
     let whole = run.len() - usize::from(run.len() % 4 == 1);
     let standard = |b: &u8| match b {
