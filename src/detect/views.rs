@@ -7,14 +7,14 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use regex::Regex;
-use std::collections::HashMap;
+use std::mem;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 /// What may be disguised: characters beyond ASCII, escapes, runs of hex that are long enough to hide a sentence, seven
 /// and more letters one by one, such runs of base64, and words with digits inside, as `1gn0r3`.
 const PIECES: &str = concat!(
-    r"[^\x00-\x7f]",
+    r"[^\x00-\x7f]{1,99}",
     r"|%[0-9A-Fa-f]{2}",
     r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"])"#,
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
@@ -62,11 +62,16 @@ pub(super) fn undo(text: &str, parts: &[Range<usize>]) -> Option<Copy> {
     let parts = || parts.iter().filter_map(|part| Some((part.start, text.get(part.clone())?)));
     let pieces =
         parts().flat_map(|(at, part)| any.find_iter(part).map(move |piece| (at + piece.start(), piece.as_str())));
+    // A run of characters beyond ASCII is looked for at once, and each of them is undone alone.
+    let pieces = pieces.flat_map(|(at, piece)| {
+        let each = piece.split_inclusive(|c: char| !c.is_ascii());
+        each.scan(at, |at, piece| Some((mem::replace(at, *at + piece.len()), piece)))
+    });
     let mut digit_words = 0;
-    let copy = Copy::new(text, pieces, |piece| {
+    let copy = Copy::new(text, pieces, |piece, copy| {
         let is_word = piece.len() < CODED_LEAST && piece.bytes().all(|b| b.is_ascii_alphanumeric());
         digit_words += usize::from(is_word);
-        if is_word { None } else { undo_piece(piece) }
+        if is_word { None } else { undo_piece(piece, copy) }
     });
     if copy.is_some() || digit_words < DIGIT_WORDS_LEAST {
         return copy;
@@ -75,25 +80,30 @@ pub(super) fn undo(text: &str, parts: &[Range<usize>]) -> Option<Copy> {
         let found = part.match_indices(|c| letter(c).is_some());
         found.map(move |(start, digit)| (at + start, digit))
     });
-    Copy::new(text, digits, |digit| Some(("obfuscation.digits-for-letters", letter(digit.chars().next()?)?.into())))
+    Copy::new(text, digits, |digit, copy| {
+        copy.push(letter(digit.chars().next()?)?);
+        Some("obfuscation.digits-for-letters")
+    })
 }
 
 impl Copy {
-    /// Replaces those pieces, given with their places, that `undo` makes something else of.
+    /// Replaces those pieces, given with their places, for which `undo` writes something else and names the disguise.
     fn new<'t>(
         text: &'t str,
         pieces: impl Iterator<Item = (usize, &'t str)>,
-        mut undo: impl FnMut(&str) -> Option<(&'static str, String)>,
+        mut undo: impl FnMut(&str, &mut String) -> Option<&'static str>,
     ) -> Option<Self> {
         let mut copy = Self { text: String::with_capacity(text.len()), changes: Vec::new() };
         let mut done = 0;
         for (start, piece) in pieces {
-            if let Some((disguise, plain)) = undo(piece) {
-                copy.text.push_str(text.get(done..start).unwrap_or_default());
-                let in_copy = copy.text.len()..copy.text.len() + plain.len();
-                copy.text.push_str(&plain);
-                done = start + piece.len();
-                copy.changes.push(Change { copy: in_copy, original: start..done, disguise });
+            copy.text.push_str(text.get(done..start).unwrap_or_default());
+            let begin = copy.text.len();
+            done = start + piece.len();
+            match undo(piece, &mut copy.text) {
+                Some(disguise) => {
+                    copy.changes.push(Change { copy: begin..copy.text.len(), original: start..done, disguise });
+                }
+                None => copy.text.push_str(piece),
             }
         }
         copy.text.push_str(text.get(done..).unwrap_or_default());
@@ -141,30 +151,39 @@ impl Copy {
     }
 }
 
-/// The disguise of a piece and what it says; nothing when it is none.
-fn undo_piece(piece: &str) -> Option<(&'static str, String)> {
+/// Writes what a piece says, and names its disguise; nothing when it has none.
+fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
     let first = piece.chars().next()?;
     if !first.is_ascii() {
         let plain = plain(first);
-        (plain != Some(first)).then(|| ("obfuscation.look-alikes", plain.into_iter().collect()))
-    } else if matches!(first, '%' | '\\' | '&') {
-        Some(("obfuscation.escapes", unescape(piece)?.into()))
-    } else if piece.split(SEPARATORS).all(|letter| letter.len() <= 1) {
+        return (plain != Some(first)).then(|| {
+            copy.extend(plain);
+            "obfuscation.look-alikes"
+        });
+    }
+    if matches!(first, '%' | '\\' | '&') {
+        copy.push(unescape(piece)?);
+        return Some("obfuscation.escapes");
+    }
+    if piece.split(SEPARATORS).all(|letter| letter.len() <= 1) {
         // Letters that something else than blanks parts leave one blank for words.
         let gap = if piece.chars().nth(1) == Some(' ') { "  " } else { " " };
         let words = piece.split(gap).map(|word| word.replace(SEPARATORS, ""));
         let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
-        Some(("obfuscation.spaced-letters", words.join(" ")))
-    } else {
-        let pairs = piece.contains([' ', ',', ':']).then(|| piece.replace("0x", "").replace([' ', ',', ':'], ""));
-        let (disguise, bytes) = match decode_hex(pairs.as_deref().unwrap_or(piece)) {
-            Some(bytes) => ("obfuscation.hex", bytes),
-            None => ("obfuscation.base64", decode_base64(piece)?),
-        };
-        let text = String::from_utf8(bytes).ok()?;
-        let readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
-        readable.then_some((disguise, text))
+        copy.push_str(&words.join(" "));
+        return Some("obfuscation.spaced-letters");
     }
+    let pairs = piece.contains([' ', ',', ':']).then(|| piece.replace("0x", "").replace([' ', ',', ':'], ""));
+    let (disguise, bytes) = match decode_hex(pairs.as_deref().unwrap_or(piece)) {
+        Some(bytes) => ("obfuscation.hex", bytes),
+        None => ("obfuscation.base64", decode_base64(piece)?),
+    };
+    let text = String::from_utf8(bytes).ok()?;
+    let readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
+    readable.then(|| {
+        copy.push_str(&text);
+        disguise
+    })
 }
 
 /// The ASCII letter that a character beyond ASCII looks like; nothing for characters that cannot be seen.
@@ -177,15 +196,23 @@ fn plain(c: char) -> Option<char> {
         '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Some(' '),
         // Tag characters repeat ASCII in its order.
         '\u{e0020}'..='\u{e007e}' => char::from_u32(c as u32 - 0xe0000),
-        _ => Some(ALIKE.get(&c).copied().unwrap_or(c)),
+        _ => Some(ALIKE.get(c as usize).filter(|letter| **letter != 0).map_or(c, |letter| char::from(*letter))),
     }
 }
 
-/// Each line of the list is an ASCII character and those beyond ASCII that look like it: Cyrillic, Greek and Armenian
-/// letters, small capitals, full width, letters in circles and squares, mathematical alphabets.
-static ALIKE: LazyLock<HashMap<char, char>> = LazyLock::new(|| {
-    let pairs = |line: &'static str| line.chars().skip(1).zip(line.chars().next().into_iter().cycle());
-    include_str!("words/look-alikes.txt").lines().flat_map(pairs).collect()
+/// The ASCII character that each one beyond looks like, or 0, by its number. Each line of the list is an ASCII character
+/// and those like it: Cyrillic, Greek and Armenian letters, small capitals, full width, letters in circles and squares,
+/// mathematical alphabets.
+static ALIKE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut alike = Vec::new();
+    for line in include_str!("words/look-alikes.txt").lines() {
+        let (letter, others) = line.split_at_checked(1).unwrap_or_default();
+        for place in others.chars().map(|other| other as usize) {
+            alike.resize(alike.len().max(place + 1), 0);
+            alike.get_mut(place).into_iter().zip(letter.bytes()).for_each(|(to, letter)| *to = letter);
+        }
+    }
+    alike
 });
 
 /// The letter that a digit or sign stands for.
