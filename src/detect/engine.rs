@@ -62,7 +62,8 @@ impl Scanner {
             let start = boundary(text, piece.end - PIECE_OVERLAP);
             piece = start..piece_end(text, start);
         }
-        let topics = Topics::around(text, findings.iter().map(|finding| finding.start..finding.end).collect());
+        let attacks = findings.iter().filter(|finding| !matches!(finding.category, Category::Secret | Category::Pii));
+        let topics = Topics::around(text, attacks.map(|finding| finding.start..finding.end).collect());
         for (index, finding) in findings.iter_mut().enumerate() {
             let most = topics.most(&(finding.start..finding.end), finding.category, source);
             // Nobody hides what he only mentions.
