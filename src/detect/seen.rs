@@ -9,8 +9,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Texts that are remembered at most, then all are forgotten: at some 100 bytes each this bounds memory to a few MiB, and
 /// one history is scanned as fast as it was the first time.
 const TEXTS: usize = 65_536;
-/// A text below this many bytes is scanned as fast as it is looked up.
-const WORTH_BYTES: usize = 256;
 
 /// Hash of a text and its source.
 type Key = [u8; 32];
@@ -22,9 +20,6 @@ pub struct Seen(Mutex<HashMap<Key, Vec<Finding>>>);
 impl Seen {
     /// What [`Scanner::scan`] finds, from memory where it can be.
     pub fn scan(&self, scanner: &Scanner, text: &str, source: Source) -> Vec<Finding> {
-        if text.len() < WORTH_BYTES {
-            return scanner.scan(text, source);
-        }
         let key = Sha256::new().chain_update([source as u8]).chain_update(text).finalize().into();
         if let Some(found) = self.texts().get(&key) {
             return found.clone();
