@@ -6,7 +6,7 @@ use crate::api::literals;
 use std::collections::BTreeSet;
 
 /// Members that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
-pub(super) const CONTENT: [&str; 17] = [
+pub(super) const CONTENT: [&str; 19] = [
     "changes",
     "code_edit",
     "content",
@@ -16,9 +16,11 @@ pub(super) const CONTENT: [&str; 17] = [
     "explanation",
     "file_text",
     "insert_text",
+    "newText",
     "new_source",
     "new_str",
     "new_string",
+    "oldText",
     "old_str",
     "old_string",
     "patch",

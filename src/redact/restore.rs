@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Longest text between a placeholder in a URL and the end of the host, in bytes: a name of DNS has 253, a port six.
 const AUTHORITY_BYTES: usize = 300;
 /// How much of a line is looked at on either side of a placeholder, in bytes. A longer word may be a URL, and nothing is restored in it.
-const LINE_BYTES: usize = 8 << 10;
+const LINE_BYTES: usize = 4 << 10;
 /// What is looked at begins at a multiple of so many bytes, so that the placeholders of a long line are judged by the same few parts of it.
-const STEP_BYTES: usize = 4 << 10;
+const STEP_BYTES: usize = 2 << 10;
 /// How much of a text is held back, in bytes, where what it says may stop the reply.
 const GUARDED_BYTES: usize = 512;
 /// Longest call of a tool that is held back for its placeholders, in bytes.
@@ -82,15 +82,17 @@ struct Place<'t> {
 
 impl<'t> Place<'t> {
     fn of(text: &'t str, at: usize, is_cut: bool) -> Self {
-        let line = line_start(text, at);
         let step = at / STEP_BYTES * STEP_BYTES;
-        let start = boundary(text, step.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
+        let from = boundary(text, step.saturating_sub(LINE_BYTES));
         let end = boundary(text, text.len().min(step + LINE_BYTES + STEP_BYTES));
-        let (left, seen) = (text.get(start..at).unwrap_or_default(), text.get(start..end).unwrap_or_default());
-        let is_whole = line == Some(start) || start == 0 && !is_cut;
+        let (seen, at) = (text.get(from..end).unwrap_or_default(), at - from);
+        let start = line_start(seen, at);
+        let line = seen.get(start.unwrap_or_default()..).unwrap_or_default();
+        let left = seen.get(start.unwrap_or_default()..at).unwrap_or_default();
+        let is_whole = start.is_some() || from == 0 && !is_cut;
         Self {
-            around: url::around(seen, left.len()..left.len() + PLACEHOLDER_BYTES),
-            line: seen.get(..line_end(seen)).unwrap_or_default(),
+            around: url::around(seen, at..at + PLACEHOLDER_BYTES),
+            line: line.get(..line_end(line)).unwrap_or_default(),
             is_cut: !is_whole && !left.contains(char::is_whitespace),
         }
     }
@@ -166,9 +168,8 @@ impl<'a> Restorer<'a> {
             end = boundary(&text, end.saturating_sub(GUARDED_BYTES)).max(done);
         }
         restored.push_str(text.get(done..end).unwrap_or_default());
-        let line = line_start(&text, end);
-        let kept = boundary(&text, end.saturating_sub(LINE_BYTES)).max(line.unwrap_or_default());
-        is_cut = line != Some(kept) && (is_cut || kept > 0);
+        let kept = boundary(&text, end.saturating_sub(LINE_BYTES));
+        is_cut |= kept > 0;
         let text = text.split_off(kept);
         self.streams.insert(stream.to_owned(), Stream { text, done: end - kept, is_cut });
         restored

@@ -29,17 +29,19 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
     let word = left.rsplit(ends).next().unwrap_or_default();
     // In Markdown's `](<URL>)` a URL may hold blanks, and in an attribute of HTML, where browsers leave out line ends and tabs.
-    let link = left.rsplit_once("](<").filter(|(_, link)| !link.contains(['>', '\n']));
+    let link = left.rsplit_once("](<").filter(|(_, link)| !link.replace("\\>", "").contains(['>', '\n']));
+    let plain = |text: &str| text.replace(['\t', '\n', '\r'], "");
     let attribute = ["=\"", "='"].into_iter().filter_map(|begin| {
         let (text, value) = left.rsplit_once(begin)?;
-        let is_url = value.trim_start().split("//").next().is_some_and(|name| !name.contains(char::is_whitespace));
-        (is_url && value.contains("//") && !value.contains(begin.get(1..)?)).then_some((text, value))
+        let plain = plain(value);
+        let is_url = plain.trim_start().split("//").next().is_some_and(|name| !name.contains(char::is_whitespace));
+        (is_url && plain.contains("//") && !value.contains(begin.get(1..)?)).then_some((text, value))
     });
     let start = link.into_iter().chain(attribute).map(|(text, _)| text.len()).min();
     let start = start.unwrap_or(usize::MAX).min(left.len() - word.len());
     let end = right.find(ends);
-    let before = text.get(start..part.start).unwrap_or_default();
-    let word = text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default();
+    let before = plain(text.get(start..part.start).unwrap_or_default());
+    let word = plain(text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default());
     let mut around = Around::default();
     for (at, _) in before.match_indices("//") {
         let rest = word.get(at + 2..).unwrap_or_default();
@@ -47,7 +49,7 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         around.open |= !rest.contains(HOST_ENDS) && end.is_none();
     }
     if around.origins.is_empty() {
-        around.origins.extend(doubtful(before));
+        around.origins.extend(doubtful(&before));
     }
     // A label of a name is looked up as far as whoever answers for the rest of it.
     let mut behind = right.chars();
