@@ -143,3 +143,59 @@ fn word(bytes: &[u8]) -> u64 {
     });
     u64::from_le_bytes(first) | SMALL
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scanner;
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_what_a_look_at_every_place_finds() {
+        let scanner = Scanner::builtin().unwrap();
+        let keywords = Keywords::new(&scanner.rules);
+        let all: Vec<&str> = keywords.keywords.iter().map(|keyword| keyword.text.as_str()).collect();
+        let others = ["a", "9", " ", "\n", "\\n", "%3D", "_", "é", "и", "\u{0}", "+", "[", "{", "`", "@"];
+        let mut state = 5_u64;
+        let mut below = |limit: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % limit
+        };
+        for _ in 0..300 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                let keyword = all[below(all.len())];
+                let cut = (0..=below(keyword.len() + 1)).rev().find(|at| keyword.is_char_boundary(*at)).unwrap();
+                text += match below(3) {
+                    0 => others[below(others.len())],
+                    1 => &keyword[..cut],
+                    _ => keyword,
+                };
+                if below(2) == 0 {
+                    text = text.to_uppercase();
+                }
+            }
+            let bytes = text.as_bytes();
+            let part = below(bytes.len().min(6))..bytes.len();
+            let mut found = Vec::new();
+            keywords.find(bytes, part.clone(), |owners, place, same_case| {
+                found.push((place.start, place.end, owners[0].rule, owners.len(), same_case));
+            });
+            let mut expected = Vec::new();
+            for start in part {
+                for (keyword, owners) in keywords.keywords.iter().map(|keyword| (&keyword.text, &keyword.owners)) {
+                    let there = bytes.get(start..start + keyword.len()).unwrap_or_default();
+                    let counts = |owner: &Owner| {
+                        !owner.also && scanner.rules[owner.rule].begins != Begins::WithWord || begins_word(bytes, start)
+                    };
+                    if there.eq_ignore_ascii_case(keyword.as_bytes()) && owners.iter().any(counts) {
+                        let same_case = there == keyword.as_bytes();
+                        expected.push((start, start + keyword.len(), owners[0].rule, owners.len(), same_case));
+                    }
+                }
+            }
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{text:?}");
+        }
+    }
+}
