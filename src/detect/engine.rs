@@ -270,6 +270,13 @@ mod tests {
         let findings = scanner().scan(&text, Source::Tool);
         assert_eq!(findings.len(), 1);
         assert_eq!(&text[findings[0].start..findings[0].end], token);
+        // As Markdown and terminals show it.
+        for shown in [token.replace('_', "\\_"), token.replace("TYK", "\u{1b}[01;31m\u{1b}[KTYK\u{1b}[m\u{1b}[K")] {
+            let text = format!("key: {shown} end");
+            let findings = scanner().scan(&text, Source::Tool);
+            assert_eq!(findings.len(), 1, "{text:?}: {findings:?}");
+            assert_eq!(&text[findings[0].start..findings[0].end], shown);
+        }
     }
 
     #[test]

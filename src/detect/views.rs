@@ -11,12 +11,14 @@ use std::mem;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// What may be disguised: characters beyond ASCII, escapes, runs of hex that are long enough to hide a sentence, seven
-/// and more letters one by one, such runs of base64, and words with digits inside, as `1gn0r3`.
+/// What may be disguised: characters beyond ASCII, escapes (of JSON, URLs, Markdown, terminals, HTML), runs of hex that
+/// are long enough to hide a sentence, seven and more letters one by one, such runs of base64, and words with digits
+/// inside, as `1gn0r3`.
 const PIECES: &str = concat!(
     r"[^\x00-\x7f]{1,99}",
     r"|%[0-9A-Fa-f]{2}",
-    r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"])"#,
+    r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
+    r"|\x1b\[[0-9;]{0,12}[A-Za-z]",
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
     r"|(?-u:\b)(?:(?:0x)?[0-9A-Fa-f]{2}[ ,:]{1,2}){15,}(?:0x)?[0-9A-Fa-f]{2}(?-u:\b)",
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
@@ -161,6 +163,10 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
             "obfuscation.look-alikes"
         });
     }
+    // What only colours a text on a terminal (ECMA-48, 5.4).
+    if first == '\u{1b}' {
+        return Some("obfuscation.escapes");
+    }
     if matches!(first, '%' | '\\' | '&') {
         copy.push(unescape(piece)?);
         return Some("obfuscation.escapes");
@@ -225,6 +231,7 @@ fn unescape(escape: &str) -> Option<char> {
     let code = match escape {
         r"\n" | r"\r" | r"\t" => return Some(' '),
         r"\/" => return Some('/'),
+        r"\_" => return Some('_'),
         r#"\""# | "&quot;" => return Some('"'),
         "&lt;" => return Some('<'),
         "&gt;" => return Some('>'),
