@@ -86,6 +86,9 @@ impl Scanner {
             && let Some(copy) = views::undo(outer.last().map_or(text, |last| &last.text), &parts)
         {
             parts = copy.changed(CHANGE_REACH);
+            // Nobody writes a secret with digits for its letters, and most have digits.
+            let is_secret = |rule: &Rule| rule.category == Category::Secret;
+            let is_wanted = |rule: &Rule| is_wanted(rule) && !(copy.has_letters_for_digits() && is_secret(rule));
             for hit in self.search(&copy.text, &parts, is_wanted, |span| copy.disguise(span).is_some()) {
                 if let Some(disguise) = copy.disguise(&hit.span)
                     && let weight = hit.weight(copy.text.as_bytes())

@@ -34,8 +34,8 @@ pub(super) struct Rule {
     pub(super) weight: u8,
     /// One of these must stand near a match. Empty, and no `digits`: the expression runs over the whole text.
     pub(super) keywords: Vec<String>,
-    /// Words of which one must stand near a match too, if any are given: they spare the expression where its keywords
-    /// are common.
+    /// Words, of which one must begin within reach too where a match may begin anywhere near its keyword: they spare the
+    /// expression where its keywords are common.
     #[serde(default)]
     pub(super) also: Vec<String>,
     /// Instead of keywords: how many digits a number near the match has, least and most.
@@ -122,7 +122,7 @@ impl Rule {
             "weight is 1 to 100"
         } else if self.positive.is_empty() || self.negative.is_empty() {
             "it needs a positive and a negative sample"
-        } else if self.keywords.iter().any(|keyword| keyword.is_empty() || is_common(keyword)) {
+        } else if self.keywords.iter().chain(&self.also).any(|word| word.is_empty() || is_common(word)) {
             "a keyword has at least two bytes, or is a sign"
         } else {
             return Ok(self);
@@ -232,6 +232,11 @@ mod tests {
         assert!(read(|rule| rule["positive"] = serde_json::json!([])).is_err());
         assert!(read(|rule| rule["negative"] = serde_json::json!([])).is_err());
         assert!(read(|rule| rule["weight"] = serde_json::json!(0)).is_err());
+        for words in ["keywords", "also"] {
+            assert!(read(|rule| rule[words] = serde_json::json!([""])).is_err());
+            assert!(read(|rule| rule[words] = serde_json::json!(["e"])).is_err());
+            assert!(read(|rule| rule[words] = serde_json::json!(["@", "é"])).is_ok());
+        }
         let broken = read(|rule| rule["pattern"] = serde_json::json!(["("])).unwrap();
         assert!(broken[0].regex().is_err());
         assert!(read(|rule| rule["surprise"] = serde_json::json!(1)).is_err());

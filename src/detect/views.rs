@@ -32,6 +32,9 @@ const CODED_LEAST: usize = 24;
 /// Fewer words with digits inside are hashes and names.
 const DIGIT_WORDS_LEAST: usize = 4;
 
+/// The disguise of words as `1gn0r3`.
+const DIGITS: &str = "obfuscation.digits-for-letters";
+
 /// Both base64 alphabets are brought to this one first; paddings and spare bits are forgiven as decoders in the wild do.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -84,7 +87,7 @@ pub(super) fn undo(text: &str, parts: &[Range<usize>]) -> Option<Copy> {
     });
     Copy::new(text, digits, |digit, copy| {
         copy.push(letter(digit.chars().next()?)?);
-        Some("obfuscation.digits-for-letters")
+        Some(DIGITS)
     })
 }
 
@@ -118,6 +121,11 @@ impl Copy {
         let before = self.changes.partition_point(|change| change.copy.end <= span.start);
         let change = self.changes.get(before)?;
         (change.copy.start < span.end).then_some(change.disguise)
+    }
+
+    /// Whether digits were taken for letters, and nothing else was undone.
+    pub(super) fn has_letters_for_digits(&self) -> bool {
+        self.changes.first().is_some_and(|change| change.disguise == DIGITS)
     }
 
     /// The parts of the copy that lie within `reach` bytes of something that was undone, in order and apart.

@@ -15,8 +15,8 @@ use std::io::Read as _;
 /// One read from the provider, in bytes: as much as its connection buffers.
 const READ_BYTES: usize = 16 << 10;
 
-/// The rules that are about calls only: words that send in a command are words in a sentence.
-const CALLED: [&str; 2] = ["exfiltration.placeholder-called", "exfiltration.placeholder-pushed"];
+/// The rules that are about calls only begin so: words that send in a command are words in a sentence.
+const CALLED: &str = "exfiltration.placeholder-called";
 
 /// Relays the reply. When something fails the connection is cut, and the audit line says why.
 pub(super) fn relay(
@@ -43,8 +43,7 @@ pub(super) fn relay(
     let action = proxy.policy.on_replies();
     let leaks = |kind: Kind, text: &str| {
         let leads_away = |finding: &Finding| {
-            finding.category == Category::Exfiltration
-                && (kind != Kind::Text || !CALLED.contains(&finding.rule.as_str()))
+            finding.category == Category::Exfiltration && (kind != Kind::Text || !finding.rule.starts_with(CALLED))
         };
         proxy.scanner.scan(text, Source::Assistant).iter().any(leads_away)
     };
