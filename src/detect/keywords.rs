@@ -10,11 +10,13 @@ use std::ops::Range;
 
 /// How many signs there are: no letter is taken for a digit or for one of the usual punctuation marks.
 const SIGNS: usize = 64;
-/// Signs that the table is asked with, and how many rows of them there are.
+/// Signs that the table is asked with: one more would make it too large for the processor's cache.
 const TRIPLE: usize = 3;
+/// How many rows of them there are.
 const TRIPLES: usize = SIGNS.pow(TRIPLE as u32);
-/// So many bytes of a keyword are compared at once; the bit that tells small letters from capitals, in each.
+/// So many bytes of a keyword are compared at once.
 const WORD: usize = size_of::<u64>();
+/// In each of them the bit that tells small letters from capitals.
 const SMALL: u64 = 0x2020_2020_2020_2020;
 
 /// All keywords.
