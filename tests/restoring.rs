@@ -144,6 +144,7 @@ fn what_stays_on_the_machine_gets_the_value() {
         "echo @P > token.txt",
         "export T=@P && npm test && open http://localhost:3000/",
         "cat > .env <<'EOF'\nAPI=https://api.other.example/v1\nTOKEN=@P\nEOF",
+        "cat > .env <<EOF\nAPI=https://api.other.example/v1\nTOKEN=@P\nEOF",
         "mkdir -p conf && cat <<EOF > conf/a.toml\nurl = \"https://api.other.example\"\ntoken = \"@P\"\nEOF\nls conf",
         "git commit -m 'Use @P'",
         "git remote set-url origin https://@P@git.example/a/b.git && git push",
@@ -162,6 +163,7 @@ fn what_stays_on_the_machine_gets_the_value() {
         json!({"target_file": "a", "code_edit": "URL='https://a.example'\nT='@P'"}),
         json!({"notebook_path": "a.ipynb", "new_source": "get('https://a.example', '@P')"}),
         json!({"cmd": ["bash", "-lc", "printf %s @P > token.txt"]}),
+        json!({"path": "pom.xml", "content": "<repository url=\"https://repo.example/m2\" token=\"@P\"/>"}),
         json!({"path": "a", "edits": [{"oldText": "T=x # https://a.example", "newText": "T=@P # https://a.example"}]}),
     ] {
         assert!(restored(&proxy, &token, &result, "write", &arguments), "{arguments}");

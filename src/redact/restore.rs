@@ -68,6 +68,8 @@ struct Stream {
 /// What is known of a call before a value is put back into it; nothing of a text.
 #[derive(Default)]
 pub(super) struct Judged {
+    /// It is one, and no text.
+    is_call: bool,
     leads: BTreeSet<String>,
     is_leaking: bool,
 }
@@ -245,7 +247,7 @@ impl<'a> Restorer<'a> {
             format!("{} ; {held}", says.get(start..end).unwrap_or_default())
         });
         let leaks = |text: &str| (self.guard.leaks)(Kind::Call, text);
-        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads }
+        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true }
     }
 
     /// All that a tool is called with in the given stream; `None` when nothing in it changes.
@@ -292,6 +294,7 @@ impl<'a> Restorer<'a> {
         }
         let is_known = !self.split.contains(hidden.placeholder.as_str())
             && place.around.origins.iter().all(|origin| hidden.origins.contains(origin))
+            && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         if is_known && !call.is_leaking && !self.leaks(place.line) {
             return hidden.value.expose();

@@ -19,6 +19,8 @@ const DOMAINS: [&str; 60] = [
 pub(super) struct Around {
     /// `scheme://host:port` of each URL that the part belongs to, in lower case; empty in plain text.
     pub(super) origins: Vec<String>,
+    /// What the tag of HTML names that the part stands in: what one attribute says may go where another one leads.
+    pub(super) beside: Vec<String>,
     /// The text ends before the host does.
     pub(super) open: bool,
 }
@@ -37,14 +39,15 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         let is_url = plain.trim_start().split("//").next().is_some_and(|name| !name.contains(char::is_whitespace));
         (is_url && plain.contains("//") && !value.contains(begin.get(1..)?)).then_some((text, value))
     });
-    // What one attribute of a tag says goes where another one leads.
-    let tag = left.rsplit_once('<').filter(|(_, tag)| tag.starts_with(char::is_alphabetic) && !tag.contains('>'));
-    let start = link.into_iter().chain(attribute).chain(tag).map(|(text, _)| text.len()).min();
+    let start = link.into_iter().chain(attribute).map(|(text, _)| text.len()).min();
     let start = start.unwrap_or(usize::MAX).min(left.len() - word.len());
     let end = right.find(ends);
     let before = plain(text.get(start..part.start).unwrap_or_default());
     let word = plain(text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default());
-    let mut around = Around::default();
+    let is_tag =
+        |(text, tag): &(&str, &str)| !text.ends_with('<') && tag.starts_with(char::is_alphabetic) && !tag.contains('>');
+    let tag = left.rsplit_once('<').filter(is_tag);
+    let mut around = Around { beside: tag.map(|(_, tag)| leads(tag)).unwrap_or_default(), ..Around::default() };
     for (at, _) in before.match_indices("//") {
         let rest = word.get(at + 2..).unwrap_or_default();
         around.origins.extend(origins(before.get(..at).unwrap_or_default(), rest));
