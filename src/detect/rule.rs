@@ -201,10 +201,11 @@ fn value(groups: &Captures) -> Option<Range<usize>> {
     groups.get(1).or(groups.get(0)).map(|value| value.range())
 }
 
-/// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`), which stands for a sign.
+/// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`, `\u003d`), which stands for a sign.
 pub(super) fn begins_word(bytes: &[u8], at: usize) -> bool {
     match bytes.get(..at).unwrap_or_default() {
         [.., b'\\', b'n' | b'r' | b't'] => true,
+        [.., b'\\', b'u', a, b, c, d] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => true,
         [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,
         // Inside base64, not after the `+` of a changed line.
         [.., before, b'+'] if before.is_ascii_alphanumeric() => false,

@@ -11,14 +11,13 @@ use std::mem;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// What may be disguised: characters beyond ASCII, escapes (of JSON, URLs, Markdown, terminals, HTML), runs of hex that
+/// What may be disguised: characters beyond ASCII, escapes (of JSON, URLs, Markdown, HTML), runs of hex that
 /// are long enough to hide a sentence, seven and more letters one by one, such runs of base64, and words with digits
 /// inside, as `1gn0r3`.
 const PIECES: &str = concat!(
     r"[^\x00-\x7f]{1,99}",
     r"|%[0-9A-Fa-f]{2}",
     r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
-    r"|\x1b\[[0-9;]{0,12}[A-Za-z]",
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
     r"|(?-u:\b)(?:(?:0x)?[0-9A-Fa-f]{2}[ ,:]{1,2}){15,}(?:0x)?[0-9A-Fa-f]{2}(?-u:\b)",
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
@@ -43,8 +42,12 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// What only colours a text on a terminal, or moves about there (ECMA-48, 5.4), as it is or as programs write it down.
+const COLOURS: &str = r"(?:\x1b|\\(?:u001[bB]|x1[bB]|033|e))(?:\[[0-9;:?]{0,20}[@-~]|\(B)";
+
 /// A build with a broken expression undoes nothing; the tests see to it that there is none.
 static ANY_PIECE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(PIECES).ok());
+static ANY_COLOUR: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(COLOURS).ok());
 
 /// A copy of a text with one layer of disguise undone.
 pub(super) struct Copy {
@@ -58,6 +61,13 @@ struct Change {
     copy: Range<usize>,
     original: Range<usize>,
     disguise: &'static str,
+}
+
+/// The copy of `text` as it looks on a terminal, without what is no text there; nothing when there is none of that.
+pub(super) fn without_colours(text: &str) -> Option<Copy> {
+    let any = ANY_COLOUR.as_ref().filter(|any| any.is_match(text))?;
+    let colours = any.find_iter(text).map(|colour| (colour.start(), colour.as_str()));
+    Copy::new(text, colours, |_, _| Some("colours"))
 }
 
 /// The copy of `text` without the outer disguises of its `parts`; nothing when there is none. Digits are taken for
@@ -170,10 +180,6 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
             copy.extend(plain);
             "obfuscation.look-alikes"
         });
-    }
-    // What only colours a text on a terminal (ECMA-48, 5.4).
-    if first == '\u{1b}' {
-        return Some("obfuscation.escapes");
     }
     if matches!(first, '%' | '\\' | '&') {
         copy.push(unescape(piece)?);

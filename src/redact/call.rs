@@ -5,28 +5,33 @@ use super::url;
 use crate::api::literals;
 use std::collections::BTreeSet;
 
-/// Members that hold what is written into a file. It is judged line by line: it may be about commands, and runs none.
-pub(super) const CONTENT: [&str; 19] = [
+/// Members that hold what is written into a file, also as `newText`. It is judged line by line: it may be about commands,
+/// and runs none.
+const CONTENT: [&str; 21] = [
     "changes",
-    "code_edit",
+    "code-edit",
     "content",
     "contents",
     "description",
     "diff",
     "explanation",
-    "file_text",
-    "insert_text",
-    "newText",
-    "new_source",
-    "new_str",
-    "new_string",
-    "oldText",
-    "old_str",
-    "old_string",
+    "file-text",
+    "insert-text",
+    "new-code",
+    "new-source",
+    "new-str",
+    "new-string",
+    "new-text",
+    "old-str",
+    "old-string",
+    "old-text",
     "patch",
+    "patch-text",
     "replacement",
     "text",
 ];
+/// Members that name the tool which another one is to call.
+const TOOLS: [&str; 5] = ["action", "recipient-name", "tool", "tool-name", "tool-slug"];
 /// Commands that do nothing with a text but write it down.
 const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", "tee", "touch"];
 /// A tool that agents know.
@@ -60,8 +65,11 @@ impl Call {
     }
 
     fn add(&mut self, name: &str, string: &str, last: &mut Option<String>) {
-        if CONTENT.contains(&name) {
+        if is_content(name) {
             return;
+        }
+        if TOOLS.contains(&words(name).as_str()) {
+            self.says.push_str(&format!(" tool: {} ", words(string)));
         }
         if is_json(string) {
             let mut name = String::new();
@@ -86,6 +94,11 @@ impl Call {
     }
 }
 
+/// Whether what a member of that name holds goes into a file.
+fn is_content(name: &str) -> bool {
+    CONTENT.contains(&words(name).as_str())
+}
+
 /// Whether a text is a JSON object or list.
 pub(super) fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
@@ -93,12 +106,13 @@ pub(super) fn is_json(text: &str) -> bool {
 
 /// The words of a tool's name in small letters, with hyphens between: `mcp__mail__sendMail` is `mcp-mail-send-mail`.
 fn words(tool: &str) -> String {
-    let mut words = String::new();
+    let (mut words, mut last) = (String::new(), ' ');
     for c in tool.chars() {
-        if !words.ends_with('-') && (!c.is_alphanumeric() || c.is_uppercase() && words.ends_with(char::is_lowercase)) {
+        if !words.ends_with('-') && (!c.is_alphanumeric() || c.is_uppercase() && last.is_lowercase()) {
             words.push('-');
         }
         words.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
+        last = c;
     }
     words
 }

@@ -163,7 +163,7 @@ impl<'a> Rewriter<'a> {
                 (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),
                 (None, Kind::Text) => {
                     let is_cut = is_open;
-                    is_open = restore::is_open(&piece.text);
+                    is_open = restore::is_open(&piece.text, is_cut);
                     restorer.whole(&piece.text, is_cut, &Judged::default())
                 }
                 _ if !restorer.holds(&piece.text) => None,

@@ -142,7 +142,7 @@ impl<'a> Restorer<'a> {
     pub(super) fn text(&mut self, stream: &str, piece: &str, is_last: bool) -> String {
         let begun = self.streams.remove(stream);
         let Stream { mut text, mut done, mut is_cut } = begun.unwrap_or_else(|| {
-            let is_cut = self.is_open || self.streams.values().any(|other| is_open(&other.text));
+            let is_cut = self.is_open || self.streams.values().any(|other| is_open(&other.text, other.is_cut));
             Stream { is_cut, ..Stream::default() }
         });
         text.push_str(piece);
@@ -161,7 +161,7 @@ impl<'a> Restorer<'a> {
             restored.push_str(self.value(hidden, &place, &Judged::default()));
         }
         if is_last {
-            self.is_open = is_open(&text);
+            self.is_open = is_open(&text, is_cut);
             restored.push_str(text.get(done..).unwrap_or_default());
             return restored;
         }
@@ -327,9 +327,10 @@ impl<'a> Restorer<'a> {
     }
 }
 
-/// Whether a text ends in a URL.
-pub(super) fn is_open(text: &str) -> bool {
-    !url::around(text, text.len()..text.len()).origins.is_empty()
+/// Whether a text ends in a URL. `is_cut`: what it begins with may be a part of one.
+pub(super) fn is_open(text: &str, is_cut: bool) -> bool {
+    let goes_on = is_cut && !text.contains(|c: char| c.is_ascii_whitespace());
+    goes_on || !url::around(text, text.len()..text.len()).origins.is_empty()
 }
 
 /// Whether the request held the value in a URL that leads there; a bare name stands for every URL of that host.

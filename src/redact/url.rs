@@ -19,7 +19,8 @@ const DOMAINS: [&str; 60] = [
 pub(super) struct Around {
     /// `scheme://host:port` of each URL that the part belongs to, in lower case; empty in plain text.
     pub(super) origins: Vec<String>,
-    /// What the tag of HTML names that the part stands in: what one attribute says may go where another one leads.
+    /// What is named by the tag of HTML that it stands in, since what one attribute says may go where another one leads,
+    /// and by what Markdown may take for one URL with it.
     pub(super) beside: Vec<String>,
     /// The text ends before the host does.
     pub(super) open: bool,
@@ -46,8 +47,11 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let word = plain(text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default());
     let is_tag =
         |(text, tag): &(&str, &str)| !text.ends_with('<') && tag.starts_with(char::is_alphabetic) && !tag.contains('>');
-    let tag = left.rsplit_once('<').filter(is_tag);
-    let mut around = Around { beside: tag.map(|(_, tag)| leads(tag)).unwrap_or_default(), ..Around::default() };
+    let tag = left.rsplit_once('<').filter(is_tag).map(|(_, tag)| tag);
+    // In Markdown only such blanks end a URL.
+    let link = left.rsplit(|c: char| c.is_ascii_whitespace()).next().filter(|link| link.contains("//"));
+    let beside = tag.into_iter().chain(link).flat_map(leads).collect();
+    let mut around = Around { beside, ..Around::default() };
     for (at, _) in before.match_indices("//") {
         let rest = word.get(at + 2..).unwrap_or_default();
         around.origins.extend(origins(before.get(..at).unwrap_or_default(), rest));
@@ -86,7 +90,8 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         let before = text.get(..at).unwrap_or_default();
         let is_path = before.ends_with('/') && !before.ends_with("//") && !before.ends_with("\\/");
         let is_function = word.ends_with('(');
-        if !is_path && !is_function && is_name(name) {
+        let is_host = is_name(name) || before.ends_with('@') && is_named_like_one(name);
+        if !is_path && !is_function && is_host {
             leads.push(name.trim_end_matches('.').to_ascii_lowercase());
         }
         at += word.len();
@@ -127,6 +132,12 @@ fn is_name(word: &str) -> bool {
     let word = word.trim_end_matches('.');
     let ends = word.rsplit_once('.').filter(|(name, _)| !name.is_empty() && !name.starts_with('.'));
     ends.is_some_and(|(_, end)| DOMAINS.contains(&end.to_ascii_lowercase().as_str())) || is_address(word)
+}
+
+/// Whether a word behind an `@` is the name of a host and no version.
+fn is_named_like_one(word: &str) -> bool {
+    let end = word.rsplit_once('.').map(|(_, end)| end);
+    end.is_some_and(|end| end.len() > 1 && end.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
 /// Where a word leads without two slashes: `host.example/path`, `https:host.example`, `\\host.example`.
