@@ -31,6 +31,8 @@ const CODED_LEAST: usize = 24;
 /// Fewer words with digits inside are hashes and names.
 const DIGIT_WORDS_LEAST: usize = 4;
 
+/// The disguise of escapes of all kinds.
+const ESCAPES: &str = "obfuscation.escapes";
 /// The disguise of words as `1gn0r3`.
 const DIGITS: &str = "obfuscation.digits-for-letters";
 
@@ -133,6 +135,13 @@ impl Copy {
         (change.copy.start < span.end).then_some(change.disguise)
     }
 
+    /// Whether an escape ends where a span begins: its last letter ran into the first word.
+    pub(super) fn follows_escape(&self, span: &Range<usize>) -> bool {
+        let before = self.changes.partition_point(|change| change.copy.end < span.start);
+        let change = self.changes.get(before).filter(|change| change.copy.end == span.start);
+        change.is_some_and(|change| change.disguise == ESCAPES)
+    }
+
     /// Whether digits were taken for letters, and nothing else was undone.
     pub(super) fn has_letters_for_digits(&self) -> bool {
         self.changes.first().is_some_and(|change| change.disguise == DIGITS)
@@ -183,7 +192,7 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
     }
     if matches!(first, '%' | '\\' | '&') {
         copy.push(unescape(piece)?);
-        return Some("obfuscation.escapes");
+        return Some(ESCAPES);
     }
     if piece.split(SEPARATORS).all(|letter| letter.len() <= 1) {
         // Letters that something else than blanks parts leave one blank for words.

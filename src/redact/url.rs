@@ -49,7 +49,10 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         |(text, tag): &(&str, &str)| !text.ends_with('<') && tag.starts_with(char::is_alphabetic) && !tag.contains('>');
     let tag = left.rsplit_once('<').filter(is_tag).map(|(_, tag)| tag);
     // In Markdown only such blanks end a URL.
-    let link = left.rsplit(|c: char| c.is_ascii_whitespace()).next().filter(|link| link.contains("//"));
+    let blank = |c: char| c.is_ascii_whitespace();
+    let begin = left.rfind(blank).map_or(0, |at| at + 1);
+    let link = text.get(begin..part.end + right.find(blank).unwrap_or(right.len()));
+    let link = link.filter(|_| left.get(begin..).is_some_and(|link| link.contains("//")));
     let beside = tag.into_iter().chain(link).flat_map(leads).collect();
     let mut around = Around { beside, ..Around::default() };
     for (at, _) in before.match_indices("//") {
