@@ -25,7 +25,7 @@ const FULL_WEIGHT: u8 = 100;
 
 /// A rule as it stands in a rule file, ready to use.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with the members of a rule")]
 pub(super) struct Rule {
     pub(super) id: String,
     pub(super) category: Category,
@@ -123,7 +123,7 @@ impl Rule {
         } else if self.positive.is_empty() || self.negative.is_empty() {
             "it needs a positive and a negative sample"
         } else if self.keywords.iter().chain(&self.also).any(|word| word.is_empty() || is_common(word)) {
-            "a keyword has at least two bytes, or is a sign"
+            "a keyword, and a word of `also`, has at least two bytes, or is a sign"
         } else {
             return Ok(self);
         };

@@ -120,7 +120,8 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
     let noted = |(index, place, at)| {
         let hidden: &mut Hidden = hidden.get_mut(index)?;
         if names {
-            hidden.origins.extend(url::around(&redacted, at..at + PLACEHOLDER_BYTES).origins);
+            let around = url::around(&redacted, at..at + PLACEHOLDER_BYTES);
+            hidden.origins.extend(around.origins.into_iter().chain(around.beside));
         }
         Some((place, hidden.placeholder.clone()))
     };
