@@ -49,10 +49,13 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         |(text, tag): &(&str, &str)| !text.ends_with('<') && tag.starts_with(char::is_alphabetic) && !tag.contains('>');
     let tag = left.rsplit_once('<').filter(is_tag).map(|(_, tag)| tag);
     // In Markdown only such blanks end a URL.
-    let blank = |c: char| c.is_ascii_whitespace();
-    let begin = left.rfind(blank).map_or(0, |at| at + 1);
-    let link = text.get(begin..part.end + right.find(blank).unwrap_or(right.len()));
-    let link = link.filter(|_| left.get(begin..).is_some_and(|link| link.contains("//")));
+    let begin = left.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let link = left.get(begin..).filter(|link| link.contains("//"));
+    // A host that has not ended goes on behind the part.
+    let is_open = link.and_then(|link| link.rsplit("//").next()).is_some_and(|host| !host.contains(HOST_ENDS));
+    let host_end = |c: char| c.is_ascii_whitespace() || HOST_ENDS.contains(&c);
+    let host = if is_open { right.find(host_end).unwrap_or(right.len()) } else { 0 };
+    let link = link.and_then(|_| text.get(begin..part.end + host));
     let beside = tag.into_iter().chain(link).flat_map(leads).collect();
     let mut around = Around { beside, ..Around::default() };
     for (at, _) in before.match_indices("//") {
