@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What a long conversation costs: 200 turns of which only the last is new, against that turn alone. `make bench-turns`.
+"""What a long conversation costs: 200 turns of which only the last is new, against that turn alone; and what many values in one
+text cost against a few. `make bench-turns`.
 
     benches/turns.py INFERSHIELD PRACTICE    the two release binaries
 
@@ -16,6 +17,8 @@ import time
 
 # Turns seen before; words of a turn, about 4 kB; conversations to warm up with, then measured.
 TURNS, WORDS, WARM, MEASURED = 200, 600, 60, 60
+# Values of a text, and how many times as many the other text holds.
+VALUES, TIMES = 4_000, 8
 KEY = "sk-practice"
 VOCABULARY = """the parser reads one line and returns a value; if (count > 0) { total += item.price * 2; } for each file in src/ we
 build an index, then let result = map.get(key).unwrap_or_default(); def main(): return [x + 1 for x in rows] # see issue 42 "name":
@@ -61,6 +64,15 @@ def measure(proxy, direct):
     alone, whole = (sorted(times)[len(times) // 2] * 1e3 for times in (added["alone"], added["whole"]))
     print(f"{TURNS} turns and a new one, {len(body) / 1e3:.0f} kB: {whole:.2f} ms added; the new one alone: {alone:.2f} ms")
     print(f"ratio {whole / alone:.1f}")
+    few, many = (min(redacted(proxy, dice, count) for _ in range(3)) for count in (VALUES, TIMES * VALUES))
+    print(f"{VALUES} values redacted: {few * 1e3:.0f} ms; {TIMES} times as many take {many / few:.1f} times as long")
+
+
+def redacted(proxy, dice, count):
+    """Seconds for a text of new AWS key ids in a tag of HTML that holds URLs: what is named with each is noted."""
+    keys = ("AKIA" + "".join(dice.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", k=16)) for _ in range(count))
+    content = "<a href='http://a.example' " + " //b/".join(keys)
+    return seconds(proxy, json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}))
 
 
 def seconds(to, body):

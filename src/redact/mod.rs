@@ -22,6 +22,8 @@ pub const PREFIX: &str = "INFERSHIELD_";
 pub const PLACEHOLDER_BYTES: usize = PREFIX.len() + 7 + HASH_DIGITS;
 /// Base32 digits of the keyed hash: 80 bits, so that no two values of a user share one.
 const HASH_DIGITS: usize = 16;
+/// How far around a value a request is read for what it is named with, in bytes: names are as long as in a reply's URL at most.
+const NEAR_BYTES: usize = 1 << 10;
 
 /// A value that a request must not carry.
 #[derive(Debug)]
@@ -120,12 +122,19 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
     let noted = |(index, place, at)| {
         let hidden: &mut Hidden = hidden.get_mut(index)?;
         if names {
-            let around = url::around(&redacted, at..at + PLACEHOLDER_BYTES);
+            let from = boundary(&redacted, usize::saturating_sub(at, NEAR_BYTES));
+            let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
+            let around = url::around(redacted.get(from..end)?, at - from..at - from + PLACEHOLDER_BYTES);
             hidden.origins.extend(around.origins.into_iter().chain(around.beside));
         }
         Some((place, hidden.placeholder.clone()))
     };
     found.into_iter().filter_map(noted).unzip()
+}
+
+/// The first border of a character from there on.
+fn boundary(text: &str, from: usize) -> usize {
+    (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 /// What stands for a text that must not go on. It is the same every time, so that what a provider has cached stays good.

@@ -3,7 +3,7 @@
 //! than it takes to tell.
 
 use super::call::{Call, is_json};
-use super::{Hidden, PLACEHOLDER_BYTES, PREFIX, url};
+use super::{Hidden, PLACEHOLDER_BYTES, PREFIX, boundary, url};
 use crate::api::{Kind, literals};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,11 +116,6 @@ fn line_end(text: &str) -> usize {
     ends.find(|end| !text.get(..*end).unwrap_or_default().ends_with('\\')).unwrap_or(text.len())
 }
 
-/// The first border of a character from there on.
-fn boundary(text: &str, from: usize) -> usize {
-    (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
-}
-
 impl<'a> Restorer<'a> {
     /// For the values that the request hid.
     pub(super) fn new(hidden: &'a [Hidden], guard: Guard<'a>) -> Self {
@@ -146,7 +141,7 @@ impl<'a> Restorer<'a> {
             Stream { is_cut, ..Stream::default() }
         });
         text.push_str(piece);
-        if self.stops(Kind::Text, &text) {
+        if self.stops(Kind::Text, text.get(boundary(&text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default()) {
             return String::new();
         }
         let mut restored = String::new();
@@ -321,7 +316,8 @@ impl<'a> Restorer<'a> {
     fn begun(&self, text: &str) -> usize {
         let is_beginning = |length: &usize| {
             let end = text.len().checked_sub(*length).and_then(|at| text.get(at..));
-            end.is_some_and(|end| self.hidden.keys().any(|placeholder| placeholder.starts_with(end)))
+            let next = end.and_then(|end| Some((end, self.hidden.range(end..).next()?)));
+            next.is_some_and(|(end, (placeholder, _))| placeholder.starts_with(end))
         };
         (1..PLACEHOLDER_BYTES).rev().find(is_beginning).unwrap_or_default()
     }

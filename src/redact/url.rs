@@ -45,19 +45,7 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let end = right.find(ends);
     let before = plain(text.get(start..part.start).unwrap_or_default());
     let word = plain(text.get(start..part.end + end.unwrap_or(right.len())).unwrap_or_default());
-    let is_tag =
-        |(text, tag): &(&str, &str)| !text.ends_with('<') && tag.starts_with(char::is_alphabetic) && !tag.contains('>');
-    let tag = left.rsplit_once('<').filter(is_tag).map(|(_, tag)| tag);
-    // In Markdown only such blanks end a URL.
-    let begin = left.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
-    let link = left.get(begin..).filter(|link| link.contains("//"));
-    // A host that has not ended goes on behind the part.
-    let is_open = link.and_then(|link| link.rsplit("//").next()).is_some_and(|host| !host.contains(HOST_ENDS));
-    let host_end = |c: char| c.is_ascii_whitespace() || HOST_ENDS.contains(&c);
-    let host = if is_open { right.find(host_end).unwrap_or(right.len()) } else { 0 };
-    let link = link.and_then(|_| text.get(begin..part.end + host));
-    let beside = tag.into_iter().chain(link).flat_map(leads).collect();
-    let mut around = Around { beside, ..Around::default() };
+    let mut around = Around { beside: beside(text, part), ..Around::default() };
     for (at, _) in before.match_indices("//") {
         let rest = word.get(at + 2..).unwrap_or_default();
         around.origins.extend(origins(before.get(..at).unwrap_or_default(), rest));
@@ -77,6 +65,23 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         _ => {}
     }
     around
+}
+
+/// What is named beside a part, by the tag of HTML or by the URL of Markdown that it stands in.
+fn beside(text: &str, part: Range<usize>) -> Vec<String> {
+    let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
+    let is_tag =
+        |(text, tag): &(&str, &str)| !text.ends_with('<') && tag.starts_with(char::is_alphabetic) && !tag.contains('>');
+    let tag = left.rsplit_once('<').filter(is_tag).map(|(_, tag)| tag);
+    // In Markdown only such blanks end a URL.
+    let begin = left.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let link = left.get(begin..).filter(|link| link.contains("//"));
+    // A host that has not ended goes on behind the part.
+    let is_open = link.and_then(|link| link.rsplit("//").next()).is_some_and(|host| !host.contains(HOST_ENDS));
+    let host_end = |c: char| c.is_ascii_whitespace() || HOST_ENDS.contains(&c);
+    let host = if is_open { right.find(host_end).unwrap_or(right.len()) } else { 0 };
+    let link = link.and_then(|_| text.get(begin..part.end + host));
+    tag.into_iter().chain(link).flat_map(leads).collect()
 }
 
 /// Every host of others that a text names, as `scheme://host:port` of a URL or by its bare name; no more of each than there is.
