@@ -11,15 +11,15 @@ use std::mem;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// What may be disguised: characters beyond ASCII, escapes (of JSON, URLs, Markdown, HTML), runs of hex that
-/// are long enough to hide a sentence, seven and more letters one by one, such runs of base64, and words with digits
-/// inside, as `1gn0r3`.
+/// What may be disguised: characters beyond ASCII, escapes (of JSON, URLs, Markdown, HTML, mail, shells), runs of numbers that are long enough to hide a sentence, seven and more letters one by one, such runs of
+/// base64, and words with digits inside, as `1gn0r3`.
 const PIECES: &str = concat!(
     r"[^\x00-\x7f]{1,99}",
     r"|%[0-9A-Fa-f]{2}",
     r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
+    r"|(?:=[0-9A-F]{2}){4,}|(?:\\[01][0-7]{2}){4,}",
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
-    r"|(?-u:\b)(?:(?:0x)?[0-9A-Fa-f]{2}[ ,:]{1,2}){15,}(?:0x)?[0-9A-Fa-f]{2}(?-u:\b)",
+    r"|(?-u:\b)(?:(?:(?:0x)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})[ ,:]{1,2}){15,}(?:(?:0x)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})(?-u:\b)",
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
     r"|[A-Za-z0-9+/_-]{24,}",
     r"|(?-u:\b)(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}(?-u:\b)",
@@ -44,8 +44,9 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What only colours a text on a terminal, or moves about there (ECMA-48, 5.4), as it is or as programs write it down.
-const COLOURS: &str = r"(?:\x1b|\\(?:u001[bB]|x1[bB]|033|e))(?:\[[0-9;:?]{0,20}[@-~]|\(B)";
+/// What only colours a text on a terminal, or moves about there (ECMA-48, 5.4), as it is or as programs write it down; and text
+/// that Unicode's U+202E turns round.
+const COLOURS: &str = r"(?:\x1b|\\(?:u001[bB]|x1[bB]|033|e))(?:\[[0-9;:?]{0,20}[@-~]|\(B)|\u{202e}[ -~]{8,400}";
 
 /// A build with a broken expression undoes nothing; the tests see to it that there is none.
 static ANY_PIECE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(PIECES).ok());
@@ -69,7 +70,10 @@ struct Change {
 pub(super) fn without_colours(text: &str) -> Option<Copy> {
     let any = ANY_COLOUR.as_ref().filter(|any| any.is_match(text))?;
     let colours = any.find_iter(text).map(|colour| (colour.start(), colour.as_str()));
-    Copy::new(text, colours, |_, _| Some("colours"))
+    Copy::new(text, colours, |piece, copy| {
+        copy.extend(piece.strip_prefix('\u{202e}').into_iter().flat_map(|text| text.chars().rev()));
+        Some("colours")
+    })
 }
 
 /// The copy of `text` without the outer disguises of its `parts`; nothing when there is none. Digits are taken for
@@ -190,7 +194,7 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
             "obfuscation.look-alikes"
         });
     }
-    if matches!(first, '%' | '\\' | '&') {
+    if matches!(first, '%' | '\\' | '&') && !piece.starts_with(r"\0") && !piece.starts_with(r"\1") {
         copy.push(unescape(piece)?);
         return Some(ESCAPES);
     }
@@ -202,9 +206,8 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
         copy.push_str(&words.join(" "));
         return Some("obfuscation.spaced-letters");
     }
-    let pairs = piece.contains([' ', ',', ':']).then(|| piece.replace("0x", "").replace([' ', ',', ':'], ""));
-    let (disguise, bytes) = match decode_hex(pairs.as_deref().unwrap_or(piece)) {
-        Some(bytes) => ("obfuscation.hex", bytes),
+    let (disguise, bytes) = match numbers(piece).or_else(|| decode_hex(piece)) {
+        Some(bytes) => ("obfuscation.numbers", bytes),
         None => ("obfuscation.base64", decode_base64(piece)?),
     };
     let text = String::from_utf8(bytes).ok()?;
@@ -264,6 +267,20 @@ fn unescape(escape: &str) -> Option<char> {
     let decimal = escape.starts_with("&#") && !code.starts_with(['x', 'X']);
     let radix = if decimal { 10 } else { 16 };
     char::from_u32(u32::from_str_radix(code.trim_start_matches(['x', 'X']), radix).ok()?)
+}
+
+/// The text that a list of numbers stands for, which have no more digits than a byte needs.
+fn numbers(piece: &str) -> Option<Vec<u8>> {
+    let all: Vec<&str> = piece.split([' ', ',', ':', '=', '\\']).filter(|number| !number.is_empty()).collect();
+    let radixes: &[u32] = match all.iter().map(|number| number.len()).max().filter(|_| all.len() > 1)? {
+        2 => &[16, 10],
+        3 => &[8, 10],
+        4 => &[16],
+        _ => &[2],
+    };
+    let read = |number: &str, radix| u8::from_str_radix(number.trim_start_matches("0x"), radix).ok();
+    let byte = |number: &&str, radix| read(number, radix).filter(|byte| matches!(byte, b'\n' | b' '..=b'~'));
+    radixes.iter().find_map(|radix| all.iter().map(|number| byte(number, *radix)).collect())
 }
 
 fn decode_hex(run: &str) -> Option<Vec<u8>> {
