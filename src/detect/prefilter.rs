@@ -18,6 +18,8 @@ pub struct Scanner {
     numbers: Regex,
     /// Indexes of the rules that wait for numbers.
     numeric: Vec<usize>,
+    /// Of those that wait for nothing.
+    always: Vec<usize>,
 }
 
 /// One text on its way through the rules.
@@ -32,15 +34,22 @@ struct Search<'a, W, C> {
     windows: Vec<Range<usize>>,
     /// For each rule where the last of the words ends that it also wants.
     company: Vec<usize>,
+    /// Rules with a window that they have not looked at.
+    open: Vec<usize>,
     hits: Vec<Hit<'a>>,
 }
 
 impl Scanner {
     pub(super) fn new(rules: Vec<Rule>) -> Result<Self, String> {
-        let indexes = rules.iter().enumerate();
-        let numeric = indexes.filter(|(_, rule)| rule.digits.is_some()).map(|(index, _)| index).collect();
+        let those = |wanted: fn(&Rule) -> bool| {
+            let rules = rules.iter().enumerate();
+            rules.filter(|(_, rule)| wanted(rule)).map(|(index, _)| index).collect()
+        };
+        let numeric = those(|rule| rule.digits.is_some());
+        // Such a rule looks at everything.
+        let always = those(|rule| rule.keywords.is_empty() && rule.digits.is_none());
         let numbers = RegexBuilder::new(NUMBER).unicode(false).build().map_err(|why| why.to_string())?;
-        Ok(Self { keywords: Keywords::new(&rules), rules, numbers, numeric })
+        Ok(Self { keywords: Keywords::new(&rules), rules, numbers, numeric, always })
     }
 
     /// Matches that count, of all rules that are wanted and whose keyword or number stands in one of the parts, in no particular
@@ -53,11 +62,12 @@ impl Scanner {
         counts: impl Fn(&Range<usize>) -> bool,
     ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
-        // A rule that waits for nothing looks at everything.
-        let waits = |rule: &Rule| !rule.keywords.is_empty() || rule.digits.is_some();
-        let windows = self.rules.iter().map(|rule| if waits(rule) { 0..0 } else { 0..bytes.len() }).collect();
-        let company = vec![0; self.rules.len()];
-        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, company, hits: Vec::new() };
+        let (windows, company) = (vec![0..0; self.rules.len()], vec![0; self.rules.len()]);
+        let (open, hits) = (self.always.clone(), Vec::new());
+        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, company, open, hits };
+        for rule in &self.always {
+            search.windows.get_mut(*rule).into_iter().for_each(|window| window.end = bytes.len());
+        }
         for part in parts {
             self.keywords.find(bytes, part.clone(), |owners, place, same_case| {
                 for Owner { rule, also } in owners {
@@ -92,7 +102,10 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
         if rule.begins == Begins::Near {
             let start = place.start.saturating_sub(rule.reach);
             // Windows that touch become one, so that no rule looks at a byte twice.
-            if start <= window.end {
+            if window.end == 0 {
+                *window = start..end;
+                self.open.push(index);
+            } else if start <= window.end {
                 window.end = window.end.max(end);
             } else {
                 let ready = mem::replace(window, start..end);
@@ -115,8 +128,9 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
 
     /// Looks at the windows that are still open.
     fn finish(mut self) -> Vec<Hit<'a>> {
-        for (index, (rule, window)) in self.rules.iter().zip(mem::take(&mut self.windows)).enumerate() {
-            if !window.is_empty() && rule.begins == Begins::Near && (self.wanted)(rule) {
+        for index in mem::take(&mut self.open) {
+            let window = self.windows.get(index).cloned().unwrap_or_default();
+            if let Some(rule) = self.rules.get(index).filter(|rule| (self.wanted)(rule)) {
                 self.look(index, rule, window);
             }
         }
