@@ -133,6 +133,7 @@ fn seeds() -> Vec<String> {
             }
         }
     }
+    seeds.retain(|seed| !seed.trim().is_empty());
     seeds
 }
 

@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 
 /// What texts about attacks call them.
 const TOPIC: &str = concat!(
-    r"(?i-u)\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
+    r"(?i-u)(?:攻击|攻擊|攻撃|注入|インジェクション|공격|인젝션|инъекц|атак|هجوم|حقن)|\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
     r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|hack\w{0,4}|harms?\b|bypass\w{0,3}|RCE|XSS|SS[RT]F|SSTI|CTF",
     r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
-    r"|patterns?\b|severity|poisoning|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
+    r"|patterns?\b|severity|poisoning|politely|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
 /// How people ask about a command, or warn of it.
 const ASKS: &str = concat!(
@@ -30,7 +30,7 @@ const QUOTE_BYTES: usize = 40;
 /// One that closes stands this near after it, in bytes: the match may be only the beginning of what is quoted.
 const CLOSE_BYTES: usize = 160;
 /// Marks that open or close a quotation.
-const QUOTES: [char; 8] = ['"', '\'', '`', '«', '»', '“', '”', '’'];
+const QUOTES: [char; 10] = ['"', '\'', '`', '«', '»', '“', '”', '’', '「', '」'];
 /// A mention is at most reported, however many rules it matches.
 pub(super) const MENTION_WEIGHT: u8 = 55;
 
