@@ -124,7 +124,8 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
         if names {
             let from = boundary(&redacted, usize::saturating_sub(at, NEAR_BYTES));
             let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
-            let around = url::around(redacted.get(from..end)?, at - from..at - from + PLACEHOLDER_BYTES);
+            let around =
+                url::around(redacted.get(from..end).unwrap_or_default(), at - from..at - from + PLACEHOLDER_BYTES);
             hidden.origins.extend(around.origins.into_iter().chain(around.beside));
         }
         Some((place, hidden.placeholder.clone()))
