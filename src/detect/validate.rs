@@ -288,10 +288,14 @@ fn is_password(text: &str) -> bool {
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, u8::is_ascii_punctuation];
     let kinds = kinds.iter().filter(|is_kind| text.as_bytes().iter().any(is_kind)).count();
     // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b);
+    let is_word = !has_digits(text, 1);
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b) || is_word && b == b'-';
+    // An option of a command, a heading.
+    let is_other = text.starts_with('-') || text.ends_with(':');
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
     let is_made = kinds >= 2 && (kinds >= 3 || has_digits(text, 2)) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
     (is_chosen || is_made)
+        && !is_other
         && entropy(text) >= PASSWORD_BITS
         && !contains_any(text, &NOT_PASSWORDS)
         && !is_placeholder(text)
