@@ -14,11 +14,19 @@ const TOPIC: &str = concat!(
     r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
     r"|patterns?\b|severity|poisoning|politely|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
+/// What stands directly before an attack that a text speaks of as somebody else's.
+const REPORTED: &str = concat!(
+    r"(?i-u)\b(?:(?:attempt(?:s|ed|ing)?|tr(?:y|ies|ied|ying)|claim(?:s|ed|ing)?) to",
+    r"|(?:if|when(?:ever)?) (?:the |a |an |any )?(?:\w{1,12} )?(?:user|message|text|content|page|file|document|someone|anyone)s? (?:ever )?",
+    r"(?:asks?|tells?|says?|wants?|instructs?|orders?)(?: you| me| it)?(?: to)?:?)\s?$",
+);
 /// How people ask about a command, or warn of it.
 const ASKS: &str = concat!(
     r"(?i-u)\b(?:what|why|how|whether|explain|describe|means?|does|did|would|happen(?:s|ed)?|never|don'?t|not|avoid|prevents?|safe",
     r"|danger(?:ous)?|accident(?:al)?(?:ly)?|mistake|recover|difference|tutorial|post|article|instead)\b|\?",
 );
+/// Bytes before an attack that do.
+const REPORTED_BYTES: usize = 64;
 /// Bytes around a command that say so.
 const ASKS_BYTES: usize = 120;
 /// Bytes before a match that say what it is about.
@@ -36,6 +44,7 @@ pub(super) const MENTION_WEIGHT: u8 = 55;
 
 /// A build whose expression is broken knows no mentions: it stops more, not less.
 static TOPICS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TOPIC).ok());
+static SPOKEN_OF: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REPORTED).ok());
 static ASKED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(ASKS).ok());
 
 /// What a text is about where attacks were found in it.
@@ -78,6 +87,10 @@ impl<'a> Topics<'a> {
             [before, after].iter().any(|text| ASKED.as_ref().is_some_and(|asked| asked.is_match(text.as_bytes())))
         };
         if category == Category::Command && source == Source::User && asks() {
+            return MENTION_WEIGHT;
+        }
+        let before = part(self.text, span.start.saturating_sub(REPORTED_BYTES)..span.start);
+        if SPOKEN_OF.as_ref().is_some_and(|reported| reported.is_match(before.as_bytes())) {
             return MENTION_WEIGHT;
         }
         let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
