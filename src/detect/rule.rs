@@ -8,7 +8,7 @@
 
 use super::validate::Validator;
 use super::{Category, Severity, Source};
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 use std::ops::Range;
@@ -157,8 +157,7 @@ impl Rule {
         let mut at = window.start;
         while at < haystack.len()
             && let Ok(regex) = self.regex()
-            && let Some(groups) = regex.captures_at(haystack, at)
-            && let Some(value) = value(&groups)
+            && let Some(value) = found_at(regex, haystack, at)
         {
             // What follows a value may be what precedes the next.
             at = value.end.max(at + 1);
@@ -179,13 +178,11 @@ impl Rule {
         }
         let haystack = bytes.get(range.clone())?;
         let regex = self.regex().ok()?;
-        let whole = regex.find(haystack)?.range();
-        let end = range.start + whole.end;
+        let end = range.start + regex.find(haystack)?.end();
         if !counts(&(range.start..end)) {
             return Some((end, None));
         }
-        // Most keywords begin nothing, and most expressions have no group: neither costs the places of groups.
-        let value = if regex.captures_len() == 1 { whole } else { value(&regex.captures(haystack)?)? };
+        let value = found_at(regex, haystack, 0)?;
         let span = range.start + value.start..range.start + value.end;
         Some((end, Some(Hit { rule: self, span })))
     }
@@ -196,8 +193,12 @@ impl Rule {
     }
 }
 
-/// What of a match the finding spans.
-fn value(groups: &Captures) -> Option<Range<usize>> {
+/// What of the next match the finding spans. Most expressions have no group, and need not find the places of groups.
+fn found_at(regex: &Regex, haystack: &[u8], at: usize) -> Option<Range<usize>> {
+    if regex.captures_len() == 1 {
+        return regex.find_at(haystack, at).map(|found| found.range());
+    }
+    let groups = regex.captures_at(haystack, at)?;
     groups.get(1).or(groups.get(0)).map(|value| value.range())
 }
 
