@@ -24,7 +24,7 @@ const SMALL: u64 = 0x2020_2020_2020_2020;
 pub(super) struct Keywords {
     /// For each three signs a bit for each fourth one.
     next: Vec<u32>,
-    /// For each three signs the place of their first list; there is one for each bit of a fourth.
+    /// For each three signs the place of their list.
     places: Vec<usize>,
     lists: Vec<Vec<Beginning>>,
     keywords: Vec<Keyword>,
@@ -67,7 +67,7 @@ impl Keywords {
         }
         let anywhere =
             |owner: &Owner| !owner.also && rules.get(owner.rule).is_some_and(|rule| rule.begins != Begins::WithWord);
-        let mut lists: BTreeMap<(usize, u32), Vec<Beginning>> = BTreeMap::new();
+        let mut lists: BTreeMap<usize, Vec<Beginning>> = BTreeMap::new();
         let mut all =
             Self { next: vec![0; TRIPLES], places: vec![0; TRIPLES], lists: Vec::new(), keywords: Vec::new() };
         for (index, (text, owners)) in owned.into_iter().enumerate() {
@@ -80,16 +80,13 @@ impl Keywords {
             let in_words = owners.iter().any(anywhere);
             for triple in known * free..(known + 1) * free {
                 all.next.get_mut(triple).into_iter().for_each(|signs| *signs |= next);
-                for fourth in (0..u32::BITS).filter(|fourth| next >> fourth & 1 != 0) {
-                    let beginning = Beginning { word: word(text.as_bytes()) & bits, bits, in_words, index };
-                    lists.entry((triple, fourth)).or_default().push(beginning);
-                }
+                let beginning = Beginning { word: word(text.as_bytes()) & bits, bits, in_words, index };
+                lists.entry(triple).or_default().push(beginning);
             }
             all.keywords.push(Keyword { text: text.clone(), owners });
         }
-        for (count, ((triple, fourth), list)) in lists.into_iter().enumerate() {
-            let before = all.next.get(triple).map_or(0, |signs| ones_below(*signs, 1 << fourth));
-            all.places.get_mut(triple).into_iter().for_each(|place| *place = count - before);
+        for (triple, list) in lists {
+            all.places.get_mut(triple).into_iter().for_each(|place| *place = all.lists.len());
             all.lists.push(list);
         }
         all
@@ -104,9 +101,8 @@ impl Keywords {
             let next = self.next.get(triple).copied().unwrap_or_default();
             if next & bit(sign) != 0
                 && let Some(before) = at.checked_sub(TRIPLE)
-                && let Some(place) = self.places.get(triple)
             {
-                self.compare(bytes, begin + before, place + ones_below(next, bit(sign)), &mut found);
+                self.compare(bytes, begin + before, triple, &mut found);
             }
             triple = (triple * SIGNS + sign) % TRIPLES;
         };
@@ -116,10 +112,10 @@ impl Keywords {
 
     // Inlined, it would take the registers of the loop and make it half as fast.
     #[inline(never)]
-    fn compare(&self, bytes: &[u8], start: usize, list: usize, found: &mut impl FnMut(&[Owner], Range<usize>, bool)) {
+    fn compare(&self, bytes: &[u8], start: usize, triple: usize, found: &mut impl FnMut(&[Owner], Range<usize>, bool)) {
         let from = bytes.get(start..).unwrap_or_default();
         let there = word(from);
-        let list = self.lists.get(list).into_iter().flatten();
+        let list = self.places.get(triple).and_then(|place| self.lists.get(*place)).into_iter().flatten();
         for beginning in list.filter(|beginning| there & beginning.bits == beginning.word) {
             if (beginning.in_words || begins_word(bytes, start))
                 && let Some(keyword) = self.keywords.get(beginning.index)
@@ -138,11 +134,6 @@ fn sign(byte: u8) -> usize {
 
 fn bit(sign: usize) -> u32 {
     1_u32.rotate_left(sign as u32)
-}
-
-/// How many bits stand below this one.
-fn ones_below(bits: u32, bit: u32) -> usize {
-    (bits & (bit - 1)).count_ones() as usize
 }
 
 /// The first bytes in small letters; fewer are filled up.
