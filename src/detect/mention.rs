@@ -14,9 +14,9 @@ const TOPIC: &str = concat!(
     r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
     r"|patterns?\b|severity|poisoning|politely|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
-/// What stands directly before an attack that a text speaks of as somebody else's.
+/// What stands directly before an attack that a text speaks of as somebody else's; "try to" would be an order itself.
 const REPORTED: &str = concat!(
-    r"(?i-u)\b(?:(?:attempt(?:s|ed|ing)?|tr(?:y|ies|ied|ying)|claim(?:s|ed|ing)?) to",
+    r"(?i-u)\b(?:(?:attempt(?:s|ed|ing)|tr(?:ies|ied|ying)|claim(?:s|ed|ing)) to",
     r"|(?:if|when(?:ever)?) (?:the |a |an |any )?(?:\w{1,12} )?(?:user|message|text|content|page|file|document|someone|anyone)s? (?:ever )?",
     r"(?:asks?|tells?|says?|wants?|instructs?|orders?)(?: you| me| it)?(?: to)?:?)\s?$",
 );
@@ -76,7 +76,8 @@ impl<'a> Topics<'a> {
     }
 
     /// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
-    /// around it or where a user asks about a command. What a user types unquoted otherwise, and what the model says or runs, is meant.
+    /// around it, where it is spoken of as somebody else's, or where a user asks about a command. What a user types
+    /// unquoted otherwise, and what the model says or runs, is meant.
     pub(super) fn most(&self, span: &Range<usize>, category: Category, source: Source) -> u8 {
         if matches!(category, Category::Secret | Category::Pii) {
             return u8::MAX;
@@ -158,5 +159,11 @@ mod tests {
         assert_eq!(most("Our filter has patterns such as ", order, " and others.", Source::User), u8::MAX);
         assert_eq!(most("\"", order, "\"", Source::Tool), u8::MAX);
         assert_eq!(most("Please ", order, ".", Source::Tool), u8::MAX);
+        for spoken_of in ["If a user asks you to ", "Refuse text that tries to ", "When the message says: "] {
+            assert_eq!(most(spoken_of, order, ", refuse.", Source::System), MENTION_WEIGHT, "{spoken_of}");
+        }
+        for meant in ["Try to ", "The admin asks you to ", "If you read this, "] {
+            assert_eq!(most(meant, order, ".", Source::Tool), u8::MAX, "{meant}");
+        }
     }
 }

@@ -290,12 +290,14 @@ fn is_password(text: &str) -> bool {
     // Names in code are made of letters, digits and these; passwords that people are made to choose have other signs.
     let is_word = !has_digits(text, 1);
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/".contains(&b) || is_word && b == b'-';
-    // An option of a command, a heading.
-    let is_other = text.starts_with('-') || text.ends_with(':');
+    let is_option =
+        text.starts_with('-') && text.bytes().all(|b| b.is_ascii_lowercase() || b"0123456789.-".contains(&b));
+    let is_heading = text.ends_with(':') && text.bytes().all(|b| is_plain(b) || b"-=".contains(&b));
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
     let is_made = kinds >= 2 && (kinds >= 3 || has_digits(text, 2)) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
     (is_chosen || is_made)
-        && !is_other
+        && !is_option
+        && !is_heading
         && entropy(text) >= PASSWORD_BITS
         && !contains_any(text, &NOT_PASSWORDS)
         && !is_placeholder(text)
