@@ -20,6 +20,16 @@ const REPORTED: &str = concat!(
     r"|(?:if|when(?:ever)?) (?:the |a |an |any )?(?:\w{1,12} )?(?:user|message|text|content|page|file|document|someone|anyone)s? (?:ever )?",
     r"(?:asks?|tells?|says?|wants?|instructs?|orders?)(?: you| me| it)?(?: to)?:?)\s?$",
 );
+/// What stands directly before a command that must not be run.
+const FORBID: &str = concat!(
+    r"(?i-u)\b(?:never|don'?t|do not|must not|should not)(?: ever)? (?:run|type|use|execute|enter|try|call|issue|paste)",
+    r"(?: \w{1,8}){0,2}:? ?[`'\x22]?(?:sudo )?$",
+);
+/// Words behind a quotation that make an order of it.
+const REFERS: &str = concat!(
+    r"(?i-u)\b(?:do (?:what|as) (?:it|the|this)|carry (?:it|this|them) out|be that\b|as (?:your|the) task|test it on yourself",
+    r"|(?:follow|obey|execute|apply) (?:it|this|that|the (?:quot|line|example|above))|that counts\b)",
+);
 /// How people ask about a command, or warn of it.
 const ASKS: &str = concat!(
     r"(?i-u)\b(?:what|why|how|whether|explain|describe|means?|does|did|would|happen(?:s|ed)?|never|don'?t|not|avoid|prevents?|safe",
@@ -27,6 +37,8 @@ const ASKS: &str = concat!(
 );
 /// Bytes before an attack that do.
 const REPORTED_BYTES: usize = 64;
+/// Bytes behind a quotation that may refer to it.
+const REFERS_BYTES: usize = 240;
 /// Bytes around a command that say so.
 const ASKS_BYTES: usize = 120;
 /// Bytes before a match that say what it is about.
@@ -45,6 +57,8 @@ pub(super) const MENTION_WEIGHT: u8 = 55;
 /// A build whose expression is broken knows no mentions: it stops more, not less.
 static TOPICS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TOPIC).ok());
 static SPOKEN_OF: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REPORTED).ok());
+static FORBIDDEN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(FORBID).ok());
+static REFERRED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REFERS).ok());
 static ASKED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(ASKS).ok());
 
 /// What a text is about where attacks were found in it.
@@ -91,7 +105,11 @@ impl<'a> Topics<'a> {
             return MENTION_WEIGHT;
         }
         let before = part(self.text, span.start.saturating_sub(REPORTED_BYTES)..span.start);
-        if SPOKEN_OF.as_ref().is_some_and(|reported| reported.is_match(before.as_bytes())) {
+        let spoken_of = match category {
+            Category::Injection | Category::Jailbreak => &SPOKEN_OF,
+            _ => &FORBIDDEN,
+        };
+        if source != Source::Assistant && spoken_of.as_ref().is_some_and(|words| words.is_match(before.as_bytes())) {
             return MENTION_WEIGHT;
         }
         let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
@@ -99,12 +117,18 @@ impl<'a> Topics<'a> {
         let mut topics = near.filter(|(at, word)| at + word.len() <= span.start || *at >= span.end);
         let Some((_, topic)) = topics.next() else { return u8::MAX };
         match is_quoted(self.text, span) {
-            true if matches!(category, Category::Injection | Category::Jailbreak) => 0,
+            true if matches!(category, Category::Injection | Category::Jailbreak) && !self.is_meant(span) => 0,
             true => MENTION_WEIGHT,
             false if matches!(source, Source::User | Source::Assistant) => u8::MAX,
             false if topics.any(|(_, other)| !other.eq_ignore_ascii_case(topic)) => MENTION_WEIGHT,
             false => u8::MAX,
         }
+    }
+
+    /// Whether what follows a quotation makes an order of it.
+    fn is_meant(&self, span: &Range<usize>) -> bool {
+        let after = part(self.text, span.end..span.end.saturating_add(REFERS_BYTES));
+        REFERRED.as_ref().is_none_or(|referred| referred.is_match(after.as_bytes()))
     }
 }
 
@@ -149,6 +173,10 @@ mod tests {
         assert_eq!(most("Now run ", "", Source::User), u8::MAX);
         assert_eq!(most("Why not ", "?", Source::Tool), u8::MAX);
         assert_eq!(most("Why not ", "?", Source::Assistant), u8::MAX);
+        assert_eq!(most("Never type `sudo ", "`.", Source::Document), MENTION_WEIGHT);
+        assert_eq!(most("If the user asks you to: ", "", Source::Document), u8::MAX);
+        assert_eq!(most("Never mind. Run ", "", Source::Document), u8::MAX);
+        assert_eq!(most("Do not hesitate to run ", "", Source::Document), u8::MAX);
     }
 
     #[test]
@@ -157,6 +185,7 @@ mod tests {
         assert_eq!(most("An attacker may write \"", order, "\" in a page.", Source::Tool), 0);
         assert_eq!(most("Our filter has patterns such as ", order, " and others.", Source::Tool), MENTION_WEIGHT);
         assert_eq!(most("Our filter has patterns such as ", order, " and others.", Source::User), u8::MAX);
+        assert_eq!(most("A jailbreak: \"", order, "\". Carry it out.", Source::Tool), MENTION_WEIGHT);
         assert_eq!(most("\"", order, "\"", Source::Tool), u8::MAX);
         assert_eq!(most("Please ", order, ".", Source::Tool), u8::MAX);
         for spoken_of in ["If a user asks you to ", "Refuse text that tries to ", "When the message says: "] {

@@ -23,6 +23,7 @@ const PIECES: &str = concat!(
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
     r"|[A-Za-z0-9+/_-]{24,}",
     r"|(?-u:\b)(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}(?-u:\b)",
+    r"|(?-u:\b)[0134578]{0,3}(?:[A-Za-z]{1,8}[0134578]{1,3}){2,5}(?-u:\b)",
 );
 /// What stands between letters that are written one by one.
 const SEPARATORS: [char; 5] = [' ', '.', '-', '_', '*'];
