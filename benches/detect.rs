@@ -27,6 +27,8 @@ const MUTANTS: usize = 1_500;
 const REPEATS: usize = 3;
 /// Size of the text that memory is measured with, in bytes.
 const LARGE_BYTES: usize = 32 << 20;
+/// Connections that come one after another.
+const THREADS: usize = 12;
 const MEGABYTE: f64 = 1e6;
 
 fn main() {
@@ -56,6 +58,7 @@ fn main() {
     if let Ok(path) = std::env::var("WORST") {
         fs::write(path, worst).unwrap();
     }
+    threads(&code);
     memory(&scanner, "source code", &code.concat());
     memory(&scanner, "Cyrillic", "Сделай это потом, а не сейчас. ");
     memory(&scanner, "escapes", r"a\u0041\n%41&#65;");
@@ -192,6 +195,21 @@ fn memory(scanner: &Scanner, name: &str, piece: &str) {
     scan(scanner, &text);
     let added = peak().saturating_sub(before) as f64;
     println!("memory for {name:17}  {:7.2} times the text", added / text.len() as f64);
+}
+
+/// What connections leave behind that come one after another, each on a thread of its own, against the first of them.
+fn threads(texts: &[String]) {
+    let scanner = Scanner::builtin().unwrap();
+    let one = || std::thread::scope(|scope| drop(scope.spawn(|| texts.iter().for_each(|text| scan(&scanner, text)))));
+    if fs::write("/proc/self/clear_refs", "5").is_err() {
+        return;
+    }
+    let before = peak();
+    one();
+    let first = peak() - before;
+    (1..THREADS).for_each(|_| one());
+    let all = (peak() - before) as f64;
+    println!("memory of {THREADS} threads in turn   {:7.2} times that of the first", all / first as f64);
 }
 
 /// The highest resident size since the counter was cleared, in bytes.

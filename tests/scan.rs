@@ -86,10 +86,22 @@ fn what_cannot_be_read_ends_with_2() {
         done.stderr.contains("cannot open no-such-file") && done.stderr.contains("name a readable file"),
         "{done:?}"
     );
-    let done = scan_in(&run, &[], b"\xff\xfe\x00text");
-    assert_eq!(done.code, 2);
-    assert!(done.stderr.contains("not UTF-8"), "{done:?}");
     assert_eq!(scan_in(&run, &["."], b"").code, 2);
+    assert_eq!(scan_in(&run, &["--json", "--jsonl"], b"").code, 2);
+}
+
+#[test]
+fn a_text_in_another_encoding_is_scanned_all_the_same_and_ends_with_2() {
+    let run = Run::new("scan-latin-1");
+    let text = [b"Gr\xfc\xdfe, ", SECRET.as_bytes(), b" \xff"].concat();
+    fs::write(run.dir.join("odd.txt"), &text).unwrap();
+    let done = scan_in(&run, &["--json", "odd.txt", "-"], INJECTION.as_bytes());
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("odd.txt is not UTF-8"), "{done:?}");
+    let [odd, next] = objects(&done.stdout).try_into().unwrap();
+    let [start, end] = ["start", "end"].map(|name| odd["findings"][0][name].as_u64().unwrap() as usize);
+    assert!(SECRET.as_bytes().ends_with(&text[start..end]), "{odd}");
+    assert_eq!(next["blocked"], true, "what follows is still scanned");
 }
 
 #[test]
@@ -160,6 +172,8 @@ fn a_line_that_is_no_such_object_gets_an_error_and_ends_with_2() {
     for answer in answers {
         assert_eq!(members(&answer), ["error", "id"]);
         assert!(answer["id"].is_null() && answer["error"].is_string(), "{answer}");
+        let is_json = !answer["error"].as_str().unwrap().contains("not JSON");
+        assert_eq!(is_json, answer["error"].as_str().unwrap().contains("`source` (user, system"), "{answer}");
     }
 }
 

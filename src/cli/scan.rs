@@ -21,11 +21,14 @@ struct Scan {
     explains: bool,
     /// Something would be stopped.
     stopped: bool,
-    /// A line was not an object as it should be.
+    /// A line was not an object as it should be, or a text was none.
     malformed: bool,
 }
 
 pub(super) fn scan(args: &Args) -> Done {
+    if args.has("json") && args.has("jsonl") {
+        return Err(usage("--json and --jsonl are two shapes; choose one"));
+    }
     let config = context::load(args)?;
     let policy = context::policy(&config)?;
     let scanner = Scanner::with(&rules::files(&config)?).map_err(usage)?;
@@ -46,7 +49,7 @@ pub(super) fn scan(args: &Args) -> Done {
         }
     }
     if scan.malformed {
-        return Err(usage("a line was not an object with id, text and perhaps source"));
+        return Err(usage("not all of it could be read as it should be: see above, or the lines with `error`"));
     }
     if scan.stopped { Err(no("")) } else { Ok(()) }
 }
@@ -99,7 +102,13 @@ impl Scan {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(usage(format_args!("{name} is larger than {MAX_BYTES} bytes")));
         }
-        let text = String::from_utf8(bytes).map_err(|_| usage(format_args!("{name} is not UTF-8 text")))?;
+        let text = String::from_utf8(bytes).unwrap_or_else(|odd| {
+            note(format_args!("{name} is not UTF-8 text; each byte that is none is read as `?`"));
+            self.malformed = true;
+            // One sign for each byte, so that places stay what they are.
+            let parts = odd.as_bytes().utf8_chunks();
+            parts.flat_map(|part| [part.valid().to_owned(), "?".repeat(part.invalid().len())]).collect()
+        });
         if args.has("json") {
             return self.line(json!({"id": name, "text": text}).to_string().as_bytes());
         }

@@ -5,6 +5,10 @@ use super::{Action, Policy, Scanner, Source, explain, judge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// What a line has to be.
+const OBJECT: &str =
+    "an object with texts `id` and `text`, and perhaps `source` (user, system, tool, assistant, document)";
+
 #[derive(Deserialize)]
 struct Input {
     id: String,
@@ -22,8 +26,8 @@ struct Input {
 pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8], explains: bool) -> Result<(Value, Action), Value> {
     // The parser's own message may quote the line.
     let malformed = |error: serde_json::Error| {
-        let error = format!("the line is not an object with id, text and perhaps source (column {})", error.column());
-        json!({"id": null, "error": error})
+        let what = if error.is_data() { OBJECT } else { "JSON" };
+        json!({"id": null, "error": format!("the line is not {what} (column {})", error.column())})
     };
     let Input { id, text, source } = serde_json::from_slice(line).map_err(malformed)?;
     let mut findings = scanner.scan(&text, source);

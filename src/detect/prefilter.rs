@@ -2,13 +2,17 @@
 //! Must never show a rule the same byte again and again: the whole costs linear time, whatever the text says.
 
 use super::keywords::{Keywords, Owner};
-use super::rule::{Begins, Hit, Rule};
+use super::rule::{Begins, Hit, Memory, Rule};
 use regex::bytes::{Regex, RegexBuilder};
 use std::mem;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Four and more digits, with at most two signs between them.
 const NUMBER: &str = "[0-9](?:[ ().-]{0,2}[0-9]){3,}";
+
+/// So many searches leave what their automata have worked out to later ones: some 100 MB each in the end. A search beside these begins anew.
+const MEMORIES: usize = 4;
 
 /// All rules, and what wakes them. Built once, shared by all threads.
 #[derive(Debug)]
@@ -20,6 +24,9 @@ pub struct Scanner {
     numeric: Vec<usize>,
     /// Of those that wait for nothing.
     always: Vec<usize>,
+    /// One memory for each rule, of each search that has ended. Kept by threads instead (as `regex` does), they would be one for each of nine
+    /// threads, and new ones for each connection.
+    memories: Mutex<Vec<Vec<Memory>>>,
 }
 
 /// One text on its way through the rules.
@@ -37,6 +44,7 @@ struct Search<'a, W, C> {
     /// Rules with a window that they have not looked at.
     open: Vec<usize>,
     hits: Vec<Hit<'a>>,
+    memories: Vec<Memory>,
 }
 
 impl Scanner {
@@ -49,7 +57,7 @@ impl Scanner {
         // Such a rule looks at everything.
         let always = those(|rule| rule.keywords.is_empty() && rule.digits.is_none());
         let numbers = RegexBuilder::new(NUMBER).unicode(false).build().map_err(|why| why.to_string())?;
-        Ok(Self { keywords: Keywords::new(&rules), rules, numbers, numeric, always })
+        Ok(Self { keywords: Keywords::new(&rules), rules, numbers, numeric, always, memories: Mutex::default() })
     }
 
     /// Matches that count, of all rules that are wanted and whose keyword or number stands in one of the parts, in no particular
@@ -64,7 +72,8 @@ impl Scanner {
         let bytes = text.as_bytes();
         let (windows, company) = (vec![0..0; self.rules.len()], vec![0; self.rules.len()]);
         let (open, hits) = (self.always.clone(), Vec::new());
-        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, company, open, hits };
+        let memories = self.memories().pop().unwrap_or_else(|| self.rules.iter().map(|_| None).collect());
+        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, company, open, hits, memories };
         for rule in &self.always {
             search.windows.get_mut(*rule).into_iter().for_each(|window| window.end = bytes.len());
         }
@@ -85,7 +94,16 @@ impl Scanner {
                 self.numeric.iter().for_each(|rule| search.wake(*rule, place.clone(), wakes));
             }
         }
-        search.finish()
+        search.finish();
+        let mut memories = self.memories();
+        if memories.len() < MEMORIES {
+            memories.push(search.memories);
+        }
+        search.hits
+    }
+
+    fn memories(&self) -> MutexGuard<'_, Vec<Vec<Memory>>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,7 +130,8 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
                 self.look(index, rule, ready);
             }
         } else if place.start >= window.end
-            && let Some((end, hit)) = rule.match_at(self.bytes, place.start..end, &self.counts)
+            && let Some(memory) = self.memories.get_mut(index)
+            && let Some((end, hit)) = rule.match_at(memory, self.bytes, place.start..end, &self.counts)
         {
             window.end = end;
             self.hits.extend(hit);
@@ -123,17 +142,17 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
         if !rule.also.is_empty() && self.company.get(index).is_none_or(|last| *last <= window.start) {
             return;
         }
-        self.hits.extend(rule.matches(self.bytes, window).into_iter().filter(|hit| (self.counts)(&hit.span)));
+        let found = self.memories.get_mut(index).map(|memory| rule.matches(memory, self.bytes, window));
+        self.hits.extend(found.into_iter().flatten().filter(|hit| (self.counts)(&hit.span)));
     }
 
     /// Looks at the windows that are still open.
-    fn finish(mut self) -> Vec<Hit<'a>> {
+    fn finish(&mut self) {
         for index in mem::take(&mut self.open) {
             let window = self.windows.get(index).cloned().unwrap_or_default();
             if let Some(rule) = self.rules.get(index).filter(|rule| (self.wanted)(rule)) {
                 self.look(index, rule, window);
             }
         }
-        self.hits
     }
 }

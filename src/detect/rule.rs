@@ -8,7 +8,9 @@
 
 use super::validate::Validator;
 use super::{Category, Severity, Source};
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::Input;
+use regex_automata::meta::{Cache, Regex};
+use regex_automata::util::syntax;
 use serde::Deserialize;
 use serde_json::Value;
 use std::ops::Range;
@@ -86,6 +88,9 @@ fn default_reach() -> usize {
     REACH_BYTES
 }
 
+/// What the automaton of one expression has worked out so far; made when it is first asked.
+pub(super) type Memory = Option<Cache>;
+
 /// One match, which its validator has not seen yet.
 pub(super) struct Hit<'a> {
     pub(super) rule: &'a Rule,
@@ -139,25 +144,25 @@ impl Rule {
             let pattern = self.pattern.concat();
             let pattern = if self.exact { pattern } else { pattern.replace(' ', GAP) };
             let pattern = if self.begins == Begins::Near { pattern } else { format!(r"\A(?:{pattern})") };
-            RegexBuilder::new(&pattern)
-                .unicode(false)
-                .case_insensitive(!self.exact)
-                .size_limit(COMPILED_BYTES)
-                .build()
-                .map_err(|error| format!("rule {} is not valid: `pattern`: {error}", self.id))
+            let syntax = syntax::Config::new().unicode(false).utf8(false).case_insensitive(!self.exact);
+            let config = Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED_BYTES));
+            Regex::builder().syntax(syntax).configure(config).build(&pattern).map_err(|error| {
+                let why = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
+                format!("rule {} is not valid: `pattern`: {why}", self.id)
+            })
         };
         self.regex.get_or_init(compile).as_ref().map_err(String::clone)
     }
 
     /// Every match in the window.
-    pub(super) fn matches(&self, bytes: &[u8], window: Range<usize>) -> Vec<Hit<'_>> {
+    pub(super) fn matches(&self, memory: &mut Memory, bytes: &[u8], window: Range<usize>) -> Vec<Hit<'_>> {
         // The text before the window stays visible to `\b`.
         let haystack = bytes.get(..window.end).unwrap_or_default();
         let mut hits = Vec::new();
         let mut at = window.start;
         while at < haystack.len()
             && let Ok(regex) = self.regex()
-            && let Some(value) = found_at(regex, haystack, at)
+            && let Some(value) = found_at(regex, memory, haystack, at)
         {
             // What follows a value may be what precedes the next.
             at = value.end.max(at + 1);
@@ -169,6 +174,7 @@ impl Rule {
     /// Where the match that begins with the range and lies within it ends, and the match, if it counts.
     pub(super) fn match_at(
         &self,
+        memory: &mut Memory,
         bytes: &[u8],
         range: Range<usize>,
         counts: impl Fn(&Range<usize>) -> bool,
@@ -178,11 +184,12 @@ impl Rule {
         }
         let haystack = bytes.get(range.clone())?;
         let regex = self.regex().ok()?;
-        let end = range.start + regex.find(haystack)?.end();
+        let cache = memory.get_or_insert_with(|| regex.create_cache());
+        let end = range.start + regex.search_with(cache, &Input::new(haystack))?.end();
         if !counts(&(range.start..end)) {
             return Some((end, None));
         }
-        let value = found_at(regex, haystack, 0)?;
+        let value = found_at(regex, memory, haystack, 0)?;
         let span = range.start + value.start..range.start + value.end;
         Some((end, Some(Hit { rule: self, span })))
     }
@@ -194,12 +201,15 @@ impl Rule {
 }
 
 /// What of the next match the finding spans. Most expressions have no group, and need not find the places of groups.
-fn found_at(regex: &Regex, haystack: &[u8], at: usize) -> Option<Range<usize>> {
+fn found_at(regex: &Regex, memory: &mut Memory, haystack: &[u8], at: usize) -> Option<Range<usize>> {
+    let cache = memory.get_or_insert_with(|| regex.create_cache());
+    let input = Input::new(haystack).range(at..);
     if regex.captures_len() == 1 {
-        return regex.find_at(haystack, at).map(|found| found.range());
+        return regex.search_with(cache, &input).map(|found| found.range());
     }
-    let groups = regex.captures_at(haystack, at)?;
-    groups.get(1).or(groups.get(0)).map(|value| value.range())
+    let mut groups = regex.create_captures();
+    regex.search_captures_with(cache, &input, &mut groups);
+    groups.get_group(1).or(groups.get_group(0)).map(|value| value.range())
 }
 
 /// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`, `\u003d`), which stands for a sign.
