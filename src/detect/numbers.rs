@@ -75,6 +75,7 @@ pub(super) fn is_cpf(text: &str) -> bool {
 
 /// Eight digits, of which the first may be written as X, Y or Z, and the letter that their number has mod 23.
 pub(super) fn is_dni(text: &str) -> bool {
+    let text = text.replace(['.', '-'], "");
     let number = text.replace('X', "0").replace('Y', "1").replace('Z', "2");
     let number = number.get(..8).and_then(|number| number.parse::<usize>().ok()).unwrap_or_default();
     "TRWAGMYFPDXBNJZSQVHLCKE".chars().nth(number % 23) == text.chars().last()

@@ -35,6 +35,8 @@ const AUTHOR_BYTES: usize = 120;
 const AUTHOR_ADDRESSES: usize = 3;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
+/// Letters of such a password at least: `Sha256` and `Base64` have fewer.
+const COINED: usize = 7;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
 static PLACEHOLDERS: Words = Words::new(|| words(include_str!("words/placeholders.txt")));
 /// Parts of names and code that a guessed password is not made of.
@@ -47,6 +49,8 @@ static SECRETS: Words = Words::new(|| words(include_str!("words/secrets.txt")));
 static PUBLISHED: Words = Words::new(|| words(include_str!("words/published.txt")));
 /// Words in the lines before it that say the same.
 static AUTHORS: Words = Words::new(|| words(include_str!("words/authors.txt")));
+/// Parts of phone numbers that are kept for films and manuals, in Britain (Ofcom) and France (Arcep); the 555 of North America stands alone.
+const FICTION: [&str; 4] = ["7700900", "2079460", "1632960", "019900"];
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
 static NOT_DOMAINS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("words/not-domains.txt").lines().collect());
 /// Names before the `@` that are no person's.
@@ -176,7 +180,11 @@ impl Validator {
                 97 - number / 100 % 97 == number % 100
             }
             Self::TaxId => is_tax_id(&digits(text)),
-            Self::Phone => !text.contains("555") && !is_placeholder(&text.replace([' ', '-'], "")),
+            Self::Phone => {
+                let number = text.replace(|c: char| !c.is_ascii_digit(), "");
+                let is_fiction = text.contains("555") || FICTION.iter().any(|known| number.contains(known));
+                !is_fiction && !is_placeholder(&number)
+            }
             Self::Mail => is_mail(text) && !is_published(before),
         }
     }
@@ -295,8 +303,18 @@ fn is_password(text: &str) -> bool {
     let is_heading = text.ends_with(':') && text.bytes().all(|b| is_plain(b) || b"-=".contains(&b));
     let is_chosen = kinds >= 3 && !text.bytes().all(is_plain);
     let is_made = kinds >= 2 && (kinds >= 3 || has_digits(text, 2)) && churn(text) >= TOKEN_CHURN && !is_wordy(text, 3);
-    (is_chosen || is_made)
+    // Words and a year or so, as people choose them: `SunsetFern7366`.
+    let words =
+        text.trim_end_matches(|c: char| c.is_ascii_punctuation()).trim_end_matches(|c: char| c.is_ascii_digit());
+    let is_coined = words.len() >= COINED
+        && has_digits(text, 3)
+        && words.bytes().all(|b| b.is_ascii_alphabetic())
+        && words.starts_with(|c: char| c.is_ascii_uppercase())
+        && words.ends_with(|c: char| c.is_ascii_lowercase());
+    let is_type = is_word && text.trim_end_matches('!').bytes().all(|b| b.is_ascii_alphabetic());
+    (is_chosen || is_made || is_coined)
         && !is_option
+        && !is_type
         && !is_heading
         && entropy(text) >= PASSWORD_BITS
         && !contains_any(text, &NOT_PASSWORDS)
