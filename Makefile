@@ -35,6 +35,7 @@ check: build
 	.ci/docs
 	.ci/lint
 	TARGET_DIR=$(TARGET_DIR) .ci/eval --check
+	if [ -e $(CORPUS) ]; then CORPUS=$(CORPUS) benches/train.py --check; fi
 
 eval: build
 	@CORPUS=$(CORPUS) TARGET_DIR=$(TARGET_DIR) .ci/eval $(EVAL)
@@ -50,6 +51,9 @@ fuzz:
 
 bench-detect:
 	$(CARGO) bench --locked --bench detect
+
+train:
+	CORPUS=$(CORPUS) benches/train.py
 
 bench-turns:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR) --bin infershield --example practice
@@ -99,4 +103,4 @@ help:
 	@echo 'make uninstall    remove that copy'
 	@echo 'make clean        remove what was built and vendor/'
 
-.PHONY: build demo test test-peers test-clients check eval bench front-door fuzz bench-detect bench-turns trust-path vendor offline install uninstall clean help
+.PHONY: build demo test test-peers test-clients check eval bench front-door fuzz bench-detect bench-turns train trust-path vendor offline install uninstall clean help

@@ -1,6 +1,7 @@
 //! Why a finding stands there, for people and scripts.
-//! Must never hold the matched text, nor more of it than its length and kinds of characters.
+//! Must never hold the matched text, nor more of it than its length, kinds of characters, and words that the learned scorer counts.
 
+use super::learned;
 use super::policy::contributions;
 use super::{Category, Finding, Source};
 use serde::Serialize;
@@ -26,7 +27,12 @@ pub struct Explanation {
     pub contribution: u8,
     /// The rule that says how it was hidden.
     pub disguise: Option<String>,
+    /// What the learned scorer saw.
+    pub learned: Option<String>,
 }
+
+/// The rule of the learned scorer.
+const LEARNED: &str = "jailbreak.learned";
 
 /// One for each finding of [`super::Scanner::scan`], in the same order.
 pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanation> {
@@ -51,6 +57,7 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
             source,
             contribution: points.get(finding.rule.as_str()).map_or(0, |points| points.round() as u8),
             disguise: disguise.map(|rule| rule.to_string()),
+            learned: (finding.rule == LEARNED).then(|| learned::reason(matched)),
         }
     };
     findings.iter().map(explanation).collect()
@@ -75,6 +82,7 @@ impl fmt::Display for Explanation {
         write!(f, "; weight {weight} from ")?;
         self.source.serialize(&mut *f)?;
         write!(f, ", the rule adds {contribution} to the score")?;
-        self.disguise.iter().try_for_each(|rule| write!(f, "; hidden: {rule}"))
+        self.disguise.iter().try_for_each(|rule| write!(f, "; hidden: {rule}"))?;
+        self.learned.iter().try_for_each(|reason| write!(f, "; {reason}"))
     }
 }

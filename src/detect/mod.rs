@@ -4,6 +4,7 @@
 mod engine;
 mod explain;
 mod keywords;
+mod learned;
 mod line;
 mod mention;
 mod numbers;

@@ -1,6 +1,7 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
+use super::learned;
 use super::numbers::{
     COMPLETES_11, MY_NUMBER_WEIGHTS, NHS_WEIGHTS, RESIDENT_WEIGHTS, RRN_WEIGHTS, digits, is_aadhaar, is_card,
     is_checked, is_cpf, is_dni, is_iban, is_ssn, is_tax_id, luhn,
@@ -119,6 +120,8 @@ pub(super) enum Validator {
     TaxId,
     /// A phone number that is not one of fiction.
     Phone,
+    /// The learned scorer takes it for an attempt.
+    Learned,
     /// A mail address outside the domains reserved for examples (RFC 2606, RFC 6761) that is nobody's signature.
     Mail,
 }
@@ -126,7 +129,7 @@ pub(super) enum Validator {
 impl Validator {
     /// True when the rule would be a guess without the surrounding text.
     pub(super) fn is_guess(self) -> bool {
-        matches!(self, Self::Named | Self::Password)
+        matches!(self, Self::Named | Self::Password | Self::Learned)
     }
 
     /// How sure a value is that has matched the rule's expression, in percent; 0: it is none. Lengths and alphabets are
@@ -135,6 +138,7 @@ impl Validator {
         let text = String::from_utf8_lossy(value);
         match self {
             _ if !self.accepts(&text, before) => 0,
+            Self::Learned => learned::confidence(&text),
             Self::Crc32 if !is_checked_by_crc32(&text) => DOUBTFUL,
             Self::Jwt if !is_jwt(&text) => DOUBTFUL,
             _ if !holds_its_inside(&text) => DOUBTFUL,
@@ -144,7 +148,7 @@ impl Validator {
 
     fn accepts(self, text: &str, before: &[u8]) -> bool {
         match self {
-            Self::None => true,
+            Self::None | Self::Learned => true,
             Self::Token | Self::Crc32 => !is_placeholder(text),
             Self::Random => is_random(text),
             Self::Named => {

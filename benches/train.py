@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Makes the weights of the learned scorer, src/detect/learned.txt, to the byte: integers all the way, and a seed. `make train`.
+
+    benches/train.py [--check]     writes the file, or fails when it would be another
+
+A perceptron with a margin, averaged, over hashed words and pairs of words; of a text only its worst window counts. It learns what
+users type to talk a model out of its rules, from the corpus beside the project (`CORPUS` names it) and fixtures/detect/learned.jsonl.
+The scorer itself is src/detect/learned.rs, which cuts, hashes and adds in the same way.
+"""
+
+import gzip
+import json
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CORPUS = os.environ.get("CORPUS") or os.path.join(ROOT, "..", "shared", "corpus", "dev.jsonl.gz")
+OWN = os.path.join(ROOT, "fixtures", "detect", "learned.jsonl")
+WEIGHTS = os.path.join(ROOT, "src", "detect", "learned.txt")
+
+# As in learned.rs: bits of a bucket, words of a window and from one window to the next, the sign of weight 0.
+BITS, WINDOW, STEP, ZERO = 15, 100, 50, ord("O")
+# Rounds over all texts, and how far right a text has to be to be left alone.
+ROUNDS, MARGIN = 12, 40
+# Heaviest weights either way; all others are scaled by the one that so many thousandths lie below.
+LEAST, MOST, SCALED_BY = -46, 47, 995
+WORD = re.compile(rb"[a-z0-9\x80-\xff]+")
+WORDS_SEEN = {}
+
+
+def main():
+    texts = [*records(CORPUS), *records(OWN)]
+    docs = [(1, buckets(record["text"])) for record in texts if is_attempt(record)]
+    docs += [(-1, buckets(record["text"])) for record in texts if record["label"] == "benign"]
+    sums = train(docs)
+    scale = sorted(map(abs, sums))[len(sums) * SCALED_BY // 1000]
+    whole = [max(LEAST, min(MOST, (2 * total * MOST + scale) // (2 * scale))) for total in sums]
+    made = "".join(chr(ZERO + weight) for weight in whole)
+    if "--check" in sys.argv[1:]:
+        with open(WEIGHTS, encoding="ascii") as file:
+            return 0 if file.read() == made else f"{WEIGHTS} is not what the texts make; type `make train`"
+    with open(WEIGHTS, "w", encoding="ascii") as file:
+        file.write(made)
+    print(f"{len(docs)} texts; {len(made)} bytes in {WEIGHTS}")
+
+
+def records(path):
+    with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def is_attempt(record):
+    return record["label"] == "jailbreak" or (record["label"] == "injection" and record.get("source") == "user")
+
+
+def buckets(text):
+    """Of each window the buckets of its words, and of each word with the one before it."""
+    found, before = [], 0
+    for word in WORD.findall(text.encode().lower()):
+        hashed = fnv(word)
+        found.append((bucket(hashed), bucket((before * 0x85EBCA6B) ^ hashed)))
+        before = hashed
+    starts = range(0, len(found) - STEP, STEP) if len(found) > WINDOW else [0]
+    return [sorted({one for pair in found[start : start + WINDOW] for one in pair}) for start in starts]
+
+
+def fnv(word):
+    """FNV-1a of 32 bits."""
+    if word not in WORDS_SEEN:
+        hashed = 0x811C9DC5
+        for byte in word:
+            hashed = ((hashed ^ byte) * 0x01000193) & 0xFFFFFFFF
+        WORDS_SEEN[word] = hashed
+    return WORDS_SEEN[word]
+
+
+def bucket(number):
+    return (((number & 0xFFFFFFFF) * 0x9E3779B1) & 0xFFFFFFFF) >> (32 - BITS)
+
+
+def train(docs):
+    weights, later, step = [0] * (1 << BITS), [0] * (1 << BITS), 1
+    state = 1
+    for _ in range(ROUNDS):
+        for last in range(len(docs) - 1, 0, -1):
+            state = (state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+            other = (state >> 33) % (last + 1)
+            docs[last], docs[other] = docs[other], docs[last]
+        for side, windows in docs:
+            score, worst = max((sum(weights[one] for one in window), window) for window in windows)
+            if score * side < MARGIN:
+                for one in worst:
+                    weights[one] += side
+                    later[one] += side * step
+            step += 1
+    return [weight * step - part for weight, part in zip(weights, later)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
