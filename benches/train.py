@@ -3,9 +3,9 @@
 
     benches/train.py [--check]     writes the file, or fails when it would be another
 
-A perceptron with a margin, averaged, over hashed words and pairs of words; of a text only its worst window counts. It learns what
-users type to talk a model out of its rules, from the corpus beside the project (`CORPUS` names it) and fixtures/detect/learned.jsonl.
-The scorer itself is src/detect/learned.rs, which cuts, hashes and adds in the same way.
+A perceptron with a margin, averaged, over hashed words and pairs of words; of a text only its worst window counts. It learns two
+things, each for itself: what users type to talk a model out of its rules, and orders to a model in what a tool or a document says; from
+the corpus beside the project (`CORPUS` names it) and fixtures/detect/learned.jsonl. The scorer itself is src/detect/learned.rs, which cuts, hashes and adds in the same way.
 """
 
 import gzip
@@ -20,7 +20,7 @@ OWN = os.path.join(ROOT, "fixtures", "detect", "learned.jsonl")
 WEIGHTS = os.path.join(ROOT, "src", "detect", "learned.txt")
 
 # As in learned.rs: bits of a bucket, words of a window and from one window to the next, the sign of weight 0.
-BITS, WINDOW, STEP, ZERO = 15, 100, 50, ord("O")
+BITS, WINDOW, STEP, ZERO = 14, 60, 30, ord("O")
 # Rounds over all texts, and how far right a text has to be to be left alone.
 ROUNDS, MARGIN = 12, 40
 # Heaviest weights either way; all others are scaled by the one that so many thousandths lie below.
@@ -31,18 +31,13 @@ WORDS_SEEN = {}
 
 def main():
     texts = [*records(CORPUS), *records(OWN)]
-    docs = [(1, buckets(record["text"])) for record in texts if is_attempt(record)]
-    docs += [(-1, buckets(record["text"])) for record in texts if record["label"] == "benign"]
-    sums = train(docs)
-    scale = sorted(map(abs, sums))[len(sums) * SCALED_BY // 1000]
-    whole = [max(LEAST, min(MOST, (2 * total * MOST + scale) // (2 * scale))) for total in sums]
-    made = "".join(chr(ZERO + weight) for weight in whole)
+    made = weights(texts, is_attempt, lambda record: True) + weights(texts, is_order, lambda record: record["source"] != "user")
     if "--check" in sys.argv[1:]:
         with open(WEIGHTS, encoding="ascii") as file:
             return 0 if file.read() == made else f"{WEIGHTS} is not what the texts make; type `make train`"
     with open(WEIGHTS, "w", encoding="ascii") as file:
         file.write(made)
-    print(f"{len(docs)} texts; {len(made)} bytes in {WEIGHTS}")
+    print(f"{len(texts)} texts, {len(made)} bytes in {WEIGHTS}")
 
 
 def records(path):
@@ -51,7 +46,21 @@ def records(path):
 
 
 def is_attempt(record):
-    return record["label"] == "jailbreak" or (record["label"] == "injection" and record.get("source") == "user")
+    return record["label"] == "jailbreak" or (record["label"] == "injection" and record["source"] == "user")
+
+
+def is_order(record):
+    return record["label"] == "injection" and record["source"] in ("tool", "document")
+
+
+def weights(texts, is_meant, is_beside):
+    """One sign for each bucket, from the texts that are meant and the benign ones beside them."""
+    docs = [(1, buckets(record["text"])) for record in texts if is_meant(record)]
+    docs += [(-1, buckets(record["text"])) for record in texts if record["label"] == "benign" and is_beside(record)]
+    sums = train(docs)
+    scale = sorted(map(abs, sums))[len(sums) * SCALED_BY // 1000]
+    whole = [max(LEAST, min(MOST, (2 * total * MOST + scale) // (2 * scale))) for total in sums]
+    return "".join(chr(ZERO + weight) for weight in whole)
 
 
 def buckets(text):

@@ -1,7 +1,7 @@
 //! Why a finding stands there, for people and scripts.
 //! Must never hold the matched text, nor more of it than its length, kinds of characters, and words that the learned scorer counts.
 
-use super::learned;
+use super::learned::Lesson;
 use super::policy::contributions;
 use super::{Category, Finding, Source};
 use serde::Serialize;
@@ -31,8 +31,8 @@ pub struct Explanation {
     pub learned: Option<String>,
 }
 
-/// The rule of the learned scorer.
-const LEARNED: &str = "jailbreak.learned";
+/// The rules of the learned scorer.
+const LEARNED: [(&str, Lesson); 2] = [("jailbreak.learned", Lesson::Attempts), ("injection.learned", Lesson::Orders)];
 
 /// One for each finding of [`super::Scanner::scan`], in the same order.
 pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanation> {
@@ -48,6 +48,7 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
         (line, column, seen) = (line + lines, last + if lines == 0 { column } else { 1 }, finding.start);
         let matched = text.get(finding.start..finding.end).unwrap_or_default();
         let disguise = disguises.get(&(finding.start, finding.end)).filter(|rule| **rule != &finding.rule);
+        let lesson = LEARNED.iter().find(|(rule, _)| *rule == finding.rule);
         Explanation {
             line,
             column,
@@ -57,7 +58,7 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
             source,
             contribution: points.get(finding.rule.as_str()).map_or(0, |points| points.round() as u8),
             disguise: disguise.map(|rule| rule.to_string()),
-            learned: (finding.rule == LEARNED).then(|| learned::reason(matched)),
+            learned: lesson.map(|(_, lesson)| lesson.reason(matched)),
         }
     };
     findings.iter().map(explanation).collect()

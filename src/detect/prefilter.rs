@@ -57,7 +57,8 @@ impl Scanner {
         // Such a rule looks at everything.
         let always = those(|rule| rule.keywords.is_empty() && rule.digits.is_none());
         let numbers = RegexBuilder::new(NUMBER).unicode(false).build().map_err(|why| why.to_string())?;
-        Ok(Self { keywords: Keywords::new(&rules), rules, numbers, numeric, always, memories: Mutex::default() })
+        let (keywords, memories) = (Keywords::new(&rules), Mutex::default());
+        Ok(Self { rules, keywords, numbers, numeric, always, memories })
     }
 
     /// Matches that count, of all rules that are wanted and whose keyword or number stands in one of the parts, in no particular
@@ -142,7 +143,10 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
         if !rule.also.is_empty() && self.company.get(index).is_none_or(|last| *last <= window.start) {
             return;
         }
-        let found = self.memories.get_mut(index).map(|memory| rule.matches(memory, self.bytes, window));
+        let found = match rule.validator.lesson() {
+            Some(lesson) => lesson.worst(self.bytes, window).map(|span| vec![Hit { rule, span }]),
+            None => self.memories.get_mut(index).map(|memory| rule.matches(memory, self.bytes, window)),
+        };
         self.hits.extend(found.into_iter().flatten().filter(|hit| (self.counts)(&hit.span)));
     }
 

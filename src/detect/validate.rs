@@ -1,7 +1,7 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
-use super::learned;
+use super::learned::Lesson;
 use super::numbers::{
     COMPLETES_11, MY_NUMBER_WEIGHTS, NHS_WEIGHTS, RESIDENT_WEIGHTS, RRN_WEIGHTS, digits, is_aadhaar, is_card,
     is_checked, is_cpf, is_dni, is_iban, is_ssn, is_tax_id, luhn,
@@ -120,8 +120,10 @@ pub(super) enum Validator {
     TaxId,
     /// A phone number that is not one of fiction.
     Phone,
-    /// The learned scorer takes it for an attempt.
-    Learned,
+    /// The learned scorer takes it for an attempt of a user.
+    LearnedAttempt,
+    /// It takes it for an order to a model.
+    LearnedOrder,
     /// A mail address outside the domains reserved for examples (RFC 2606, RFC 6761) that is nobody's signature.
     Mail,
 }
@@ -129,16 +131,27 @@ pub(super) enum Validator {
 impl Validator {
     /// True when the rule would be a guess without the surrounding text.
     pub(super) fn is_guess(self) -> bool {
-        matches!(self, Self::Named | Self::Password | Self::Learned)
+        matches!(self, Self::Named | Self::Password) || self.lesson().is_some()
+    }
+
+    /// What the learned scorer is asked for instead of an expression.
+    pub(super) fn lesson(self) -> Option<Lesson> {
+        match self {
+            Self::LearnedAttempt => Some(Lesson::Attempts),
+            Self::LearnedOrder => Some(Lesson::Orders),
+            _ => None,
+        }
     }
 
     /// How sure a value is that has matched the rule's expression, in percent; 0: it is none. Lengths and alphabets are
     /// those of the expression. `before` is the text up to the value.
     pub(super) fn confidence(self, value: &[u8], before: &[u8]) -> u8 {
         let text = String::from_utf8_lossy(value);
+        if let Some(lesson) = self.lesson() {
+            return lesson.confidence(&text);
+        }
         match self {
             _ if !self.accepts(&text, before) => 0,
-            Self::Learned => learned::confidence(&text),
             Self::Crc32 if !is_checked_by_crc32(&text) => DOUBTFUL,
             Self::Jwt if !is_jwt(&text) => DOUBTFUL,
             _ if !holds_its_inside(&text) => DOUBTFUL,
@@ -148,7 +161,7 @@ impl Validator {
 
     fn accepts(self, text: &str, before: &[u8]) -> bool {
         match self {
-            Self::None | Self::Learned => true,
+            Self::None | Self::LearnedAttempt | Self::LearnedOrder => true,
             Self::Token | Self::Crc32 => !is_placeholder(text),
             Self::Random => is_random(text),
             Self::Named => {
