@@ -95,6 +95,7 @@ help:
 	@echo 'make front-door   the bench that shows why the front door is ours'
 	@echo 'make bench-detect what scanning costs: speed by kind of text, the worst text, start, memory'
 	@echo 'make bench-turns  what a conversation of 200 turns costs whose last one is new, against that one alone; and many values in a text'
+	@echo 'make train        the weights of the learned scorer anew, to the byte'
 	@echo 'make fuzz         inputs that break a property of tests/properties/, searched SECONDS=$(SECONDS) for each (nightly Rust, C++)'
 	@echo 'make trust-path   the files that hold a token, a key or a prompt, in reading order'
 	@echo 'make vendor       the sources of all dependencies, into vendor/'

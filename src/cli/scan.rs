@@ -109,9 +109,15 @@ impl Scan {
             let parts = odd.as_bytes().utf8_chunks();
             parts.flat_map(|part| [part.valid().to_owned(), "?".repeat(part.invalid().len())]).collect()
         });
+        if text.contains('\0') {
+            note(format_args!("{name} holds zero bytes: if it is a text, then in an encoding that is not read"));
+            self.malformed = true;
+        }
         if args.has("json") {
             return self.line(json!({"id": name, "text": text}).to_string().as_bytes());
         }
+        // A name may come from a stranger's archive.
+        let name = name.replace(char::is_control, "?");
         let mut findings = self.scanner.scan(&text, Source::User);
         let risk_score = detect::judge(&mut findings, Source::User, true, &self.policy);
         for (finding, why) in findings.iter().zip(detect::explain(&text, Source::User, &findings)) {

@@ -27,7 +27,8 @@ pub struct Explanation {
     pub contribution: u8,
     /// The rule that says how it was hidden.
     pub disguise: Option<String>,
-    /// What the learned scorer saw.
+    /// What the learned scorer saw, where it found something.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub learned: Option<String>,
 }
 
@@ -58,10 +59,22 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
             source,
             contribution: points.get(finding.rule.as_str()).map_or(0, |points| points.round() as u8),
             disguise: disguise.map(|rule| rule.to_string()),
-            learned: lesson.map(|(_, lesson)| lesson.reason(matched)),
+            learned: lesson.map(|(_, lesson)| lesson.reason(&without_values(text, finding, findings))),
         }
     };
     findings.iter().map(explanation).collect()
+}
+
+/// The matched text with blanks for whatever is a value: no part of one may be shown.
+fn without_values(text: &str, finding: &Finding, findings: &[Finding]) -> String {
+    let is_value = |other: &&Finding| matches!(other.category, Category::Secret | Category::Pii);
+    let values: Vec<&Finding> = findings.iter().filter(is_value).collect();
+    let matched = text.get(finding.start..finding.end).unwrap_or_default();
+    let shown = |(at, c): (usize, char)| {
+        let at = finding.start + at;
+        if values.iter().any(|value| (value.start..value.end).contains(&at)) { ' ' } else { c }
+    };
+    matched.char_indices().map(shown).collect()
 }
 
 fn class(c: char) -> &'static str {

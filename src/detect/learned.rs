@@ -68,14 +68,14 @@ impl Lesson {
         parts.dedup();
         let top: Vec<&str> = parts.into_iter().take(FRAGMENTS).map(|(_, part)| part).collect();
         let score = self.scored(text.as_bytes()).map_or(0, |(_, score)| score);
-        format!("learned score {score}: top fragments {}", top.join(", "))
+        format!("learned score {score}: top fragments {}", top.join(", ").to_ascii_lowercase())
     }
 
     /// Of honest texts that nothing was learned from, 1 in 200 of those that a user typed and 1 in 300 of the others lie above.
     fn least_score(self) -> i32 {
         match self {
-            Self::Attempts => 45,
-            Self::Orders => 90,
+            Self::Attempts => 55,
+            Self::Orders => 105,
         }
     }
 
