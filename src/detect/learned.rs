@@ -12,16 +12,19 @@ const WEIGHTS: &[u8] = include_bytes!("learned.txt");
 const ZERO: i32 = b'O' as i32;
 /// Of a hash so many bits name the bucket.
 const BITS: u32 = 14;
+/// So many buckets a lesson has.
 const BUCKETS: usize = 1 << BITS;
-/// Words that are added up, and words from one such window to the next.
+/// Words that are added up.
 const WINDOW: usize = 60;
+/// Words from one such window to the next: what stands between two of them is whole in one.
 const STEP: usize = 30;
 /// Fewer words say too little.
 const LEAST_WORDS: usize = 10;
 /// How sure the least score that counts is, in percent; each point more is one more.
 const LEAST_CONFIDENCE: i32 = 70;
-/// Fragments that an explanation names, and their longest words, in letters: no token is shown.
+/// Fragments that an explanation names.
 const FRAGMENTS: usize = 3;
+/// Their longest words, in letters: no token is shown.
 const LONGEST: usize = 14;
 
 /// What was learned.
