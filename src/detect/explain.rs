@@ -67,8 +67,9 @@ pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanat
 
 /// The matched text with blanks for whatever is a value: no part of one may be shown.
 fn without_values(text: &str, finding: &Finding, findings: &[Finding]) -> String {
+    let is_near = |other: &&Finding| other.start < finding.end && finding.start < other.end;
     let is_value = |other: &&Finding| matches!(other.category, Category::Secret | Category::Pii);
-    let values: Vec<&Finding> = findings.iter().filter(is_value).collect();
+    let values: Vec<&Finding> = findings.iter().filter(is_near).filter(is_value).collect();
     let matched = text.get(finding.start..finding.end).unwrap_or_default();
     let shown = |(at, c): (usize, char)| {
         let at = finding.start + at;
