@@ -94,10 +94,10 @@ fn what_cannot_be_read_ends_with_2() {
 fn a_text_in_another_encoding_is_scanned_all_the_same_and_ends_with_2() {
     let run = Run::new("scan-latin-1");
     let text = [b"Gr\xfc\xdfe, ", SECRET.as_bytes(), b" \xff"].concat();
-    fs::write(run.dir.join("odd.txt"), &text).unwrap();
-    let done = scan_in(&run, &["--json", "odd.txt", "-"], INJECTION.as_bytes());
+    fs::write(run.dir.join("next.txt"), INJECTION).unwrap();
+    let done = scan_in(&run, &["--json", "-", "next.txt"], &text);
     assert_eq!(done.code, 2, "{done:?}");
-    assert!(done.stderr.contains("odd.txt is not UTF-8"), "{done:?}");
+    assert!(done.stderr.contains("is not UTF-8"), "{done:?}");
     let [odd, next] = objects(&done.stdout).try_into().unwrap();
     let [start, end] = ["start", "end"].map(|name| odd["findings"][0][name].as_u64().unwrap() as usize);
     assert!(SECRET.as_bytes().ends_with(&text[start..end]), "{odd}");
