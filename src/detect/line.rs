@@ -1,9 +1,10 @@
 //! The line format of `infershield scan --jsonl`: one JSON object in, one out.
 //! Must never repeat in an error what the line says: it may hold a secret.
 
-use super::{Action, Policy, Scanner, Source, explain, judge};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use super::{Action, Explanation, Finding, Policy, Scanner, Source, explain, judge};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::iter;
 
 /// What a line has to be.
 const OBJECT: &str =
@@ -17,38 +18,55 @@ struct Input {
     source: Source,
 }
 
+#[derive(Serialize)]
+struct Output<'a> {
+    id: String,
+    risk_score: u8,
+    blocked: bool,
+    findings: Vec<Found<'a>>,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    #[serde(flatten)]
+    finding: &'a Finding,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Explanation>,
+}
+
 /// Scans and judges one line `{"id","text","source"?}`; what a user says counts as the last turn. Gives the line to
 /// write and the strongest action; with `explains` each finding also has the members of an [`super::Explanation`] in `why`:
 /// `{"id","risk_score","blocked","findings":[{"rule","category","severity","action","start","end"}]}`.
 ///
 /// # Errors
 /// For anything but such an object the line to write is `{"id":null,"error":…}`; the caller ends with exit code 2.
-pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8], explains: bool) -> Result<(Value, Action), Value> {
+pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8], explains: bool) -> Result<(String, Action), String> {
     // The parser's own message may quote the line.
     let malformed = |error: serde_json::Error| {
         let what = if error.is_data() { OBJECT } else { "JSON" };
-        json!({"id": null, "error": format!("the line is not {what} (column {})", error.column())})
+        json!({"id": null, "error": format!("the line is not {what} (column {})", error.column())}).to_string()
     };
     let Input { id, text, source } = serde_json::from_slice(line).map_err(malformed)?;
     let mut findings = scanner.scan(&text, source);
     let risk_score = judge(&mut findings, source, source == Source::User, policy);
     let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Allow);
-    let why = if explains { explain(&text, source, &findings) } else { Vec::new() };
     let blocked = strongest >= Action::Withhold;
-    let mut findings = json!(findings);
-    for (finding, why) in findings.as_array_mut().into_iter().flatten().zip(why) {
-        finding["why"] = json!(why);
-    }
-    Ok((json!({"id": id, "risk_score": risk_score, "blocked": blocked, "findings": findings}), strongest))
+    let why = if explains { explain(&text, source, &findings) } else { Vec::new() };
+    let why = why.into_iter().map(Some).chain(iter::repeat_with(|| None));
+    let findings = findings.iter().zip(why).map(|(finding, why)| Found { finding, why }).collect();
+    let line = serde_json::to_string(&Output { id, risk_score, blocked, findings }).map_err(malformed)?;
+    Ok((line, strongest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn reply(line: &str) -> Result<Value, Value> {
         let scanner = Scanner::builtin().unwrap();
-        scan_line(&scanner, &Policy::default(), line.as_bytes(), false).map(|(reply, _)| reply)
+        let read = |line: String| serde_json::from_str(&line).unwrap();
+        scan_line(&scanner, &Policy::default(), line.as_bytes(), false).map(|(reply, _)| read(reply)).map_err(read)
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub fn check(bytes: &[u8]) {
     let found = serde_json::to_value(&findings).unwrap();
     let line = serde_json::json!({"id": "1", "text": text, "source": source}).to_string();
     let (reply, _) = detect::scan_line(&SCANNER, &Policy::default(), line.as_bytes(), false).unwrap();
+    let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
     assert_eq!((&reply["risk_score"], &reply["findings"]), (&score.into(), &found));
     // A line may also be anything.
     let _ = detect::scan_line(&SCANNER, &Policy::default(), &rest, true);
