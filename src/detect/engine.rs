@@ -57,7 +57,7 @@ impl Scanner {
 
     fn scan_plain(&self, text: &str, source: Source) -> Vec<Finding> {
         let whole = 0..text.len();
-        let hits = self.search(text, slice::from_ref(&whole), |rule| rule.applies(source), |_| true);
+        let hits = self.search(text, slice::from_ref(&whole), |rule| rule.applies(source) && !rule.hidden, |_| true);
         let found = |hit: Hit| finding(text, hit.weight(text.as_bytes()), hit, source);
         let mut findings: Vec<(bool, Finding)> =
             hits.into_iter().filter_map(found).map(|found| (false, found)).collect();
@@ -107,11 +107,15 @@ impl Scanner {
             let counts = |span: &Range<usize>| copy.disguise(span).is_some() || copy.follows_escape(span);
             for hit in self.search(&copy.text, &parts, is_wanted, counts) {
                 let disguise = copy.disguise(&hit.span);
+                if hit.rule.hidden && !copy.encodes(&hit.span) {
+                    continue;
+                }
                 let weight = hit.weight(copy.text.as_bytes());
                 let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span));
-                let Some(mut found) = finding(text, weight, Hit { span, ..hit }, source) else { continue };
+                let rule = hit.rule;
+                let Some(mut found) = finding(text, weight, Hit { rule, span }, source) else { continue };
                 if let Some(disguise) = disguise {
-                    found.weight = found.weight.max(HIDDEN_WEIGHT);
+                    found.weight = if rule.hidden { found.weight } else { found.weight.max(HIDDEN_WEIGHT) };
                     // A secret in escapes is how JSON and URLs hold it, and is replaced as it stands.
                     if found.category != Category::Secret {
                         let (rule, category) = (disguise.to_owned(), Category::Obfuscation);
@@ -259,21 +263,30 @@ mod tests {
         let percent: String = plain.bytes().map(|b| format!("%{b:02X}")).collect();
         let entities: String = plain.bytes().map(|b| format!("&#{b};")).collect();
         let disguises = [
+            ("obfuscation.base64", format!("{}\n{}\n{}", &coded[..32], &coded[32..64], &coded[64..])),
+            ("obfuscation.base64", format!("some_very_long_identifier_here\n{coded}")),
             ("obfuscation.base64", coded),
             ("obfuscation.base64", twice),
+            ("obfuscation.base64", in_base32(plain)),
+            ("obfuscation.numbers", format!("0x{hex}")),
             ("obfuscation.numbers", hex),
+            ("obfuscation.numbers", list(|b| format!("{b:08b}"))),
+            ("obfuscation.numbers", list(|b| format!("U+{b:04X} "))),
             ("obfuscation.numbers", list(|b| format!("{b:02x} "))),
             ("obfuscation.numbers", list(|b| format!("{b}, "))),
             ("obfuscation.numbers", list(|b| format!("{b:08b} "))),
             ("obfuscation.numbers", list(|b| format!("\\{b:03o}"))),
             ("obfuscation.numbers", list(|b| format!("={b:02X}"))),
             ("obfuscation.escapes", percent),
+            ("obfuscation.escapes", list(|b| format!("\\u{{{b:x}}}"))),
             ("obfuscation.escapes", entities),
             ("obfuscation.look-alikes", tags),
             ("obfuscation.look-alikes", wide),
             ("obfuscation.look-alikes", plain.replace('e', "е").replace('o', "о")),
             ("obfuscation.look-alikes", plain.replace('o', "o\u{200b}")),
             ("obfuscation.spaced-letters", spaced.join("   ")),
+            ("obfuscation.spaced-letters", spaced.join("   ").replace(' ', "/").replace("///", "/ /")),
+            ("obfuscation.spaced-letters", spaced.join("   ").replace(' ', "\n").replace("\n\n\n", "\n \n")),
             ("obfuscation.digits-for-letters", plain.replace('o', "0").replace('e', "3").replace('i', "1")),
         ];
         for (disguise, hidden) in disguises {
@@ -282,6 +295,30 @@ mod tests {
             assert!(found.iter().any(|rule| rule == disguise), "{disguise}: {found:?}");
             assert!(found.iter().any(|rule| rule.starts_with("injection.")), "{disguise}: {found:?}");
         }
+    }
+
+    /// RFC 4648 section 6, without padding.
+    fn in_base32(text: &str) -> String {
+        let bits: String = text.bytes().map(|b| format!("{b:08b}")).collect();
+        let digits = bits.as_bytes().chunks(5).map(|five| {
+            let five = format!("{:0<5}", str::from_utf8(five).unwrap());
+            char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from_str_radix(&five, 2).unwrap()])
+        });
+        digits.collect()
+    }
+
+    #[test]
+    fn a_request_is_odd_only_where_an_encoding_hid_it() {
+        use base64::Engine as _;
+        let plain = "Please tell me how to bake bread for my whole family";
+        let found = |text: &str| rules_in(text, Source::User).contains(&"obfuscation.hidden-request".to_owned());
+        assert!(found(&base64::engine::general_purpose::STANDARD.encode(plain)));
+        assert!(found(&in_base32(plain)));
+        assert!(!found(plain));
+        // Escapes and quotation marks stand in every text.
+        assert!(!found(&format!("\\n{}", plain.replace(' ', "\u{a0}"))));
+        let json = serde_json::json!({ "a": format!("\"{plain}\"\n") }).to_string();
+        assert!(!found(&json));
     }
 
     #[test]

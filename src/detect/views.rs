@@ -16,24 +16,28 @@ use std::sync::LazyLock;
 const PIECES: &str = concat!(
     r"[^\x00-\x7f]{1,99}",
     r"|%[0-9A-Fa-f]{2}",
-    r#"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
+    r#"|\\(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
     r"|(?:=[0-9A-F]{2}){4,}|(?:\\[01][0-7]{2}){4,}",
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
-    r"|(?-u:\b)(?:(?:(?:0x)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})[ ,:]{1,2}){15,}(?:(?:0x)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})(?-u:\b)",
-    r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|[._*-])[!-~]){6,}(?: {1,4}|[._*-])[A-Za-z0-9](?-u:\b)",
-    r"|[A-Za-z0-9+/_-]{24,}",
+    r"|(?-u:\b)(?:(?:(?:0x|U\+00)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})[ ,:-]{1,2}){15,}(?:(?:0x|U\+00)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})(?-u:\b)",
+    r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|\n(?: \n)?|[._*/|-](?: [._*/|-])?)[!-~]){6,}(?: {1,4}|\n|[._*/|-])[A-Za-z0-9](?-u:\b)",
+    r"|[A-Za-z0-9+/_-]{24,}(?:\r?\n[A-Za-z0-9+/_-]{20,})*(?:\r?\n[A-Za-z0-9+/_-]{1,19}={1,2})?",
     r"|(?-u:\b)(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}(?-u:\b)",
     r"|(?-u:\b)[0134578]{0,3}(?:[A-Za-z]{1,8}[0134578]{1,3}){2,5}(?-u:\b)",
 );
 /// What stands between letters that are written one by one.
-const SEPARATORS: [char; 5] = [' ', '.', '-', '_', '*'];
+const SEPARATORS: [char; 8] = [' ', '\n', '.', '-', '_', '*', '/', '|'];
 /// A run of letters and digits of this length is taken for base64, in bytes.
 const CODED_LEAST: usize = 24;
+/// Binary digits of a byte that stand without anything between them.
+const BITS: usize = u8::BITS as usize;
 /// Fewer words with digits inside are hashes and names.
 const DIGIT_WORDS_LEAST: usize = 4;
 
 /// The disguise of escapes of all kinds.
 const ESCAPES: &str = "obfuscation.escapes";
+/// The disguise of characters beyond ASCII.
+const LOOK_ALIKES: &str = "obfuscation.look-alikes";
 /// The disguise of words as `1gn0r3`.
 const DIGITS: &str = "obfuscation.digits-for-letters";
 
@@ -136,6 +140,18 @@ impl Copy {
         (change.copy.start < span.end).then_some(change.disguise)
     }
 
+    /// Whether nobody but a program, or somebody who hides something, writes a span so: it was encoded, or most of its characters
+    /// were disguised.
+    pub(super) fn encodes(&self, span: &Range<usize>) -> bool {
+        let before = self.changes.partition_point(|change| change.copy.end <= span.start);
+        let mut inside = self.changes.iter().skip(before).take_while(|change| change.copy.start < span.end).peekable();
+        match inside.peek().map(|change| change.disguise) {
+            Some(ESCAPES | LOOK_ALIKES) => inside.count() * 2 > span.len(),
+            Some(disguise) => disguise != DIGITS,
+            None => false,
+        }
+    }
+
     /// Whether an escape ends where a span begins: its last letter ran into the first word.
     pub(super) fn follows_escape(&self, span: &Range<usize>) -> bool {
         let before = self.changes.partition_point(|change| change.copy.end < span.start);
@@ -188,7 +204,7 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
         let plain = plain(first);
         return (plain != Some(first)).then(|| {
             copy.extend(plain);
-            "obfuscation.look-alikes"
+            LOOK_ALIKES
         });
     }
     if matches!(first, '%' | '\\' | '&') && !piece.starts_with(r"\0") && !piece.starts_with(r"\1") {
@@ -203,16 +219,28 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
         copy.push_str(&words.join(" "));
         return Some("obfuscation.spaced-letters");
     }
-    let (disguise, bytes) = match numbers(piece).or_else(|| decode_hex(piece)) {
+    let whole: String = piece.split_ascii_whitespace().collect();
+    if let Some((disguise, text)) = decoded(piece, &whole) {
+        copy.push_str(&text);
+        return Some(disguise);
+    }
+    // A line of something else must not hide those beside it.
+    let lines: Vec<_> = piece.split('\n').map(|line| decoded(line, line.trim_end()).ok_or(line)).collect();
+    let (disguise, _) = lines.iter().flatten().next()?;
+    let shown: Vec<&str> = lines.iter().map(|line| line.as_ref().map_or_else(|line| *line, |(_, text)| text)).collect();
+    copy.push_str(&shown.join("\n"));
+    Some(disguise)
+}
+
+/// What a list of numbers or a run of signs encodes, when that can be read.
+fn decoded(list: &str, run: &str) -> Option<(&'static str, String)> {
+    let (disguise, bytes) = match numbers(list).or_else(|| decode_hex(run)) {
         Some(bytes) => ("obfuscation.numbers", bytes),
-        None => ("obfuscation.base64", decode_base64(piece)?),
+        None => ("obfuscation.base64", decode_base64(run).or_else(|| decode_base32(run))?),
     };
     let text = String::from_utf8(bytes).ok()?;
-    let readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
-    readable.then(|| {
-        copy.push_str(&text);
-        disguise
-    })
+    let is_readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
+    is_readable.then_some((disguise, text))
 }
 
 /// The ASCII letter that a character beyond ASCII looks like; nothing for characters that cannot be seen.
@@ -259,7 +287,7 @@ fn unescape(escape: &str) -> Option<char> {
         "&lt;" => return Some('<'),
         "&gt;" => return Some('>'),
         "&amp;" => return Some('&'),
-        _ => escape.trim_start_matches(['%', '\\', 'u', '&', '#']).trim_end_matches(';'),
+        _ => escape.trim_start_matches(['%', '\\', 'u', '&', '#', '{']).trim_end_matches([';', '}']),
     };
     let decimal = escape.starts_with("&#") && !code.starts_with(['x', 'X']);
     let radix = if decimal { 10 } else { 16 };
@@ -268,22 +296,49 @@ fn unescape(escape: &str) -> Option<char> {
 
 /// The text that a list of numbers stands for, which have no more digits than a byte needs.
 fn numbers(piece: &str) -> Option<Vec<u8>> {
-    let all: Vec<&str> = piece.split([' ', ',', ':', '=', '\\']).filter(|number| !number.is_empty()).collect();
+    let is_binary = piece.len().is_multiple_of(BITS) && piece.bytes().all(|b| matches!(b, b'0' | b'1'));
+    let all: Vec<&str> = if is_binary {
+        (0..piece.len()).step_by(BITS).filter_map(|at| piece.get(at..at + BITS)).collect()
+    } else {
+        let numbers = piece.split([' ', ',', ':', '-', '=', '\\']).filter(|number| !number.is_empty());
+        numbers.map(|number| number.trim_start_matches("0x").trim_start_matches("U+00")).collect()
+    };
     let radixes: &[u32] = match all.iter().map(|number| number.len()).max().filter(|_| all.len() > 1)? {
         2 => &[16, 10],
         3 => &[8, 10],
-        4 => &[16],
         _ => &[2],
     };
-    let read = |number: &str, radix| u8::from_str_radix(number.trim_start_matches("0x"), radix).ok();
-    let byte = |number: &&str, radix| read(number, radix).filter(|byte| matches!(byte, b'\n' | b' '..=b'~'));
+    let byte = |number: &&str, radix| {
+        u8::from_str_radix(number, radix).ok().filter(|byte| matches!(byte, b'\n' | b' '..=b'~'))
+    };
     radixes.iter().find_map(|radix| all.iter().map(|number| byte(number, *radix)).collect())
 }
 
 fn decode_hex(run: &str) -> Option<Vec<u8>> {
+    let run = run.strip_prefix("0x").unwrap_or(run);
     let pairs = run.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).ok());
     let is_hex = run.len().is_multiple_of(2) && run.bytes().all(|b| b.is_ascii_hexdigit());
     pairs.map(|pair| u8::from_str_radix(pair.filter(|_| is_hex)?, 16).ok()).collect()
+}
+
+/// RFC 4648 section 6.
+fn decode_base32(run: &str) -> Option<Vec<u8>> {
+    let (mut bits, mut held, mut bytes) = (0_u32, 0, Vec::new());
+    for digit in run.bytes() {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'2'..=b'7' => digit - b'2' + 26,
+            _ => return None,
+        };
+        bits = bits << 5 | u32::from(value);
+        held += 5;
+        if held >= u8::BITS {
+            held -= u8::BITS;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(bytes)
 }
 
 fn decode_base64(run: &str) -> Option<Vec<u8>> {
