@@ -3,6 +3,7 @@
 
 use super::learned::Lesson;
 use super::policy::contributions;
+use super::views::DISGUISES;
 use super::{Category, Finding, Source};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ const LEARNED: [(&str, Lesson); 2] = [("jailbreak.learned", Lesson::Attempts), (
 /// One for each finding of [`super::Scanner::scan`], in the same order.
 pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanation> {
     let points: BTreeMap<&str, f64> = contributions(findings.iter()).into_iter().collect();
-    let disguises = findings.iter().filter(|finding| finding.category == Category::Obfuscation);
+    let disguises = findings.iter().filter(|finding| DISGUISES.contains(&finding.rule.as_str()));
     let disguises: BTreeMap<_, _> = disguises.map(|finding| ((finding.start, finding.end), &finding.rule)).collect();
     let (mut line, mut column, mut seen) = (1, 1, 0);
     let explanation = |finding: &Finding| {

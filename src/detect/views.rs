@@ -34,12 +34,20 @@ const BITS: usize = u8::BITS as usize;
 /// Fewer words with digits inside are hashes and names.
 const DIGIT_WORDS_LEAST: usize = 4;
 
+/// The disguise of base64 and base32.
+const CODED: &str = "obfuscation.base64";
+/// The disguise of lists of numbers, and of hex.
+const NUMBERS: &str = "obfuscation.numbers";
+/// The disguise of letters one by one.
+const SPACED: &str = "obfuscation.spaced-letters";
 /// The disguise of escapes of all kinds.
 const ESCAPES: &str = "obfuscation.escapes";
 /// The disguise of characters beyond ASCII.
 const LOOK_ALIKES: &str = "obfuscation.look-alikes";
 /// The disguise of words as `1gn0r3`.
 const DIGITS: &str = "obfuscation.digits-for-letters";
+/// All of them; other ids of their category are rules.
+pub(super) const DISGUISES: [&str; 6] = [CODED, NUMBERS, SPACED, ESCAPES, LOOK_ALIKES, DIGITS];
 
 /// Both base64 alphabets are brought to this one first; paddings and spare bits are forgiven as decoders in the wild do.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -217,7 +225,7 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
         let words = piece.split(gap).map(|word| word.replace(SEPARATORS, ""));
         let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
         copy.push_str(&words.join(" "));
-        return Some("obfuscation.spaced-letters");
+        return Some(SPACED);
     }
     let whole: String = piece.split_ascii_whitespace().collect();
     if let Some((disguise, text)) = decoded(piece, &whole) {
@@ -235,8 +243,8 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
 /// What a list of numbers or a run of signs encodes, when that can be read.
 fn decoded(list: &str, run: &str) -> Option<(&'static str, String)> {
     let (disguise, bytes) = match numbers(list).or_else(|| decode_hex(run)) {
-        Some(bytes) => ("obfuscation.numbers", bytes),
-        None => ("obfuscation.base64", decode_base64(run).or_else(|| decode_base32(run))?),
+        Some(bytes) => (NUMBERS, bytes),
+        None => (CODED, decode_base64(run).or_else(|| decode_base32(run))?),
     };
     let text = String::from_utf8(bytes).ok()?;
     let is_readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
