@@ -88,6 +88,10 @@ fn what_cannot_be_read_ends_with_2() {
     );
     assert_eq!(scan_in(&run, &["."], b"").code, 2);
     assert_eq!(scan_in(&run, &["--json", "--jsonl"], b"").code, 2);
+    let done = scan_in(&run, &["no-such-file", ".", "-"], INJECTION.as_bytes());
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("cannot open no-such-file") && done.stderr.contains("cannot read ."), "{done:?}");
+    assert!(done.stdout.contains("injection."), "the others are scanned: {done:?}");
 }
 
 #[test]
@@ -289,4 +293,6 @@ fn a_name_cannot_write_to_the_terminal() {
     fs::write(run.dir.join("a\u{1b}[31m\nb"), INJECTION).unwrap();
     let done = scan_in(&run, &["a\u{1b}[31m\nb"], b"");
     assert!(done.stdout.starts_with("a?[31m?b:1: ") && !done.stderr.contains('\u{1b}'), "{done:?}");
+    let missing = scan_in(&run, &["no\u{1b}[31m\nsuch"], b"");
+    assert!(missing.stderr.contains("cannot open no?[31m?such"), "{missing:?}");
 }

@@ -4,8 +4,9 @@ use super::terminal::{note, print};
 use super::{Args, Done, Exit, context, no, rules, usage};
 use crate::detect::{self, Action, Policy, Scanner, Source};
 use serde_json::json;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read as _};
-use std::{ffi::OsString, fmt::Display, fs::File};
+use std::{fmt::Display, fs::File};
 
 /// Largest file or line, in bytes: the proxy's own cap for a body.
 const MAX_BYTES: u64 = 32 << 20;
@@ -21,7 +22,7 @@ struct Scan {
     explains: bool,
     /// Something would be stopped.
     stopped: bool,
-    /// A line was not an object as it should be, or a text was none.
+    /// A file could not be read, a line was not an object as it should be, or a text was none.
     malformed: bool,
 }
 
@@ -36,16 +37,13 @@ pub(super) fn scan(args: &Args) -> Done {
     let stdin = [OsString::from("-")];
     let names = if args.words().is_empty() { &stdin } else { args.words() };
     for name in names {
-        let shown = name.to_string_lossy();
-        let cannot = |error: io::Error| usage(format_args!("cannot open {shown}: {error}; {ANOTHER}"));
-        let mut input: Box<dyn BufRead> = match name == "-" {
-            true => Box::new(io::stdin().lock()),
-            false => Box::new(BufReader::new(File::open(name).map_err(cannot)?)),
-        };
-        if args.has("jsonl") {
-            scan.lines(&mut *input)?;
-        } else {
-            scan.whole(&shown, &mut *input, args)?;
+        match scan.input(name, args) {
+            // The others are worth a look all the same.
+            Err(failure) if failure.exit == Exit::Usage && names.len() > 1 => {
+                note(failure.message);
+                scan.malformed = true;
+            }
+            done => done?,
         }
     }
     if scan.malformed {
@@ -55,6 +53,19 @@ pub(super) fn scan(args: &Args) -> Done {
 }
 
 impl Scan {
+    /// One file, or stdin.
+    fn input(&mut self, name: &OsStr, args: &Args) -> Done {
+        let raw = name.to_string_lossy();
+        // A name may come from a stranger's archive.
+        let shown = raw.replace(char::is_control, "?");
+        let cannot = |error: io::Error| usage(format_args!("cannot open {shown}: {error}; {ANOTHER}"));
+        let mut input: Box<dyn BufRead> = match name == "-" {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(BufReader::new(File::open(name).map_err(cannot)?)),
+        };
+        if args.has("jsonl") { self.lines(&mut *input) } else { self.whole(&raw, &shown, &mut *input, args) }
+    }
+
     /// One JSON object a line in, one out, in the same order and at once.
     fn lines(&mut self, input: &mut dyn BufRead) -> Done {
         let mut line = Vec::new();
@@ -94,8 +105,8 @@ impl Scan {
         }
     }
 
-    /// One text.
-    fn whole(&mut self, name: &str, input: &mut dyn BufRead, args: &Args) -> Done {
+    /// One text, with its name for programs and for people.
+    fn whole(&mut self, id: &str, name: &str, input: &mut dyn BufRead, args: &Args) -> Done {
         let mut bytes = Vec::new();
         let read = input.take(MAX_BYTES + 1).read_to_end(&mut bytes);
         read.map_err(|error| usage(format_args!("cannot read {name}: {error}; {ANOTHER}")))?;
@@ -114,10 +125,8 @@ impl Scan {
             self.malformed = true;
         }
         if args.has("json") {
-            return self.line(json!({"id": name, "text": text}).to_string().as_bytes());
+            return self.line(json!({"id": id, "text": text}).to_string().as_bytes());
         }
-        // A name may come from a stranger's archive.
-        let name = name.replace(char::is_control, "?");
         let mut findings = self.scanner.scan(&text, Source::User);
         let risk_score = detect::judge(&mut findings, Source::User, true, &self.policy);
         for (finding, why) in findings.iter().zip(detect::explain(&text, Source::User, &findings)) {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use regex::Regex;
+use std::iter;
 use std::mem;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -19,7 +20,7 @@ const PIECES: &str = concat!(
     r#"|\\(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
     r"|(?:=[0-9A-F]{2}){4,}|(?:\\[01][0-7]{2}){4,}",
     r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});",
-    r"|(?-u:\b)(?:(?:(?:0x|U\+00)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})[ ,:-]{1,2}){15,}(?:(?:0x|U\+00)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})(?-u:\b)",
+    r"|(?-u:\b)(?:(?:(?:0x|U\+00)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})[ ,:;.|/_\t\n-]{1,2}){15,}(?:(?:0x|U\+00)?[0-9A-Fa-f]{2}|[01]?[0-9]{2}|[01]{7,16})(?-u:\b)",
     r"|(?-u:\b)[A-Za-z0-9](?:(?: {1,4}|\n(?: \n)?|[._*/|-](?: [._*/|-])?)[!-~]){6,}(?: {1,4}|\n|[._*/|-])[A-Za-z0-9](?-u:\b)",
     r"|[A-Za-z0-9+/_-]{24,}(?:\r?\n[A-Za-z0-9+/_-]{20,})*(?:\r?\n[A-Za-z0-9+/_-]{1,19}={1,2})?",
     r"|(?-u:\b)(?:[A-Za-z]{0,8}[0134578]{1,3}){1,4}[A-Za-z]{1,8}(?-u:\b)",
@@ -31,6 +32,10 @@ const SEPARATORS: [char; 8] = [' ', '\n', '.', '-', '_', '*', '/', '|'];
 const CODED_LEAST: usize = 24;
 /// Binary digits of a byte that stand without anything between them.
 const BITS: usize = u8::BITS as usize;
+/// Of the characters of a text that was decoded less than one in so many may be none,
+const ODD_ONE_IN: usize = 8;
+/// and so many at most: behind more stands the token of a maker, which begins with a word.
+const ODD_MOST: usize = 4;
 /// Fewer words with digits inside are hashes and names.
 const DIGIT_WORDS_LEAST: usize = 4;
 
@@ -90,6 +95,15 @@ pub(super) fn without_colours(text: &str) -> Option<Copy> {
 pub(super) fn undo(text: &str, parts: &[Range<usize>]) -> Option<Copy> {
     let any = ANY_PIECE.as_ref()?;
     let parts = || parts.iter().filter_map(|part| Some((part.start, text.get(part.clone())?)));
+    let beyond = parts().filter(|(_, part)| !part.is_ascii()).flat_map(|(at, part)| {
+        let unseen = part.match_indices(|c: char| !c.is_ascii() && plain(c).is_none());
+        unseen.map(move |(start, c)| (at + start, c))
+    });
+    // Alone: Cyrillic without them is read as it is before its letters are taken for Latin ones.
+    let seen = Copy::new(text, beyond, |_, _| Some(LOOK_ALIKES));
+    if seen.is_some() {
+        return seen;
+    }
     let pieces =
         parts().flat_map(|(at, part)| any.find_iter(part).map(move |piece| (at + piece.start(), piece.as_str())));
     // A run of characters beyond ASCII is looked for at once, and each of them is undone alone.
@@ -240,25 +254,53 @@ fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str> {
     Some(disguise)
 }
 
-/// What a list of numbers or a run of signs encodes, when that can be read.
+/// What a list of numbers or a run of signs encodes, when that can be read; of a path, its longest part.
 fn decoded(list: &str, run: &str) -> Option<(&'static str, String)> {
-    let (disguise, bytes) = match numbers(list).or_else(|| decode_hex(run)) {
-        Some(bytes) => (NUMBERS, bytes),
-        None => (CODED, decode_base64(run).or_else(|| decode_base32(run))?),
-    };
-    let text = String::from_utf8(bytes).ok()?;
-    let is_readable = text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
-    is_readable.then_some((disguise, text))
+    if let Some(text) = numbers(list).or_else(|| readable(decode_hex(run)?)) {
+        return Some((NUMBERS, text));
+    }
+    let part = run.split('/').max_by_key(|part| part.len()).filter(|part| part.len() >= CODED_LEAST);
+    let text = |run| readable(decode_base64(run).or_else(|| decode_base32(run))?);
+    text(run).or_else(|| text(part?)).map(|text| (CODED, text))
+}
+
+/// The text in these bytes, if they are one but for a few, which may be there to spoil it. The zeros of UTF-16 are none.
+fn readable(bytes: Vec<u8>) -> Option<String> {
+    let bytes: Vec<u8> = bytes.into_iter().filter(|byte| *byte != 0).collect();
+    let is_odd = |c: &char| c.is_control() && !c.is_ascii_whitespace();
+    let odd = bytes.utf8_chunks().flat_map(|chunk| {
+        let controls = chunk.valid().chars().filter(is_odd).count();
+        iter::repeat_n((), controls + usize::from(!chunk.invalid().is_empty()))
+    });
+    let odd = odd.take(ODD_MOST + 1).count();
+    let valid = bytes.utf8_chunks().flat_map(|chunk| chunk.valid().chars());
+    (odd <= ODD_MOST && odd * ODD_ONE_IN < bytes.len()).then(|| valid.filter(|c| !is_odd(c)).collect())
 }
 
 /// The ASCII letter that a character beyond ASCII looks like; nothing for characters that cannot be seen.
 fn plain(c: char) -> Option<char> {
     match c {
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
+        '\u{61c}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{17b4}'
+        | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{3164}'
+        | '\u{ffa0}' => None,
+        '\u{80}'..='\u{9f}' | '\u{fff9}'..='\u{fffd}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => None,
         // Marks that stand over, under or through the letter before them.
         '\u{300}'..='\u{36f}' => None,
         '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e001f}' | '\u{e007f}' | '\u{e0100}'..='\u{e01ef}' => None,
-        '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Some(' '),
+        '\u{a0}'
+        | '\u{2000}'..='\u{200a}'
+        | '\u{2028}'
+        | '\u{2029}'
+        | '\u{2800}'
+        | '\u{202f}'
+        | '\u{205f}'
+        | '\u{3000}' => Some(' '),
         // Tag characters repeat ASCII in its order.
         '\u{e0020}'..='\u{e007e}' => char::from_u32(c as u32 - 0xe0000),
         _ => Some(ALIKE.get(c as usize).filter(|letter| **letter != 0).map_or(c, |letter| char::from(*letter))),
@@ -303,12 +345,14 @@ fn unescape(escape: &str) -> Option<char> {
 }
 
 /// The text that a list of numbers stands for, which have no more digits than a byte needs.
-fn numbers(piece: &str) -> Option<Vec<u8>> {
+fn numbers(piece: &str) -> Option<String> {
     let is_binary = piece.len().is_multiple_of(BITS) && piece.bytes().all(|b| matches!(b, b'0' | b'1'));
     let all: Vec<&str> = if is_binary {
         (0..piece.len()).step_by(BITS).filter_map(|at| piece.get(at..at + BITS)).collect()
     } else {
-        let numbers = piece.split([' ', ',', ':', '-', '=', '\\']).filter(|number| !number.is_empty());
+        let numbers = piece
+            .split(|c: char| " ,:;.|/_-=\\".contains(c) || c.is_ascii_whitespace())
+            .filter(|number| !number.is_empty());
         numbers.map(|number| number.trim_start_matches("0x").trim_start_matches("U+00")).collect()
     };
     let radixes: &[u32] = match all.iter().map(|number| number.len()).max().filter(|_| all.len() > 1)? {
@@ -316,10 +360,8 @@ fn numbers(piece: &str) -> Option<Vec<u8>> {
         3 => &[8, 10],
         _ => &[2],
     };
-    let byte = |number: &&str, radix| {
-        u8::from_str_radix(number, radix).ok().filter(|byte| matches!(byte, b'\n' | b' '..=b'~'))
-    };
-    radixes.iter().find_map(|radix| all.iter().map(|number| byte(number, *radix)).collect())
+    let bytes = |radix: &u32| all.iter().map(|number| u8::from_str_radix(number, *radix).ok()).collect::<Option<_>>();
+    radixes.iter().find_map(|radix| readable(bytes(radix)?))
 }
 
 fn decode_hex(run: &str) -> Option<Vec<u8>> {
