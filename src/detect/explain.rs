@@ -1,9 +1,9 @@
 //! Why a finding stands there, for people and scripts.
 //! Must never hold the matched text, nor more of it than its length, kinds of characters, and words that the learned scorer counts.
 
+use super::decode::DISGUISES;
 use super::learned::Lesson;
 use super::policy::contributions;
-use super::views::DISGUISES;
 use super::{Category, Finding, Source};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
 //! Segments in, findings and score out; rules are data. Pure: the same text, source and rules always give the same findings.
 //! Must never know HTTP, files or keys, and must never keep or print the text that it was given.
 
+mod decode;
 mod engine;
 mod explain;
 mod keywords;

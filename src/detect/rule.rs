@@ -8,9 +8,9 @@
 
 use super::validate::Validator;
 use super::{Category, Severity, Source};
-use regex_automata::Input;
 use regex_automata::meta::{Cache, Regex};
 use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input};
 use serde::Deserialize;
 use serde_json::Value;
 use std::ops::Range;
@@ -210,16 +210,17 @@ impl Rule {
     }
 }
 
-/// What of the next match the finding spans. Most expressions have no group, and need not find the places of groups.
+/// What of the next match the finding spans. Most places have no match, and most expressions no group.
 fn found_at(regex: &Regex, memory: &mut Memory, haystack: &[u8], at: usize) -> Option<Range<usize>> {
     let cache = memory.get_or_insert_with(|| regex.create_cache());
-    let input = Input::new(haystack).range(at..);
+    let found = regex.search_with(cache, &Input::new(haystack).range(at..))?.range();
     if regex.captures_len() == 1 {
-        return regex.search_with(cache, &input).map(|found| found.range());
+        return Some(found);
     }
     let mut groups = regex.create_captures();
+    let input = Input::new(haystack).range(found.clone()).anchored(Anchored::Yes);
     regex.search_captures_with(cache, &input, &mut groups);
-    groups.get_group(1).or(groups.get_group(0)).map(|value| value.range())
+    Some(groups.get_group(1).map_or(found, |value| value.range()))
 }
 
 /// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`, `\u003d`), which stands for a sign.
