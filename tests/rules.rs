@@ -131,6 +131,22 @@ fn a_check_tries_the_samples_and_says_which_are_wrong() {
 }
 
 #[test]
+fn doctor_names_a_file_in_force_whose_samples_are_wrong() {
+    let desk = Desk::new("rules-doctor");
+    let told = |rules: Value| {
+        desk.put("acme.json", &rules);
+        let rows = desk.json(&["doctor", "--json"]);
+        rows.as_array().unwrap().iter().find(|row| row["check"] == "rules").cloned()
+    };
+    assert_eq!(told(json!([rule()])), None);
+    let row = told(json!([rule_with("negative", json!(["acme_fedcba9876543210"]))])).unwrap();
+    let next = row["next"].as_str().unwrap();
+    assert!(row["state"] == "warning" && next.ends_with("rules.d/acme.json"), "{row}");
+    let words: Vec<&str> = next.split(' ').skip(1).collect();
+    assert_eq!(desk.cli(&words).code, 1);
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_refused_by_file_rule_and_reason() {
     let desk = Desk::new("rules-bad");
     let id = "rule secret.acme-token is not valid";

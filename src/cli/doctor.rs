@@ -1,9 +1,10 @@
 //! `doctor`: a line for each thing that has to be right, and the command that repairs it.
 //! Must never write anything or end at what is wrong, nor contact more than the own port unless `--online` asks for it.
 
-use super::{Args, Done, Exit, Failure, context, key, no, serve, settings, terminal, usage};
+use super::{Args, Done, Exit, Failure, context, key, no, rules, serve, settings, terminal, usage};
 use crate::audit::{self, is_near};
 use crate::config::{self, Config, Settings};
+use crate::detect::Scanner;
 use crate::flow::provider::{Provider, table};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
@@ -31,6 +32,7 @@ pub(super) fn doctor(args: &Args) -> Done {
     let known = if usable.is_ok() { providers.as_slice() } else { &[] };
     let mut found = vec![("config", usable.map(|_| "can be used".to_owned()))];
     found.extend(config::unknown_variables().into_iter().map(|text| ("config", Err(no(text)))));
+    rules::files(&config).into_iter().flatten().for_each(|file| found.extend(samples(&file)));
     let network = settings::network(&config, &providers).into_iter();
     let network: Vec<_> = network.map(|(name, value, origin)| format!("{name} {value} ({origin})")).collect();
     found.push(("network", Ok(network.join(", "))));
@@ -57,6 +59,14 @@ fn row((check, found): Check) -> (Value, String) {
     let next = (state != "ok").then(|| typed.unwrap_or("infershield doctor"));
     let json = json!({"check": check, "state": state, "what": what, "next": next});
     (json, format!("{mark} {check}: {what}"))
+}
+
+/// A file of the user's rules, of which some do not find what they should. One that cannot be used at all is said with the settings.
+fn samples((name, json): &(String, String)) -> Option<Check> {
+    let wrong = Scanner::wrong_samples(json).ok()?.len();
+    let what =
+        format_args!("{wrong} samples of {name} are not as they should be; type `infershield rules check {name}`");
+    (wrong > 0).then(|| ("rules", Err(no(what))))
 }
 
 /// Opens what is stored, unless that could write: keys that are missing are made, a rekey that was killed is finished.
