@@ -19,7 +19,8 @@ const REPORTED: &str = concat!(
     r"(?i-u)\b(?:(?:attempt(?:s|ed|ing)|tr(?:ies|ied|ying)|claim(?:s|ed|ing)) to",
     r"|(?:if|when(?:ever)?) (?:the |a |an |any )?(?:\w{1,12} )?(?:user|message|text|content|page|file|document|someone|anyone)s? (?:ever )?",
     r"(?:asks?|tells?|says?|wants?|instructs?|orders?)(?: you| me| it)?(?: to)?:?",
-    r"|(?:that|which|who) (?:ask|tell|want|instruct|order)s? (?:you|me|it|(?:the|a|an) \w{1,12}) to)\s?$",
+    r"|(?:that|which|who) (?:ask|tell|want|instruct|order)s? (?:you|me|it|(?:the|a|an) \w{1,12}) to",
+    r"|(?:makes?|made|making|gets?|getting) (?:the|our|an?|your|my|its) (?:\w{1,12} )?(?:assistant|model|agent|bot|ai|llm|chatbot)s?(?: to)?)\s?$",
 );
 /// What stands directly before what must not be done.
 const FORBID: &str = concat!(
