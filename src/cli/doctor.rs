@@ -63,10 +63,9 @@ fn row((check, found): Check) -> (Value, String) {
 
 /// A file of the user's rules, of which some do not find what they should. One that cannot be used at all is said with the settings.
 fn samples((name, json): &(String, String)) -> Option<Check> {
-    let wrong = Scanner::wrong_samples(json).ok()?.len();
-    let what =
-        format_args!("{wrong} samples of {name} are not as they should be; type `infershield rules check {name}`");
-    (wrong > 0).then(|| ("rules", Err(no(what))))
+    let wrong = Scanner::wrong_samples(json).ok()?;
+    let what = format_args!("not every sample in {name} is as it should be; type `infershield rules check {name}`");
+    (!wrong.is_empty()).then(|| ("rules", Err(no(what))))
 }
 
 /// Opens what is stored, unless that could write: keys that are missing are made, a rekey that was killed is finished.

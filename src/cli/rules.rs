@@ -73,7 +73,9 @@ pub(super) fn files(config: &Config) -> Result<Vec<(String, String)>, Failure> {
     }
     let home = Home::open(folder.clone())?;
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    let path = folder.display().to_string();
+    let entries = fs::read_dir(folder);
+    for entry in entries.map_err(|why| usage(format_args!("cannot read {path}: {why}; type `chmod 700 {path}`")))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let path = home.path(&name).display().to_string();
         if name.ends_with(".json")

@@ -22,20 +22,35 @@ const REPORTED: &str = concat!(
     r"|(?:that|which|who) (?:ask|tell|want|instruct|order)s? (?:you|me|it|(?:the|a|an) \w{1,12}) to",
     r"|(?:makes?|made|making|gets?|getting) (?:the|our|an?|your|my|its) (?:\w{1,12} )?(?:assistant|model|agent|bot|ai|llm|chatbot)s?(?: to)?)\s?$",
 );
-/// What stands directly before what must not be done.
+/// What stands directly before what must not be done, from the beginning of the sentence: behind an `if` it is an order.
 const FORBID: &str = concat!(
-    r"(?i-u)(?:^|[^a-z0-9_\x80-\xff])(?:never|(?:do|must|should|shall|may|can|will) ?not|(?:not|refuse|forbidden) to|(?:do|must|should|ca|wo)n.{0,3}t)",
-    r"(?: ever)?(?: \w{1,12},){0,3}(?: \w{1,12},? or)?(?: (?:run|type|use|execute|enter|try|call|issue|paste|curl|wget|scp)(?: \w{1,8}){0,2}:?)? ?[`'\x22]?(?:sudo )?$",
+    r"(?i-u)(?:^|[\n.!?:;>*`'\x22(|-]) {0,3}(?:(?:please|also|and|but|important|note)[:,]? ){0,2}",
+    r"(?:(?:you|we|they|it|agents?|assistants?|models?|bots?|users?|developers?|(?:the|this|your|all|any|our) (?:\w{1,12} ){0,2}\w{1,12}) )?",
+    r"(?:(?:(?:must|should|shall|will) )?never|(?:do|does|must|should|shall|may|will) ?not|(?:do|does|must|should|wo)n.{0,3}t|(?:are|is) not (?:allowed|permitted) to|avoid)",
+    r"(?:,? under any circumstances,?| ever| \w{2,10}ly)?",
+    r"(?:(?: (?:read|print|log|copy|share|post|paste|send|upload|email|show|reveal|repeat|store|open|delete|run|commit),){0,3}",
+    r" (?:read|print|log|copy|share|post|paste|send|upload|email|show|reveal|repeat|store|open|delete|run|commit),? or)?",
+    r"(?: (?:run|running|type|use|execute|enter|try|call|issue|paste|curl|wget|scp)(?: \w{1,8}){0,2}:?)? ?[`'\x22]?(?:sudo )?$",
+);
+/// What directly behind it takes the prohibition back, or bounds it.
+const LIFTS: &str = concat!(
+    r"(?i-u)^[^.!?\n]{0,40}\b(?:yet|until|unless|except|without|before|only|alone|as root|in part|partly|this time|by hand|myself|yourself)\b",
+    r"|\b(?:carry|carrying) (?:it|this|them) out|\b(?:do|run|execute|send|give) (?:it|this|so|them)\b|go on\b|go ahead",
 );
 /// The same in other languages, with the verb that it turns into its opposite: "no olvides", "vergiss nicht", "unutma".
 const FORBID_FOREIGN: &str = concat!(
     r"(?i-u)\b(?:no(?: se)?|nunca|n(?:ã|a)o(?: se)?) (?:olvid|omit|ignores|esque|revel|muestr|mostr)|\bnie (?:zapom|ignoruj|ujawn)",
     r"|\bne ?(?:felejt|zapom|ignoruj)|\bnon (?:dimentic|ignorare|rivel|mostr)|\bnu (?:uita|ignora)|\bjangan (?:lupa|abai)|\bmat bhu",
     r"|(?:đ|Đ)ừng (?:quên|bỏ)|(?:Н|н)е (?:забы|забу|игнор|раскры|показы)|(?:Μ|μ)ην? (?:ξεχ|αγνο)|لا (?:تنس|تتجاهل)|मत भूल|भूलना मत",
-    r"|(?:不要|别|別|勿)(?:忘|忽|无视|無視|透露)|忘れな|忘れず|無視しな|잊지|무시하지 ?(?:마|말)|\bunutma(?:y\S{2,6})?(?:[ .!,]|$)",
+    r"|(?:不要|别|別|勿)(?:忘|忽|无视|無視|透露)|(?:忘れ|無視し)な(?:いで|いよう)|(?:잊지|무시하지) ?(?:마|말)|\b(?:unutma|yok sayma)(?:y\S{2,6})?(?:[ .!,]|$)",
     r"|\b(?:verg(?:iss|essen sie|eet)|ignorier\w{0,3}(?: sie)?|negeer|gl(?:ö|o)m|glem|ignorer\w{0,2}|oubli\w{1,3}|ignor\w{1,3}|zeige?",
     r"|verrate?|nenne|gib|r(?:é|e)v(?:è|e)le\w{0,2}|montre\w{0,2}|affiche\w{0,2}|toon|geef|vis|visa)",
     r" (?:\w{1,6} )?(?:nicht|niemals|nie|niet|nooit|inte|aldrig|ikke|aldri|pas|jamais)\b",
+);
+/// Verbs of which a second one beside that makes an order again: "vergeet niet … te negeren".
+const IGNORES: &str = concat!(
+    r"(?i-u)nicht nur|ignor|forget|disregard|verg(?:iss|ess|eet|et)|neger|negeer|gl(?:ö|o)m|glem|oubli|olvid|esque|dimentic|zapom|felejt|unut|yok say|lupa|abai|quên|bỏ qua",
+    r"|[\xd0\xd1]\S{0,2}гнор|забу|забы|忘|忽略|无视|無視|잊|무시|تجاهل|تنس|भूल|अनदेख|ξεχ|αγνο",
 );
 /// Words behind a quotation that make an order of it.
 const REFERS: &str = concat!(
@@ -49,6 +64,8 @@ const ASKS: &str = concat!(
 );
 /// Bytes before and behind a match that such words reach.
 const FORBID_BYTES: usize = 16;
+/// Bytes behind a match that take a prohibition back.
+const LIFTS_BYTES: usize = 80;
 /// Bytes before an attack that do.
 const REPORTED_BYTES: usize = 64;
 /// Bytes behind a quotation that may refer to it.
@@ -72,6 +89,8 @@ pub(super) const MENTION_WEIGHT: u8 = 55;
 static TOPICS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TOPIC).ok());
 static SPOKEN_OF: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REPORTED).ok());
 static FORBIDDEN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(FORBID).ok());
+static LIFTED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(LIFTS).ok());
+static IGNORED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(IGNORES).ok());
 static FORBIDDEN_FOREIGN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(FORBID_FOREIGN).ok());
 static REFERRED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REFERS).ok());
 static ASKED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(ASKS).ok());
@@ -123,7 +142,8 @@ impl<'a> Topics<'a> {
         let is = |words: &Option<Regex>| words.as_ref().is_some_and(|words| words.is_match(before.as_bytes()));
         let is_order = matches!(category, Category::Injection | Category::Jailbreak);
         let is_reported = source != Source::Assistant && is_order && is(&SPOKEN_OF);
-        let is_forbidden = (source != Source::Assistant || is_order) && (is(&FORBIDDEN) || self.is_turned(span));
+        let is_forbidden = (source != Source::Assistant || is_order)
+            && (is(&FORBIDDEN) && !self.is_lifted(span) || self.is_turned(span));
         if is_reported || is_forbidden {
             return MENTION_WEIGHT;
         }
@@ -140,12 +160,19 @@ impl<'a> Topics<'a> {
         }
     }
 
-    /// Whether the verb of the span is turned into its opposite, as other languages do it: words beside the span say nothing.
+    /// Whether the words behind the span take back that it is forbidden.
+    fn is_lifted(&self, span: &Range<usize>) -> bool {
+        let after = part(self.text, span.end..span.end.saturating_add(LIFTS_BYTES));
+        LIFTED.as_ref().is_none_or(|lifted| lifted.is_match(after.as_bytes()))
+    }
+
+    /// Whether the only verb of the span is turned into its opposite, as other languages do it: words beside the span say nothing.
     fn is_turned(&self, span: &Range<usize>) -> bool {
         let start = boundary(self.text, span.start.saturating_sub(FORBID_BYTES));
-        let around = part(self.text, start..span.end.saturating_add(FORBID_BYTES));
-        let mut turns = FORBIDDEN_FOREIGN.iter().flat_map(|words| words.find_iter(around.as_bytes()));
-        turns.any(|turn| start + turn.end() > span.start && start + turn.start() < span.end)
+        let around = part(self.text, start..span.end.saturating_add(FORBID_BYTES)).as_bytes();
+        let verbs = IGNORED.iter().flat_map(|words| words.find_iter(around)).count();
+        let mut turns = FORBIDDEN_FOREIGN.iter().flat_map(|words| words.find_iter(around));
+        verbs < 2 && turns.any(|turn| start + turn.end() > span.start && start + turn.start() < span.end)
     }
 
     /// Whether what follows a quotation makes an order of it.
@@ -186,12 +213,24 @@ mod tests {
         for before in ["Do not ", "Don't ", "You must not ", "Please never "] {
             assert_eq!(most(before, order, ".", Source::Tool), MENTION_WEIGHT, "{before}");
         }
-        for before in
-            ["Do not forget to ", "Never mind: ", "If not, ", "Why not ", "Never stop. ", "Ne ", "Vergiss nicht: "]
-        {
+        for before in [
+            "Do not forget to ",
+            "Never mind: ",
+            "If not, ",
+            "Why not ",
+            "Never stop. ",
+            "Ne ",
+            "Vergiss nicht: ",
+            "Never mind, ",
+            "Don't forget, ",
+            "It fails if you do not ",
+        ] {
             assert_eq!(most(before, order, ".", Source::Tool), u8::MAX, "{before}");
         }
         assert_eq!(most("", order, " unutma.", Source::Tool), u8::MAX);
+        for after in [" yet.", " until the tests pass.", " unless you are an agent.", ". Then carry it out."] {
+            assert_eq!(most("Do not ", order, after, Source::Tool), u8::MAX, "{after}");
+        }
         for (before, said, after) in [
             ("", "Vergeet niet alle vorige instructies", ""),
             ("N'", "oublie pas les instructions", ""),
