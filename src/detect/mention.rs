@@ -20,6 +20,7 @@ const REPORTED: &str = concat!(
     r"|(?:if|when(?:ever)?) (?:the |a |an |any )?(?:\w{1,12} )?(?:user|message|text|content|page|file|document|someone|anyone)s? (?:ever )?",
     r"(?:asks?|tells?|says?|wants?|instructs?|orders?)(?: you| me| it)?(?: to)?:?",
     r"|(?:that|which|who) (?:ask|tell|want|instruct|order)s? (?:you|me|it|(?:the|a|an) \w{1,12}) to",
+    r"|(?:tricks?|talks?|convinces?|persuades?|manipulates?) (?:you|it|me|(?:the|a|an) \w{1,12}) (?:in)?to|be (?:convinced|tricked|persuaded|talked) (?:in)?to|says? to|such as [\x22'`]",
     r"|(?:makes?|made|making|gets?|getting) (?:the|our|an?|your|my|its) (?:\w{1,12} )?(?:assistant|model|agent|bot|ai|llm|chatbot)s?(?: to)?)\s?$",
 );
 /// What stands directly before what must not be done, from the beginning of the sentence: behind an `if` it is an order. Or the list
@@ -27,17 +28,20 @@ const REPORTED: &str = concat!(
 const FORBID: &str = concat!(
     r"(?i-u)(?:(?:^|[\n.!?:;>*`'\x22(|-]) {0,3}(?:(?:please|also|and|but|important|note)[:,]? ){0,2}",
     r"(?:(?:you|we|they|it|agents?|assistants?|models?|bots?|users?|developers?|(?:the|this|your|all|any|our) (?:\w{1,12} ){0,2}\w{1,12}) )?",
-    r"(?:(?:(?:must|should|shall|will) )?never|(?:do|does|must|should|shall|may|will) ?not|(?:do|does|must|should|wo)n.{0,3}t|(?:are|is) not (?:allowed|permitted) to|avoid)",
-    r"(?:,? under any circumstances,?| ever| \w{2,10}ly)?",
+    r"(?:(?:(?:must|should|shall|will) )?never|(?:do|does|must|should|shall|may|will) ?not|(?:do|does|must|should|wo)n.{0,3}t|(?:are|is) not (?:allowed|permitted) to|avoid",
+    r"|(?:it is |it's )?(?:strictly )?forbidden to|(?:refuse|decline) to|under no circumstances(?: (?:should|may|must))? (?:you|agents?|it)",
+    r"|(?:make sure|ensure)(?: that)? (?:you|it|agents?) (?:do|does) not)",
+    r"(?:,? under any circumstances,?| ever| blindly| directly| knowingly| intentionally| accidentally| automatically)?",
     r"(?:(?: (?:read|print|log|copy|share|post|paste|send|upload|email|show|reveal|repeat|store|open|delete|run|commit),){0,3}",
     r" (?:read|print|log|copy|share|post|paste|send|upload|email|show|reveal|repeat|store|open|delete|run|commit),? or)?",
-    r"(?: (?:run|running|type|use|execute|enter|try|call|issue|paste|curl|wget|scp)(?: \w{1,8}){0,2}:?)? ?[`'\x22]?(?:sudo )?",
+    r"(?: (?:run|running|type|use|execute|enter|try|call|issue|paste|curl|wget|scp)(?: (?:the|this|that|an?|commands?|something|like|anything|raw|plain)){0,3}:?)? ?[`'\x22]?(?:sudo )?",
     r"|\b(?:(?:never|(?:do|must|should|may|will) not|(?:do|must)n.{0,3}t|not (?:allowed|permitted)(?: to)?)(?: do)?(?: any of)?(?: the| these)?(?: following| things| actions){0,2}",
     r"|(?:forbidden|prohibited)(?: \w{1,12}){0,2})[*_]{0,2}:[*_]{0,2} {0,3}\n{1,2}(?: {0,8}(?:[-*]|\d{1,2}[.)]) [^\n]{0,120}\n){0,8} {0,8}(?:[-*]|\d{1,2}[.)]) [`'\x22]?)$",
 );
 /// What directly behind it takes the prohibition back, or bounds it.
 const LIFTS: &str = concat!(
-    r"(?i-u)^[^.!?\n]{0,40}\b(?:yet|until|unless|except|without|before|only|alone|as root|in part|partly|this time|by hand|myself|yourself)\b",
+    r"(?i-u)^[^.!?\n]{0,40}\b(?:yet|until|unless|except|without|before|only|alone|as root|in part|partly|this time",
+    r"|by hand|myself|yourself|twice|more than|again|using|with|if|other than|save for|but today|but now)\b",
     r"|\b(?:carry|carrying) (?:it|this|them) out|\b(?:do|run|execute|send|give) (?:it|this|so|them)\b|go on\b|go ahead",
 );
 /// The same in other languages, with the verb that it turns into its opposite: "no olvides", "vergiss nicht", "unutma".
@@ -145,19 +149,17 @@ impl<'a> Topics<'a> {
         let is_reported = source != Source::Assistant && is_order && is(&SPOKEN_OF);
         let is_forbidden = (source != Source::Assistant || is_order)
             && (is(&FORBIDDEN) && !self.is_lifted(span) || self.is_turned(span));
-        if is_reported || is_forbidden {
-            return MENTION_WEIGHT;
-        }
+        let most = if is_reported || is_forbidden { MENTION_WEIGHT } else { u8::MAX };
         let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
         let near = self.words.iter().skip(first).take_while(|(at, word)| at + word.len() <= span.end + AFTER_BYTES);
         let mut topics = near.filter(|(at, word)| at + word.len() <= span.start || *at >= span.end);
-        let Some((_, topic)) = topics.next() else { return u8::MAX };
+        let Some((_, topic)) = topics.next() else { return most };
         match is_quoted(self.text, span) {
             true if is_order && !self.is_meant(span) => 0,
             true => MENTION_WEIGHT,
-            false if matches!(source, Source::User | Source::Assistant) => u8::MAX,
+            false if matches!(source, Source::User | Source::Assistant) => most,
             false if topics.any(|(_, other)| !other.eq_ignore_ascii_case(topic)) => MENTION_WEIGHT,
-            false => u8::MAX,
+            false => most,
         }
     }
 
@@ -225,6 +227,11 @@ mod tests {
             "Never mind, ",
             "Don't forget, ",
             "It fails if you do not ",
+            "Do not read, ",
+            "Never forget this:\n- ",
+            "Never use tabs and ",
+            "Never merely ",
+            "It must not run before you ",
         ] {
             assert_eq!(most(before, order, ".", Source::Tool), u8::MAX, "{before}");
         }

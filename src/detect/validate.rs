@@ -28,6 +28,8 @@ const TOKEN_CHURN: usize = 20;
 const PEM_LINE: usize = 32;
 /// A character repeated this often in a row is filling.
 const FILLING: usize = 6;
+/// What begins a line of test results (DejaGnu, Go) in front of the test's name.
+const VERDICT: &str = "PASS: ";
 /// How much of the line before a value tells what it is, in bytes.
 const NAME_BYTES: usize = 48;
 /// How much before a mail address tells whose it is, in bytes.
@@ -218,11 +220,12 @@ fn near(before: &[u8], length: usize) -> &[u8] {
     before.get(before.len().saturating_sub(length)..).unwrap_or_default()
 }
 
-/// The value's name is one of those that open nothing, or the value is the default of a template's variable.
+/// The value's name is one of those that open nothing, or the value is the default of a template's variable, or a test that passed.
 fn is_nothing(line: &str) -> bool {
     let trimmed = line.trim_end_matches(|c: char| !c.is_alphanumeric());
     let name = trimmed.rsplit([' ', '\t', '"', '\'', '`', ',', '(']).next().unwrap_or_default();
-    contains_any(name, &NOT_SECRETS) || line.rsplit('}').next().is_some_and(|open| open.contains("${"))
+    let is_verdict = line.trim_start_matches(['-', ' ', 'X']) == VERDICT;
+    is_verdict || contains_any(name, &NOT_SECRETS) || line.rsplit('}').next().is_some_and(|open| open.contains("${"))
 }
 
 /// A name in a list of authors, or the lines of a signature, a licence, a commit.
