@@ -1,4 +1,4 @@
-//! Tells a text that gives orders from a text about such orders: security documents, tests, rule lists.
+//! Tells a text that gives orders from a text about such orders, or against them: security documents, tests, rule lists.
 //! Must never judge by the source alone, nor let off what a user or the model says without quoting it.
 
 use super::engine::boundary;
@@ -129,8 +129,8 @@ impl<'a> Topics<'a> {
     }
 
     /// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
-    /// around it, where it is spoken of as somebody else's, or where a user asks about a command. What a user types
-    /// unquoted otherwise, and what the model says or runs, is meant.
+    /// around it, where it is spoken of as somebody else's, where the sentence forbids it, or where a user asks about a
+    /// command. What a user types unquoted otherwise, and what the model says or runs, is meant.
     pub(super) fn most(&self, span: &Range<usize>, category: Category, source: Source) -> u8 {
         if matches!(category, Category::Secret | Category::Pii) {
             return u8::MAX;
