@@ -4,7 +4,7 @@
 use super::{Action, Category, Finding, Source};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Each further finding in a text counts this much of the one before it: many weak hints do not make a certainty.
 const DIMINISHING: f64 = 0.5;
@@ -14,9 +14,14 @@ const FULL_SCORE: f64 = 100.0;
 const BLOCK_AT: u8 = 80;
 /// From this score on the shipped policy reports an attack.
 const WARN_AT: u8 = 40;
+/// Whose findings make a score together. An attack may have more than one side.
+const JUDGED_TOGETHER: [&[Category]; 3] = {
+    use Category::*;
+    [&[Secret], &[Pii], &[Injection, Jailbreak, Exfiltration, Command, Obfuscation]]
+};
 
-/// What is done about one category: an action whatever the score, or thresholds on the text's score (0 to 100) in
-/// that category.
+/// What is done about one category: an action whatever the score, or thresholds on what its findings add to the text's score
+/// (0 to 100), and for an attack those of all kinds of attack that have thresholds: it may have more than one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -82,12 +87,12 @@ impl Policy {
 /// a person has allowed. `last_turn` is true for the last words of the user: the one place where refusing the request
 /// costs no history.
 pub fn judge(findings: &mut [Finding], source: Source, last_turn: bool, policy: &Policy) -> u8 {
-    let categories: BTreeSet<Category> = findings.iter().map(|finding| finding.category).collect();
-    for category in categories {
-        let score = score(findings.iter().filter(|finding| finding.category == category));
-        let action = action(policy, category, score, source, last_turn);
-        for finding in findings.iter_mut().filter(|finding| finding.category == category) {
-            finding.action = action;
+    for kinds in JUDGED_TOGETHER {
+        let is_one = |finding: &Finding| kinds.contains(&finding.category);
+        let by_score = |finding: &&Finding| matches!(policy.response(finding.category), Response::ByScore { .. });
+        let score = score(findings.iter().filter(|finding| is_one(finding)).filter(by_score));
+        for finding in findings.iter_mut().filter(|finding| is_one(finding)) {
+            finding.action = action(policy, finding.category, score, source, last_turn);
         }
     }
     score(findings.iter())
@@ -218,10 +223,22 @@ mod tests {
     }
 
     #[test]
-    fn each_category_is_judged_by_its_own_score() {
-        let mut findings = [found(Category::Pii, 20, "a"), found(Category::Command, 85, "b")];
-        let score = judge(&mut findings, Source::User, true, &Policy::default());
-        assert_eq!(findings.map(|finding| finding.action), [Action::Warn, Action::Block]);
-        assert_eq!(score, 86);
+    fn the_sides_of_an_attack_are_judged_together_and_values_by_themselves() {
+        let judged = |policy: &str| {
+            let mut findings = [
+                found(Category::Pii, 60, "a"),
+                found(Category::Jailbreak, 70, "b"),
+                found(Category::Injection, 70, "c"),
+            ];
+            let policy = serde_json::from_str(policy).unwrap();
+            let score = judge(&mut findings, Source::User, true, &policy);
+            (findings.map(|finding| finding.action), score)
+        };
+        assert_eq!(judged("{}"), ([Action::Warn, Action::Block, Action::Block], 83));
+        assert_eq!(judged(r#"{"jailbreak":"allow"}"#).0, [Action::Warn, Action::Allow, Action::Warn]);
+        let strict = r#"{"jailbreak":{"block_at":90,"warn_at":40}}"#;
+        assert_eq!(judged(strict).0, [Action::Warn, Action::Warn, Action::Block]);
+        let values = r#"{"pii":{"block_at":65,"warn_at":60},"injection":"warn"}"#;
+        assert_eq!(judged(values).0, [Action::Warn, Action::Warn, Action::Warn]);
     }
 }
