@@ -44,29 +44,19 @@ struct Beginning {
 #[derive(Debug)]
 struct Keyword {
     text: String,
-    owners: Vec<Owner>,
-}
-
-/// Whom a keyword is for.
-#[derive(Debug)]
-pub(super) struct Owner {
-    /// Index of the rule.
-    pub(super) rule: usize,
-    /// One of the words that the rule wants besides its keywords.
-    pub(super) also: bool,
+    /// Indexes of the rules that it wakes.
+    owners: Vec<usize>,
 }
 
 impl Keywords {
     pub(super) fn new(rules: &[Rule]) -> Self {
-        let mut owned: BTreeMap<&String, Vec<Owner>> = BTreeMap::new();
+        let mut owned: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
         for (index, rule) in rules.iter().enumerate() {
-            let also = rule.also.iter().map(|word| (word, true));
-            for (text, also) in rule.keywords.iter().map(|keyword| (keyword, false)).chain(also) {
-                owned.entry(text).or_default().push(Owner { rule: index, also });
+            for text in &rule.keywords {
+                owned.entry(text).or_default().push(index);
             }
         }
-        let anywhere =
-            |owner: &Owner| !owner.also && rules.get(owner.rule).is_some_and(|rule| rule.begins != Begins::WithWord);
+        let anywhere = |owner: &usize| rules.get(*owner).is_some_and(|rule| rule.begins != Begins::WithWord);
         let mut lists: BTreeMap<usize, Vec<Beginning>> = BTreeMap::new();
         let mut all =
             Self { next: vec![0; TRIPLES], places: vec![0; TRIPLES], lists: Vec::new(), keywords: Vec::new() };
@@ -92,8 +82,8 @@ impl Keywords {
         all
     }
 
-    /// Tells `found` of each keyword that begins in the part: whose it is, its place, and whether its case is the same.
-    pub(super) fn find(&self, bytes: &[u8], part: Range<usize>, mut found: impl FnMut(&[Owner], Range<usize>, bool)) {
+    /// Tells `found` of each keyword that begins in the part: the rules that it wakes, its place, and whether its case is the same.
+    pub(super) fn find(&self, bytes: &[u8], part: Range<usize>, mut found: impl FnMut(&[usize], Range<usize>, bool)) {
         let begin = part.start;
         let mut triple = 0;
         let look = |(at, byte): (usize, &u8)| {
@@ -112,7 +102,7 @@ impl Keywords {
 
     // Inlined, it would take the registers of the loop and make it half as fast.
     #[inline(never)]
-    fn compare(&self, bytes: &[u8], start: usize, triple: usize, found: &mut impl FnMut(&[Owner], Range<usize>, bool)) {
+    fn compare(&self, bytes: &[u8], start: usize, triple: usize, found: &mut impl FnMut(&[usize], Range<usize>, bool)) {
         let from = bytes.get(start..).unwrap_or_default();
         let there = word(from);
         let list = self.places.get(triple).and_then(|place| self.lists.get(*place)).into_iter().flatten();
@@ -180,18 +170,17 @@ mod tests {
             let part = below(bytes.len().min(6))..bytes.len();
             let mut found = Vec::new();
             keywords.find(bytes, part.clone(), |owners, place, same_case| {
-                found.push((place.start, place.end, owners[0].rule, owners.len(), same_case));
+                found.push((place.start, place.end, owners[0], owners.len(), same_case));
             });
             let mut expected = Vec::new();
             for start in part {
                 for (keyword, owners) in keywords.keywords.iter().map(|keyword| (&keyword.text, &keyword.owners)) {
                     let there = bytes.get(start..start + keyword.len()).unwrap_or_default();
-                    let counts = |owner: &Owner| {
-                        !owner.also && scanner.rules[owner.rule].begins != Begins::WithWord || begins_word(bytes, start)
-                    };
+                    let counts =
+                        |owner: &usize| scanner.rules[*owner].begins != Begins::WithWord || begins_word(bytes, start);
                     if there.eq_ignore_ascii_case(keyword.as_bytes()) && owners.iter().any(counts) {
                         let same_case = there == keyword.as_bytes();
-                        expected.push((start, start + keyword.len(), owners[0].rule, owners.len(), same_case));
+                        expected.push((start, start + keyword.len(), owners[0], owners.len(), same_case));
                     }
                 }
             }

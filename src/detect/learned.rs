@@ -88,10 +88,11 @@ impl Lesson {
         let (mut seen, mut round, mut worst) = (vec![0_u8; BUCKETS], 0, None);
         let mut score = |window: &[Word]| {
             // So that no bucket counts twice.
-            round = if round == u8::MAX { 1 } else { round + 1 };
-            if round == 1 {
+            if round == u8::MAX {
                 seen.fill(0);
+                round = 0;
             }
+            round += 1;
             let buckets = window.iter().flat_map(|word| word.buckets);
             let new = buckets
                 .filter(|bucket| seen.get_mut(*bucket).is_some_and(|last| std::mem::replace(last, round) != round));

@@ -1,7 +1,7 @@
 //! Which rules look at which part of a text: one pass for all keywords, one for numbers.
 //! Must never show a rule the same byte again and again: the whole costs linear time, whatever the text says.
 
-use super::keywords::{Keywords, Owner};
+use super::keywords::Keywords;
 use super::rule::{Begins, Hit, Memory, Rule};
 use regex::bytes::{Regex, RegexBuilder};
 use std::mem;
@@ -39,8 +39,6 @@ struct Search<'a, W, C> {
     counts: C,
     /// For each rule what it looks at next; for an anchored rule, up to where it has found something.
     windows: Vec<Range<usize>>,
-    /// For each rule where the last of the words ends that it also wants.
-    company: Vec<usize>,
     /// Rules with a window that they have not looked at.
     open: Vec<usize>,
     hits: Vec<Hit<'a>>,
@@ -71,21 +69,16 @@ impl Scanner {
         counts: impl Fn(&Range<usize>) -> bool,
     ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
-        let (windows, company) = (vec![0..0; self.rules.len()], vec![0; self.rules.len()]);
-        let (open, hits) = (self.always.clone(), Vec::new());
+        let (windows, open, hits) = (vec![0..0; self.rules.len()], self.always.clone(), Vec::new());
         let memories = self.memories().pop().unwrap_or_else(|| self.rules.iter().map(|_| None).collect());
-        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, company, open, hits, memories };
+        let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, open, hits, memories };
         for rule in &self.always {
             search.windows.get_mut(*rule).into_iter().for_each(|window| window.end = bytes.len());
         }
         for part in parts {
             self.keywords.find(bytes, part.clone(), |owners, place, same_case| {
-                for Owner { rule, also } in owners {
-                    if *also {
-                        search.company.get_mut(*rule).into_iter().for_each(|last| *last = place.end);
-                    } else {
-                        search.wake(*rule, place.clone(), |rule| same_case || !rule.exact);
-                    }
+                for rule in owners {
+                    search.wake(*rule, place.clone(), |rule| same_case || !rule.exact);
                 }
             });
             for number in self.numbers.find_iter(bytes.get(part.clone()).unwrap_or_default()) {
@@ -140,7 +133,7 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
     }
 
     fn look(&mut self, index: usize, rule: &'a Rule, window: Range<usize>) {
-        if !rule.also.is_empty() && self.company.get(index).is_none_or(|last| *last <= window.start) {
+        if !rule.has_company(self.bytes.get(window.clone()).unwrap_or_default()) {
             return;
         }
         let found = match rule.validator.lesson() {

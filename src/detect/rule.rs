@@ -36,8 +36,8 @@ pub(super) struct Rule {
     pub(super) weight: u8,
     /// One of these must stand near a match. Empty, and no `digits`: the expression runs over the whole text.
     pub(super) keywords: Vec<String>,
-    /// Words, of which one must begin within reach too where a match may begin anywhere near its keyword: they spare the
-    /// expression where its keywords are common.
+    /// Words, of which one must stand within reach too where a match may begin anywhere near its keyword: they
+    /// spare the expression where its keywords are common.
     #[serde(default)]
     pub(super) also: Vec<String>,
     /// Instead of keywords: how many digits a number near the match has, least and most.
@@ -71,6 +71,9 @@ pub(super) struct Rule {
     /// the start.
     #[serde(skip)]
     regex: OnceLock<Result<Regex, String>>,
+    /// The same for the words of `also`.
+    #[serde(skip)]
+    company: OnceLock<Option<Regex>>,
 }
 
 /// Where a match begins, seen from its keyword. An anchored expression is tried once for each keyword and costs what
@@ -162,6 +165,17 @@ impl Rule {
             })
         };
         self.regex.get_or_init(compile).as_ref().map_err(String::clone)
+    }
+
+    /// Whether one of the words that it also wants stands in this part of a text.
+    pub(super) fn has_company(&self, text: &[u8]) -> bool {
+        let any =
+            || self.also.iter().map(|word| regex::escape(&word.to_ascii_lowercase())).collect::<Vec<_>>().join("|");
+        self.also.is_empty()
+            || match self.company.get_or_init(|| Regex::new(&any()).ok()) {
+                Some(any) => any.is_match(&text.to_ascii_lowercase()),
+                None => true,
+            }
     }
 
     /// Every match in the window.
