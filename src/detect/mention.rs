@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 const TOPIC: &str = concat!(
     r"(?i-u)(?:攻击|攻擊|攻撃|注入|インジェクション|공격|인젝션|инъекц|атак|هجوم|حقن)|\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
     r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|hack\w{0,4}|harms?\b|bypass\w{0,3}|RCE|XSS|SS[RT]F|SSTI|CTF",
-    r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(",
+    r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(|pytest|parametrize|unittest|vitest|describe\(|it\.each",
     r"|patterns?\b|severity|poisoning|politely|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
 /// What stands directly before an attack that a text speaks of as somebody else's; "try to" would be an order itself.
@@ -23,7 +23,7 @@ const REPORTED: &str = concat!(
     r"|(?:tricks?|talks?|convinces?|persuades?|manipulates?) (?:you|it|me|(?:the|a|an) \w{1,12}) (?:in)?to|be (?:convinced|tricked|persuaded|talked) (?:in)?to|says? to|such as [\x22'`]",
     r"|(?:makes?|made|making|gets?|getting) (?:the|our|an?|your|my|its) (?:\w{1,12} )?(?:assistant|model|agent|bot|ai|llm|chatbot)s?(?: to)?",
     r"|(?:says?|said|saying|told|tells?|telling|types?|typed|typing|writes?|wrote|written|writing|asks?|asked|tr(?:y|ies|ied)|shouts?|yells?|reads?|phrases?|words|e\.g\.|for example|such as|like)",
-    r"(?: \w{1,12}){0,4}[:,]? [\x22'`*]{1,3}|(?:telling|asking|ordering|getting) (?:it|them|(?:the|an?) \w{1,12}) to)|[\w,:;)\x80-\xff] ?(?:«|„|“|「|『|‘))\s?$",
+    r"(?: \w{1,12}){0,4}[:,]? [\x22'`*]{1,3}|(?:telling|asking|ordering|getting) (?:it|them|(?:the|an?) \w{1,12}) to|(?:that|which|who|and|bot|robot|agent|assistant|model) (?:got|gets|was|were) told to)|[\w,:;)\x80-\xff] ?(?:«|„|“|「|『|‘))\s?$",
 );
 /// What stands directly before what must not be done, from the beginning of the sentence: behind an `if` it is an order. Or the list
 /// in which it stands begins so.
