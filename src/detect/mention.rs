@@ -23,7 +23,8 @@ const REPORTED: &str = concat!(
     r"|(?:tricks?|talks?|convinces?|persuades?|manipulates?) (?:you|it|me|(?:the|a|an) \w{1,12}) (?:in)?to|be (?:convinced|tricked|persuaded|talked) (?:in)?to|says? to|such as [\x22'`]",
     r"|(?:makes?|made|making|gets?|getting) (?:the|our|an?|your|my|its) (?:\w{1,12} )?(?:assistant|model|agent|bot|ai|llm|chatbot)s?(?: to)?",
     r"|(?:says?|said|saying|told|tells?|telling|types?|typed|typing|writes?|wrote|written|writing|asks?|asked|tr(?:y|ies|ied)|shouts?|yells?|reads?|phrases?|words|e\.g\.|for example|such as|like)",
-    r"(?: \w{1,12}){0,4}[:,]? [\x22'`*]{1,3}|(?:telling|asking|ordering|getting) (?:it|them|(?:the|an?) \w{1,12}) to|(?:that|which|who|and|bot|robot|agent|assistant|model) (?:got|gets|was|were) told to)|[\w,:;)\x80-\xff] ?(?:«|„|“|「|『|‘))\s?$",
+    r"(?: \w{1,12}){0,4}[:,]? [\x22'`*]{1,3}|(?:telling|asking|ordering|getting) (?:it|them|(?:the|an?) \w{1,12}) to",
+    r"|(?:that|which|who|and|bot|robot|agent|assistant|model) (?:got|gets|was|were) told to)|[\w,:;)\x80-\xff] ?(?:«|„|“|「|『|‘))\s?$",
 );
 /// What stands directly before what must not be done, from the beginning of the sentence: behind an `if` it is an order. Or the list
 /// in which it stands begins so.
