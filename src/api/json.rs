@@ -68,21 +68,20 @@ pub(super) fn values_at(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>>
     if is_json { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() }
 }
 
-/// Where offsets of a string's meaning, in ascending order, stand in its literal.
-pub(super) fn in_literal(literal: &[u8], offsets: &[usize]) -> Vec<usize> {
+/// Where parts of a string's meaning, in ascending order and apart from each other, stand in its literal.
+pub fn in_literal(literal: &[u8], parts: &[Range<usize>]) -> Vec<Range<usize>> {
     let (mut raw, mut meant) = (1, 0);
-    let mut places = Vec::with_capacity(offsets.len());
-    for offset in offsets {
-        while meant < *offset {
+    let mut place = |offset: usize| {
+        while meant < offset {
             let rest = literal.get(raw..).unwrap_or_default();
-            let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len()).min(*offset - meant);
+            let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len()).min(offset - meant);
             let (length, meaning) = if plain > 0 { (plain, plain) } else { escape(rest) };
             raw += length;
             meant += meaning;
         }
-        places.push(raw);
-    }
-    places
+        raw
+    };
+    parts.iter().map(|part| place(part.start)..place(part.end)).collect()
 }
 
 /// Bytes of the escape that a text begins with, and of what it means (RFC 8259 section 7).

@@ -14,7 +14,7 @@ pub use crate::flow::Family;
 pub use chatgpt::chatgpt_takes;
 pub use closing::{closing, whole};
 pub use extract::{Extracted, Segment, extract, model, withheld};
-pub use json::literals;
+pub use json::{in_literal, literals};
 pub use refusal::{Refused, refusal};
 pub use reply::{Event, Kind, event};
 pub use usage::Observer;

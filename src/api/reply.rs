@@ -46,14 +46,20 @@ pub struct Event<'a> {
     pub tools: Vec<(String, String)>,
     /// The streams that end with it begin so; an empty text ends all. `None`: no stream ends.
     pub ends: Option<String>,
+    /// It is no strict JSON: what a client makes of it nobody knows.
+    pub is_unread: bool,
 }
 
 /// Reads a reply or the data of an event. What is not strict JSON holds nothing and ends nothing, but for the closing words
 /// of OpenAI's older streams, `[DONE]`.
 pub fn event(data: &[u8]) -> Event<'_> {
-    let Ok(Node::Object(members)) = json::parse(data) else {
-        let ends = (data.trim_ascii() == b"[DONE]").then(String::new);
-        return Event { ends, ..Event::default() };
+    let members = match json::parse(data) {
+        Ok(Node::Object(members)) => members,
+        other => {
+            let ends = (data.trim_ascii() == b"[DONE]").then(String::new);
+            let is_unread = other.is_err() && ends.is_none() && !data.trim_ascii().is_empty();
+            return Event { ends, is_unread, ..Event::default() };
+        }
     };
     let mut event = Event::default();
     let kind = text_of(&members, "type").unwrap_or_default().to_owned();

@@ -4,7 +4,8 @@
 use super::admit::Presented;
 use super::judge::Scanned;
 use super::{Request, Route, Stop, text};
-use crate::api::{Refused, chatgpt_takes};
+use crate::api::{Family, Refused, chatgpt_takes};
+use crate::detect::Action;
 use crate::flow::Login;
 use crate::redact::Hidden;
 use crate::server::Head;
@@ -39,9 +40,16 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(R
         return Err(Stop::new(Refused::PROVIDER, message));
     }
     session.answered(&credential, status)?;
-    let encoded = response.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
-    if encoded && !scanned.hidden.is_empty() {
-        let message = format!("provider `{}` compressed its reply, so nothing can be put back in it", provider.id);
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    let is_encoded = encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let speaks =
+        matches!(scanned.route.family, Family::Chat | Family::Responses | Family::Messages | Family::Completions);
+    let guards = request.proxy.policy.on_replies() == Action::Block && speaks && response.status().is_success();
+    if is_encoded && (guards || !scanned.hidden.is_empty()) || guards && form(response.headers()).is_none() {
+        let message = format!(
+            "provider `{}` sent a reply that is neither plain JSON nor plain server-sent events, so it is not passed on",
+            provider.id
+        );
         return Err(Stop::new(Refused::PROVIDER, message));
     }
     Ok((response, scanned.hidden))
@@ -115,6 +123,16 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let lower = text(headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
     parts.next() == Some("application/json") && parts.all(|parameter| parameter == "charset=utf-8")
+}
+
+/// Whether a reply that can be read is a stream of server-sent events, else it is one JSON value; `None` for anything else.
+pub(super) fn form(headers: &HeaderMap) -> Option<bool> {
+    let kind = text(headers, header::CONTENT_TYPE)?.split(';').next()?.trim().to_ascii_lowercase();
+    match kind.rsplit(['/', '+']).next()? {
+        "event-stream" => Some(true),
+        "json" => Some(false),
+        _ => None,
+    }
 }
 
 /// The headers that go on, in either direction: none that holds a local key, wherever the client put it.

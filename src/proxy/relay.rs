@@ -1,7 +1,7 @@
 //! The reply goes to the client as it comes, with what the request hid put back; it is looked at and counted on the way.
 //! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
-use super::forward::passed;
+use super::forward::{form, passed};
 use super::{Request, elapsed_ms, judge, text};
 use crate::api::{Family, Kind, Observer};
 use crate::audit::{self, Outcome};
@@ -28,9 +28,8 @@ pub(super) fn relay(
 ) {
     let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
     let status = status.as_u16();
-    let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-    let streamed = kind.starts_with("text/event-stream");
-    let shows_its_end = streamed || kind.contains("json");
+    let form = form(&headers);
+    let (shows_its_end, streamed) = (form.is_some(), form == Some(true));
     let length = match status {
         // Without a body, whatever length they name (RFC 9112 section 6.3).
         204 | 304 => Some(0),

@@ -1,9 +1,10 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
 //! Must never hold back an event that is complete, nor change a byte of what it does not understand.
 
-use super::restore::{self, Guard, Judged, Restorer};
+use super::restore::{self, Guard, Judged, Restorer, edited};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::ops::Range;
@@ -14,6 +15,11 @@ const SAID_BYTES: usize = 1 << 20;
 const EVENT_BYTES: usize = 32 << 20;
 /// How many texts may come in pieces at the same time; when there are more, nothing of those before is held back.
 const OPEN_TEXTS: usize = 1024;
+
+/// What an event's data may begin with that is no part of it (HTML standard, section 9.2.6).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Where what is left of a piece goes, in an event that is sent again.
+const MARK: &str = "\u{fdd0}";
 
 /// Puts the hidden values back into one reply.
 pub struct Rewriter<'a> {
@@ -29,9 +35,10 @@ pub struct Rewriter<'a> {
     room: usize,
 }
 
-/// An event and the place of its piece.
+/// An event, and the places of its data and of one piece there.
 struct Last {
     event: Vec<u8>,
+    data: Range<usize>,
     piece: Range<usize>,
     kind: Kind,
 }
@@ -56,9 +63,9 @@ impl<'a> Rewriter<'a> {
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.pending.extend_from_slice(line);
             // The line may have come in pieces.
-            let mut lines = self.pending.rsplit(|byte| *byte == b'\n');
-            let is_complete = lines.next().is_some_and(<[u8]>::is_empty);
-            if self.streamed && is_complete && lines.next().is_some_and(|line| line.trim_ascii().is_empty()) {
+            let mut lines = self.pending.rsplit(|byte| *byte == b'\n').skip(1);
+            let is_complete = self.streamed && line.ends_with(b"\n");
+            if is_complete && lines.next().is_some_and(|line| line.trim_ascii().is_empty()) {
                 self.event(&mut ready);
                 if self.is_stopped() {
                     return ready;
@@ -72,9 +79,21 @@ impl<'a> Rewriter<'a> {
                 Some(notice) => ready.extend(api::whole(self.family, notice).to_string().into_bytes()),
                 None => ready.extend(apply(&reply, edits)),
             }
-        } else if is_end || self.pending.len() > EVENT_BYTES {
+        } else if is_end {
+            // Clients differ in what they make of an event without the empty line behind it.
+            self.event(&mut ready);
+            if !self.is_stopped() {
+                self.flush("", &[], &mut ready);
+                if self.is_stopped() {
+                    self.close(&mut ready);
+                }
+            }
+        } else if self.pending.len() > EVENT_BYTES {
             self.flush("", &[], &mut ready);
-            ready.append(&mut self.pending);
+            match self.restorer.stops_unread() {
+                true => self.close(&mut ready),
+                false => ready.append(&mut self.pending),
+            }
         }
         ready
     }
@@ -100,12 +119,16 @@ impl<'a> Rewriter<'a> {
         let (mut at, mut found) = (0, Vec::new());
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let end = at + line.len();
-            found.extend(line.strip_prefix(b"data:").map(|data| end - data.len()..end));
+            let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+            let data = line.strip_prefix(b"data:").map(|data| (end - data.len(), data.trim_ascii_end().len()));
+            found.extend(data.map(|(start, length)| start..start + length));
             at = end;
         }
         // Data that spreads over lines could not be put back.
-        let data = found.pop().filter(|_| found.is_empty()).unwrap_or_default();
+        let is_spread = found.len() > 1;
+        let data = found.pop().filter(|_| !is_spread).unwrap_or_default();
         let mut event = api::event(bytes.get(data.clone()).unwrap_or_default());
+        event.is_unread |= is_spread;
         let kept: usize = self.last.values().map(|last| last.event.len()).sum();
         if self.last.len() > OPEN_TEXTS || kept > EVENT_BYTES {
             self.flush("", &[], ready);
@@ -114,14 +137,20 @@ impl<'a> Rewriter<'a> {
         if bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
             event.ends = Some(String::new());
         }
-        let edits = self.edits(&event, data.start);
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
+        // Before the event is judged, which may repeat what ends with it.
         if let Some(ends) = &event.ends {
             self.flush(ends, &own, ready);
         }
-        if let Some(notice) = &self.restorer.stopped {
-            let open = self.last.keys().filter_map(|stream| stream.split('.').next()?.parse().ok()).max();
-            return ready.extend(api::closing(self.family, open, notice).into_bytes());
+        let edits = self.edits(&event, data.start);
+        if self.is_stopped() {
+            return self.close(ready);
+        }
+        if event.is_unread {
+            // What was said before it must not come behind it.
+            let calls = self.last.iter().filter(|(_, last)| last.kind != Kind::Text);
+            let calls: Vec<String> = calls.map(|(stream, _)| stream.clone()).collect();
+            self.flush("", &calls.iter().map(String::as_str).collect::<Vec<_>>(), ready);
         }
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
@@ -130,14 +159,25 @@ impl<'a> Rewriter<'a> {
                 self.last.remove(&stream);
             } else {
                 let place = data.start + piece.span.start..data.start + piece.span.end;
-                self.last.insert(stream, Last { event: bytes.clone(), piece: place, kind: piece.kind });
+                let last = Last { event: bytes.clone(), data: data.clone(), piece: place, kind: piece.kind };
+                self.last.insert(stream, last);
             }
         }
+    }
+
+    /// Ends a reply that is stopped.
+    fn close(&self, ready: &mut Vec<u8>) {
+        let open = self.last.keys().filter_map(|stream| stream.split('.').next()?.parse().ok()).max();
+        let notice = self.restorer.stopped.as_deref().unwrap_or_default();
+        ready.extend(api::closing(self.family, open, notice).into_bytes());
     }
 
     /// What to change in an event that begins at `start`.
     fn edits(&mut self, event: &api::Event<'_>, start: usize) -> Vec<Edit> {
         let restorer = &mut self.restorer;
+        if event.is_unread && restorer.stops_unread() {
+            return Vec::new();
+        }
         restorer.tools.extend(event.tools.iter().cloned());
         // Streams end in the order in which they begin.
         restorer.tools.drain(..restorer.tools.len().saturating_sub(OPEN_TEXTS));
@@ -158,15 +198,20 @@ impl<'a> Rewriter<'a> {
             if !self.streamed && restorer.stops(piece.kind, &piece.text) {
                 break;
             }
-            let restored = match (stream, piece.kind) {
-                (Some(stream), Kind::Text) => Some(restorer.text(stream, &piece.text, is_last)),
-                (Some(stream), kind) => Some(restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last)),
+            let changes = match (stream, piece.kind) {
+                (Some(stream), kind) => {
+                    let restored = match kind {
+                        Kind::Text => restorer.text(stream, &piece.text, is_last),
+                        _ => restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last),
+                    };
+                    vec![Edit { place: 0..piece.text.len(), text: restored }]
+                }
                 (None, Kind::Text) => {
                     let is_cut = is_open;
                     is_open = restore::is_open(&piece.text, is_cut);
                     restorer.whole(&piece.text, is_cut, &Judged::default())
                 }
-                _ if !restorer.holds(&piece.text) => None,
+                _ if !restorer.holds(&piece.text) => Vec::new(),
                 (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
                 (None, Kind::Call) => {
                     let strings = calls.clone().map(|piece| (piece.name.as_str(), &*piece.text));
@@ -174,9 +219,10 @@ impl<'a> Rewriter<'a> {
                     restorer.input(&piece.text, call)
                 }
             };
-            if let Some(text) = restored.filter(|restored| **restored != *piece.text) {
+            let restored = edited(&piece.text, changes);
+            if restored != piece.text {
                 let place = start + piece.span.start..start + piece.span.end;
-                edits.push(Edit { place, text: literal(text) });
+                edits.push(Edit { place, text: literal(restored) });
             }
         }
         edits
@@ -186,12 +232,54 @@ impl<'a> Rewriter<'a> {
     fn flush(&mut self, ends: &str, own: &[&str], ready: &mut Vec<u8>) {
         let ending: Vec<String> = self.last.keys().filter(|stream| stream.starts_with(ends)).cloned().collect();
         for stream in ending.iter().filter(|stream| !own.contains(&stream.as_str())) {
-            let Some(Last { event, piece, kind }) = self.last.remove(stream) else { continue };
-            let rest = self.restorer.rest(stream, kind != Kind::Text, kind == Kind::Arguments);
+            let Some(last) = self.last.remove(stream) else { continue };
+            let rest = self.restorer.rest(stream, last.kind != Kind::Text, last.kind == Kind::Arguments);
+            if self.is_stopped() {
+                // It is open still, and to be closed.
+                self.last.insert(stream.clone(), last);
+                return;
+            }
             if !rest.is_empty() {
-                ready.extend(apply(&event, vec![Edit { place: piece, text: literal(rest) }]));
+                ready.extend(alone(last, rest));
             }
         }
+    }
+}
+
+/// An event once more, with `rest` for one of its pieces and nothing else that a client adds to what it has: no other text, and
+/// no id and name of a call a second time.
+fn alone(last: Last, rest: String) -> Vec<u8> {
+    let Last { event, data, piece, .. } = last;
+    let marked = Edit { place: piece.start - data.start..piece.end - data.start, text: literal(MARK.to_owned()) };
+    let marked = apply(event.get(data.clone()).unwrap_or_default(), vec![marked]);
+    let mut value = serde_json::from_slice(&marked).unwrap_or_default();
+    leave(&mut value, false, &rest);
+    apply(&event, vec![Edit { place: data, text: format!(" {value}") }])
+}
+
+/// Puts `rest` in the marked place, and leaves out the lists and objects that do not hold it, of a `delta` also what it says
+/// besides. True where it does hold it.
+fn leave(value: &mut Value, is_delta: bool, rest: &str) -> bool {
+    match value {
+        Value::String(text) if text == MARK => {
+            rest.clone_into(text);
+            true
+        }
+        Value::Array(items) => {
+            items.retain_mut(|item| leave(item, is_delta, rest));
+            !items.is_empty()
+        }
+        Value::Object(members) => {
+            let mut is_here = false;
+            members.retain(|name, member| {
+                let holds = leave(member, is_delta || name == "delta", rest);
+                is_here |= holds;
+                let is_said = is_delta && member.is_string() && name != "type";
+                holds || !is_said && !member.is_array() && !member.is_object()
+            });
+            is_here
+        }
+        _ => false,
     }
 }
 

@@ -3,8 +3,8 @@
 //! than it takes to tell.
 
 use super::call::{Call, is_json};
-use super::{Hidden, PLACEHOLDER_BYTES, PREFIX, boundary, url};
-use crate::api::{Kind, literals};
+use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, url};
+use crate::api::{Kind, in_literal, literals};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest text between a placeholder in a URL and the end of the host, in bytes: a name of DNS has 253, a port six.
@@ -22,6 +22,9 @@ const CALL_BYTES: usize = 4 << 20;
 const PART_BYTES: usize = 1 << 10;
 /// How much of that is judged again with what follows, in bytes: more than any command that sends is long.
 const OVERLAP_BYTES: usize = 128;
+
+/// What a client reads in place of what may say anything.
+const UNREAD: &str = "[InferShield stopped this reply: it is no strict JSON, so that nobody knows what it says]";
 
 /// Restores one reply.
 pub(super) struct Restorer<'a> {
@@ -183,7 +186,7 @@ impl<'a> Restorer<'a> {
         if is_last && self.stops(Kind::Call, text) {
             return String::new();
         }
-        let whole = if is_last && !*is_cut { self.arguments(stream, text, is_json) } else { None };
+        let edits = if is_last && !*is_cut { self.arguments(stream, text, is_json) } else { Vec::new() };
         let end = if is_last || *is_cut {
             text.len()
         } else if self.guard.stops.is_some() {
@@ -193,11 +196,11 @@ impl<'a> Restorer<'a> {
         } else {
             text.len() - self.begun(text.get(*done..).unwrap_or_default())
         };
-        let handed = match &whole {
-            Some(whole) => whole.get(*done..),
-            None => text.get(*done..end),
-        };
-        let handed = handed.unwrap_or_default().to_owned();
+        let from = *done;
+        let edits = edits.into_iter().filter_map(|Edit { place, text }| {
+            Some(Edit { place: place.start.checked_sub(from)?..place.end.checked_sub(from)?, text })
+        });
+        let handed = edited(text.get(from..end).unwrap_or_default(), edits.collect());
         *done = end;
         if *is_cut {
             text.clear();
@@ -214,16 +217,15 @@ impl<'a> Restorer<'a> {
         if is_call { self.call(stream, "", is_json, true) } else { self.text(stream, "", true) }
     }
 
-    /// A whole text; `None` when nothing in it changes. `is_cut`: it may go on with a URL that began before it.
-    pub(super) fn whole(&mut self, text: &str, is_cut: bool, call: &Judged) -> Option<String> {
-        let (mut restored, mut done) = (String::new(), 0);
+    /// What changes in a whole text. `is_cut`: it may go on with a URL that began before it.
+    pub(super) fn whole(&mut self, text: &str, is_cut: bool, call: &Judged) -> Vec<Edit> {
+        let (mut edits, mut done) = (Vec::new(), 0);
         while let Some((at, hidden)) = self.next(text, done) {
-            restored.push_str(text.get(done..at).unwrap_or_default());
-            restored.push_str(self.value(hidden, &Place::of(text, at, is_cut), call));
             done = at + PLACEHOLDER_BYTES;
+            let value = self.value(hidden, &Place::of(text, at, is_cut), call).to_owned();
+            edits.push(Edit { place: at..done, text: value });
         }
-        restored.push_str(text.get(done..).unwrap_or_default());
-        (done > 0).then_some(restored)
+        edits
     }
 
     /// Whether a text holds a placeholder of this request.
@@ -245,32 +247,37 @@ impl<'a> Restorer<'a> {
         Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true }
     }
 
-    /// All that a tool is called with in the given stream; `None` when nothing in it changes.
-    pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Option<String> {
-        self.next(text, 0)?;
+    /// What changes in all that a tool is called with in the given stream.
+    pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
+        if !self.holds(text) {
+            return Vec::new();
+        }
         let call = self.judge(stream, [("input", text)].into_iter());
         if is_json { self.strings(text, &call) } else { self.input(text, &call) }
     }
 
-    /// A part of what a tool is called with; `None` when nothing in it changes.
-    pub(super) fn input(&mut self, text: &str, call: &Judged) -> Option<String> {
-        self.next(text, 0)?;
-        if is_json(text) { self.strings(text, call) } else { self.whole(text, false, call) }
+    /// What changes in a part of what a tool is called with.
+    pub(super) fn input(&mut self, text: &str, call: &Judged) -> Vec<Edit> {
+        match self.holds(text) {
+            true if is_json(text) => self.strings(text, call),
+            true => self.whole(text, false, call),
+            false => Vec::new(),
+        }
     }
 
-    /// A JSON text with the values in its strings.
-    fn strings(&mut self, text: &str, call: &Judged) -> Option<String> {
-        let (mut restored, mut done) = (String::new(), 0);
+    /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
+    fn strings(&mut self, text: &str, call: &Judged) -> Vec<Edit> {
+        let mut edits = Vec::new();
         for (place, literal) in literals(text) {
             let string = serde_json::from_str::<String>(literal).unwrap_or_default();
-            if let Some(string) = self.input(&string, call) {
-                restored.push_str(text.get(done..place.start).unwrap_or_default());
-                restored.push_str(&serde_json::Value::String(string).to_string());
-                done = place.end;
-            }
+            let inner = self.input(&string, call);
+            let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
+            edits.extend(in_literal(literal.as_bytes(), &parts).into_iter().zip(inner).map(|(part, edit)| Edit {
+                place: place.start + part.start..place.start + part.end,
+                text: escaped(edit.text),
+            }));
         }
-        restored.push_str(text.get(done..).unwrap_or_default());
-        (done > 0).then_some(restored)
+        edits
     }
 
     /// The next placeholder of this request, and where it begins.
@@ -305,6 +312,14 @@ impl<'a> Restorer<'a> {
         self.stopped.is_some()
     }
 
+    /// The same for what cannot be read, where a reply may be stopped at all.
+    pub(super) fn stops_unread(&mut self) -> bool {
+        if self.guard.stops.is_some() && self.stopped.is_none() {
+            self.stopped = Some(UNREAD.to_owned());
+        }
+        self.stopped.is_some()
+    }
+
     fn leaks(&mut self, line: &str) -> bool {
         if self.judged.0 != line {
             self.judged = (line.to_owned(), (self.guard.leaks)(Kind::Text, &line.replace("\\\n", " ")));
@@ -321,6 +336,17 @@ impl<'a> Restorer<'a> {
         };
         (1..PLACEHOLDER_BYTES).rev().find(is_beginning).unwrap_or_default()
     }
+}
+
+/// A text with the edits made.
+pub(super) fn edited(text: &str, edits: Vec<Edit>) -> String {
+    String::from_utf8_lossy(&apply(text.as_bytes(), edits)).into_owned()
+}
+
+/// A text as it stands in a string of JSON.
+fn escaped(text: String) -> String {
+    let literal = serde_json::Value::String(text).to_string();
+    literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
 }
 
 /// Whether a text ends in a URL. `is_cut`: what it begins with may be a part of one.

@@ -3,14 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
-/// Answers each connection with the same bytes and closes it.
+/// Answers each connection with the same bytes and closes it; `@P` there stands for the first placeholder of the request.
 pub struct RawProvider {
     pub addr: SocketAddr,
 }
 
 impl RawProvider {
     /// Starts one; its thread ends with the test program.
-    pub fn start(reply: &'static [u8]) -> Self {
+    pub fn start(original: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -25,8 +25,11 @@ impl RawProvider {
                         _ => break,
                     }
                 }
+                let seen = String::from_utf8_lossy(&seen);
+                let place = seen.find("INFERSHIELD_").and_then(|at| seen.get(at..at + 35));
+                let reply = place.map(|place| String::from_utf8_lossy(original).replace("@P", place).into_bytes());
                 // The proxy may have left already.
-                let _ = stream.write_all(reply);
+                let _ = stream.write_all(reply.as_deref().unwrap_or(original));
             }
         });
         Self { addr }
