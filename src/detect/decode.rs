@@ -23,7 +23,7 @@ const ODD_MOST: usize = 4;
 const CODED: &str = "obfuscation.base64";
 /// The disguise of lists of numbers, and of hex.
 const NUMBERS: &str = "obfuscation.numbers";
-/// The disguise of letters one by one.
+/// The disguise of letters one by one, and of words far apart.
 const SPACED: &str = "obfuscation.spaced-letters";
 /// The disguise of escapes of all kinds.
 pub(super) const ESCAPES: &str = "obfuscation.escapes";
@@ -55,6 +55,10 @@ pub(super) fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str>
     if matches!(first, '%' | '\\' | '&') && !piece.starts_with(r"\0") && !piece.starts_with(r"\1") {
         copy.push(unescape(piece)?);
         return Some(ESCAPES);
+    }
+    if first.is_ascii_whitespace() {
+        copy.push(' ');
+        return Some(SPACED);
     }
     if piece.split(SEPARATORS).all(|letter| letter.len() <= 1) {
         // Letters that something else than blanks parts leave one blank for words.

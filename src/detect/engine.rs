@@ -291,6 +291,7 @@ mod tests {
             ("obfuscation.look-alikes", plain.replace('e', "е").replace('o', "о")),
             ("obfuscation.look-alikes", plain.replace('o', "o\u{200b}")),
             ("obfuscation.spaced-letters", spaced.join("   ")),
+            ("obfuscation.spaced-letters", plain.replace(' ', &" \n".repeat(200))),
             ("obfuscation.spaced-letters", spaced.join("   ").replace(' ', "/").replace("///", "/ /")),
             ("obfuscation.spaced-letters", spaced.join("   ").replace(' ', "\n").replace("\n\n\n", "\n \n")),
             ("obfuscation.digits-for-letters", plain.replace('o', "0").replace('e', "3").replace('i', "1")),

@@ -70,7 +70,7 @@ impl Scanner {
     ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
         let (windows, open, hits) = (vec![0..0; self.rules.len()], self.always.clone(), Vec::new());
-        let memories = self.memories().pop().unwrap_or_else(|| self.rules.iter().map(|_| None).collect());
+        let memories = self.memories().pop().unwrap_or_else(|| self.rules.iter().map(|_| Memory::default()).collect());
         let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, open, hits, memories };
         for rule in &self.always {
             search.windows.get_mut(*rule).into_iter().for_each(|window| window.end = bytes.len());

@@ -8,7 +8,9 @@
 
 use super::validate::Validator;
 use super::{Category, Severity, Source};
-use regex_automata::meta::{Cache, Regex};
+use regex_automata::hybrid::dfa::{self, DFA};
+use regex_automata::meta::{self, Regex};
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 use serde::Deserialize;
@@ -16,8 +18,15 @@ use serde_json::Value;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// What a space in a rule that is not `exact` stands for.
-const GAP: &str = r"(?:[\s\x22#*/>`_'|~-]{1,8})";
+/// What a space in a rule that is not `exact` stands for: blanks, however many, also behind the backslash that leads a line on;
+/// a few of them with quotes and the signs of comments.
+const GAP: &str = r"(?:[\s\x22#*/>`_'|~-]{1,8}|\s+|\s*\\\r?\n\s*)";
+/// What else it stands for in rules about what is said: what somebody puts between words so that they are not found, such as tags of
+/// HTML (`Ignore<br>all, previous … instructions`), but for the end of a sentence.
+const FILLER: &str = concat!(
+    r"(?:[\x20\x22'*_`]*(?:[,;:=+&@$%^(){}\[\]<\x00-\x08\x0e-\x1f\x7f]|\\\s*|\.\.+|\xe2\x80[\x90-\xbf]|\xc2[\xa0-\xbf]",
+    r"|<[/!a-z][^<>]*>\s*|&[a-z]+;)+[\x20\x22'*_`]*|[.!?])",
+);
 /// Longest distance in bytes between a keyword and the ends of a match, unless the rule says otherwise.
 const REACH_BYTES: usize = 256;
 /// A compiled expression may not take more memory than this, in bytes: user rules come from outside.
@@ -71,6 +80,10 @@ pub(super) struct Rule {
     /// the start.
     #[serde(skip)]
     regex: OnceLock<Result<Regex, String>>,
+    /// The same expression as far as it only tells whether a text matches and where that ends, which is all that most are asked: it
+    /// takes half the time to compile. `None` where that is not possible.
+    #[serde(skip)]
+    quick: OnceLock<Option<DFA>>,
     /// The same for the words of `also`.
     #[serde(skip)]
     company: OnceLock<Option<Regex>>,
@@ -94,8 +107,12 @@ fn default_reach() -> usize {
     REACH_BYTES
 }
 
-/// What the automaton of one expression has worked out so far; made when it is first asked.
-pub(super) type Memory = Option<Cache>;
+/// What the automata of one expression have worked out so far; made when they are first asked.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    quick: Option<dfa::Cache>,
+    whole: Option<meta::Cache>,
+}
 
 /// One match, which its validator has not seen yet.
 pub(super) struct Hit<'a> {
@@ -154,10 +171,7 @@ impl Rule {
     /// Says what is wrong with it.
     pub(super) fn regex(&self) -> Result<&Regex, String> {
         let compile = || {
-            let pattern = self.pattern.concat();
-            let pattern = if self.exact { pattern } else { pattern.replace(' ', GAP) };
-            let pattern = if self.begins == Begins::Near { pattern } else { format!(r"\A(?:{pattern})") };
-            let syntax = syntax::Config::new().unicode(false).utf8(false).case_insensitive(!self.exact);
+            let (pattern, syntax) = self.expression();
             let config = Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED_BYTES));
             Regex::builder().syntax(syntax).configure(config).build(&pattern).map_err(|error| {
                 let why = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
@@ -165,6 +179,35 @@ impl Rule {
             })
         };
         self.regex.get_or_init(compile).as_ref().map_err(String::clone)
+    }
+
+    /// As it is compiled.
+    fn expression(&self) -> (String, syntax::Config) {
+        let is_said = matches!(
+            self.category,
+            Category::Injection | Category::Jailbreak | Category::Exfiltration | Category::Obfuscation
+        );
+        let pattern = match self.pattern.concat() {
+            pattern if self.exact => pattern,
+            pattern if is_said => pattern.replace(' ', &format!("(?:{GAP}|{FILLER})")),
+            pattern => pattern.replace(' ', GAP),
+        };
+        let pattern = if self.begins == Begins::Near { pattern } else { format!(r"\A(?:{pattern})") };
+        (pattern, syntax::Config::new().unicode(false).utf8(false).case_insensitive(!self.exact))
+    }
+
+    /// Where the first match ends, if there is one; nothing when only the whole expression can tell.
+    fn quick_end(&self, memory: &mut Memory, input: &Input<'_>) -> Option<Option<usize>> {
+        let compile = || {
+            let (pattern, syntax) = self.expression();
+            let config = thompson::Config::new().utf8(false).which_captures(WhichCaptures::None);
+            let nfa =
+                NFA::compiler().syntax(syntax).configure(config.nfa_size_limit(Some(COMPILED_BYTES))).build(&pattern);
+            DFA::builder().build_from_nfa(nfa.ok()?).ok()
+        };
+        let quick = self.quick.get_or_init(compile).as_ref()?;
+        let cache = memory.quick.get_or_insert_with(|| quick.create_cache());
+        Some(quick.try_search_fwd(cache, input).ok()?.map(|end| end.offset()))
     }
 
     /// Whether one of the words that it also wants stands in this part of a text.
@@ -184,6 +227,9 @@ impl Rule {
         let haystack = bytes.get(..window.end).unwrap_or_default();
         let mut hits = Vec::new();
         let mut at = window.start;
+        if self.quick_end(memory, &Input::new(haystack).range(at..).earliest(true)) == Some(None) {
+            return hits;
+        }
         while at < haystack.len()
             && let Ok(regex) = self.regex()
             && let Some(value) = found_at(regex, memory, haystack, at)
@@ -207,13 +253,14 @@ impl Rule {
             return None;
         }
         let haystack = bytes.get(range.clone())?;
-        let regex = self.regex().ok()?;
-        let cache = memory.get_or_insert_with(|| regex.create_cache());
-        let end = range.start + regex.search_with(cache, &Input::new(haystack))?.end();
+        let end = match self.quick_end(memory, &Input::new(haystack).anchored(Anchored::Yes)) {
+            Some(end) => range.start + end?,
+            None => range.start + found_at(self.regex().ok()?, memory, haystack, 0)?.end,
+        };
         if !counts(&(range.start..end)) {
             return Some((end, None));
         }
-        let value = found_at(regex, memory, haystack, 0)?;
+        let value = found_at(self.regex().ok()?, memory, haystack, 0)?;
         let span = range.start + value.start..range.start + value.end;
         Some((end, Some(Hit { rule: self, span })))
     }
@@ -226,7 +273,7 @@ impl Rule {
 
 /// What of the next match the finding spans. Most places have no match, and most expressions no group.
 fn found_at(regex: &Regex, memory: &mut Memory, haystack: &[u8], at: usize) -> Option<Range<usize>> {
-    let cache = memory.get_or_insert_with(|| regex.create_cache());
+    let cache = memory.whole.get_or_insert_with(|| regex.create_cache());
     let found = regex.search_with(cache, &Input::new(haystack).range(at..))?.range();
     if regex.captures_len() == 1 {
         return Some(found);

@@ -9,10 +9,11 @@ use std::mem;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// What may be disguised: characters beyond ASCII, escapes (of JSON, URLs, Markdown, HTML, mail, shells), runs of numbers that are long enough to hide a sentence, seven and more letters one by one, such runs of
+/// What may be disguised: characters beyond ASCII, more blanks than a rule looks over, escapes (of JSON, URLs, Markdown, HTML, mail, shells), runs of numbers that are long enough to hide a sentence, seven and more letters one by one, such runs of
 /// base64, and words with digits inside, as `1gn0r3`.
 const PIECES: &str = concat!(
     r"[^\x00-\x7f]{1,99}",
+    r"|[\t-\r ]{40,}",
     r"|%[0-9A-Fa-f]{2}",
     r#"|\\(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|x[0-9A-Fa-f]{2}|[nrt/"_])"#,
     r"|(?:=[0-9A-F]{2}){4,}|(?:\\[01][0-7]{2}){4,}",
