@@ -168,6 +168,22 @@ fn an_expired_token_that_cannot_be_refreshed_just_now_is_a_503_that_heals() {
 }
 
 #[test]
+fn a_provider_that_has_no_time_for_a_refresh_says_nothing_about_the_login() {
+    let mut desk = Fixture::start("not-now");
+    desk.age_login(HOUR + CLEAR);
+    for error in ["temporarily_unavailable", "server_error", "slow_down"] {
+        desk.practice.fail(TOKEN, &json!({"kind": "oauth_error", "error": error}));
+        let reply = ask(&desk);
+        assert_eq!(reply.status, 503, "{error}: {}", reply.text());
+        assert!(reply.header("retry-after").is_some() && reply.text().contains(error), "{}", reply.text());
+        assert_eq!(record(&desk).state, State::Valid, "{error}");
+        // A new process does not wait before it tries again.
+        desk.restart();
+    }
+    assert_eq!(ask(&desk).status, 200, "as soon as the provider has time");
+}
+
+#[test]
 fn a_401_to_a_token_that_could_not_be_refreshed_is_no_strike() {
     let desk = Fixture::start("no-strike");
     for _ in 0..4 {

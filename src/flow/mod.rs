@@ -40,6 +40,8 @@ const SECRETS: [&str; 8] = [
     "authorization_code",
     "code_verifier",
 ];
+/// Codes that say nothing about a login or a request, only that the server has no time for it now (RFC 6749, 4.1.2.1; RFC 8628, 3.5).
+const NOT_NOW: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
 /// What we call ourselves; GitHub answers nobody without a name.
 const USER_AGENT: &str = concat!("infershield/", env!("CARGO_PKG_VERSION"));
 
@@ -171,6 +173,7 @@ impl Answer {
             (200..300, None) => Ok(self),
             // Not now, whatever the body says.
             (408 | 429 | 500.., _) | (..400, None) => Err(self.lacks("a verdict")),
+            (_, Some(code)) if NOT_NOW.contains(&&*code) => Err(self.lacks(&format!("a verdict ({code})"))),
             (status, code) => {
                 let words = self.text("error_description").and_then(|words| self.shown(words)).unwrap_or_default();
                 Err(Error::Refused(code.unwrap_or(format!("status {status}")), words))
