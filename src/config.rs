@@ -31,6 +31,10 @@ const OURS: &str = "INFERSHIELD_";
 const OTHER_VARIABLES: [&str; 5] =
     [HOME_VARIABLE, "INFERSHIELD_MASTER_KEY", "INFERSHIELD_URL", "INFERSHIELD_KEY", "INFERSHIELD_EXEC"];
 
+/// What the commands begin with that are about one user's own.
+const PERSONAL: [&str; 5] =
+    ["infershield auth ", "infershield key ", "infershield env ", "infershield allow ", "infershield audit show"];
+
 /// Where systems keep their root certificates as one PEM file.
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
@@ -148,6 +152,24 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// A text for this user: commands in it that are about somebody's logins or keys say whose, unless they are the default user's.
+    pub fn for_user(&self, user: &str, text: &str) -> String {
+        let flag = self.user_flag(user);
+        let is_open = |part: &str| PERSONAL.iter().any(|start| part.starts_with(start)) && !part.contains(" --user ");
+        let parts = text.split('`').map(|part| if is_open(part) { format!("{part}{flag}") } else { part.to_owned() });
+        parts.collect::<Vec<_>>().join("`")
+    }
+
+    /// What a command needs to be about this user, as a shell reads it; empty for the default user.
+    pub fn user_flag(&self, user: &str) -> String {
+        let is_plain = |c: char| c.is_alphanumeric() || "@._-+".contains(c);
+        match user {
+            user if user == self.default_user => String::new(),
+            user if user.chars().all(is_plain) => format!(" --user {user}"),
+            user => format!(" --user '{}'", user.replace('\'', r"'\''")),
+        }
+    }
+
     /// The file that holds all roots, unless they are built in. `ca_file` is the provider's own.
     pub fn roots_file<'a>(&'a self, ca_file: Option<&'a Path>) -> Option<&'a Path> {
         let system = (self.roots == Roots::System).then(system_bundle);

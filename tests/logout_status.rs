@@ -339,6 +339,40 @@ fn the_repair_of_a_key_login_is_another_key() {
 }
 
 #[test]
+fn what_another_user_is_told_to_type_is_about_that_user() {
+    let desk = Fixture::start("hints-user");
+    let typed = |words: &[&str], user: &str| desk.cli(&[words, &["--user", user]].concat());
+    for (words, code, typing) in [
+        (&["auth", "status"][..], 1, "`infershield auth login PROVIDER --user bob`"),
+        (&["auth", "logout"], 1, "`infershield auth login PROVIDER --user bob`"),
+        (&["auth", "logout", "practice"], 1, "`infershield auth login practice --user bob`"),
+        (&["auth", "login", "practice", "--chatgpt"], 2, "leave --chatgpt out"),
+        (&["auth", "login", "openai"], 2, "`infershield auth login openai --with-key --user bob`"),
+        (&["key", "list"], 0, "`infershield key create --user bob`"),
+        (&["key", "print", "none"], 1, "`infershield key list --user bob`"),
+    ] {
+        let done = typed(words, "bob");
+        assert!(done.code == code && done.stderr.contains(typing), "{words:?}: {done:?}");
+    }
+    assert!(typed(&["env", "pi"], "bob").stdout.contains("`infershield key print pi --user bob`"));
+    let done = typed(&["key", "print", "none"], "Bob's");
+    assert!(done.stderr.contains(r"`infershield key list --user 'Bob'\''s'`"), "as a shell reads it: {done:?}");
+    assert!(typed(&["key", "print", "none"], USER).stderr.contains("`infershield key list`"), "the default user");
+
+    let told = |words: &[&str]| serde_json::from_str::<Value>(&typed(words, "bob").stdout).unwrap();
+    let made = told(&["key", "create", "--json"]);
+    let bearer = format!("Bearer {}", desk.run.secret(made["key"].as_str().unwrap()));
+    let ask = || Wire::call(desk.addr, "GET", "/v1/models", &[("authorization", &bearer)], b"").text();
+    assert!(ask().contains("`infershield auth login practice --user bob`"), "{}", ask());
+
+    desk.practice.set(&json!({"approve": true}));
+    assert_eq!(typed(&["auth", "login", "practice"], "bob").code, 0);
+    desk.configure_provider(&json!({"api_base": "https://elsewhere.example/v1"}));
+    let rows = told(&["auth", "status", "--json"]);
+    assert_eq!(rows[0]["repair"], "infershield auth login practice --user bob");
+}
+
+#[test]
 fn one_usable_login_is_enough() {
     let desk = Fixture::start("one-usable");
     add_key_provider(&desk);

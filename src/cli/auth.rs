@@ -87,6 +87,7 @@ pub(super) fn logout(args: &Args) -> Done {
 pub(super) fn status(args: &Args) -> Done {
     let context = Context::open(args)?;
     let stored = context.store.records(&context.user)?;
+    let settings = &context.config.settings;
     let mut usable = false;
     let mut rows = Vec::new();
     let last_used = audit::last_used(&context.home, &context.user)?;
@@ -99,7 +100,8 @@ pub(super) fn status(args: &Args) -> Done {
             (_, Some(_)) => " --chatgpt",
             _ => "",
         };
-        let repair = (state != "valid").then(|| format!("infershield auth login {}{way}", record.provider));
+        let flag = settings.user_flag(&context.user);
+        let repair = (state != "valid").then(|| format!("infershield auth login {}{way}{flag}", record.provider));
         let refreshable = record.refresh_token.is_some();
         let is_stored = stored.iter().any(|one| one.provider == record.provider);
         let variable = row.and_then(|row| row.key_env.as_deref());
@@ -118,7 +120,7 @@ pub(super) fn status(args: &Args) -> Done {
         }
         rows.push((json, text));
     }
-    let said = list(args, rows, NOBODY);
+    let said = list(args, rows, &settings.for_user(&context.user, NOBODY));
     if usable { said } else { Err(no("")) }
 }
 

@@ -47,6 +47,12 @@ pub(super) fn load(args: &Args) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// The failure with commands for the user whom `--user` names.
+pub(super) fn addressed(failure: Failure, args: &Args) -> Failure {
+    let Some((user, config)) = args.value("user").zip(Config::load().ok()) else { return failure };
+    Failure::new(failure.exit, config.settings.for_user(user, &failure.message))
+}
+
 /// A name that a person chose. It is repeated on terminals and stands in files, so it is short and plain.
 pub(super) fn name(of: &str, name: &str) -> Result<String, Failure> {
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {

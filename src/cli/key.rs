@@ -69,7 +69,8 @@ pub(super) fn list(args: &Args) -> Done {
             "created_at": key.created_at, "expires_at": key.expires_at});
         (json, text)
     };
-    show(args, context.store.keys(&context.user)?.into_iter().map(row), "no local keys; type `infershield key create`")
+    let none = context.config.settings.for_user(&context.user, "no local keys; type `infershield key create`");
+    show(args, context.store.keys(&context.user)?.into_iter().map(row), &none)
 }
 
 pub(super) fn print(args: &Args) -> Done {
@@ -132,8 +133,9 @@ pub(super) fn env(args: &Args) -> Done {
         }
     } else {
         let context = Context::open(args)?;
-        let base = format!("http://{}", context.config.settings.listen);
-        note = client.note.replace("{base}", &base);
+        let settings = &context.config.settings;
+        let base = format!("http://{}", settings.listen);
+        note = settings.for_user(&context.user, &client.note.replace("{base}", &base));
         let key = named(&context, &client.id)?;
         for (variable, value) in &client.set {
             // In single quotes, which both shells leave alone; our values hold none, but a configured address might.

@@ -125,7 +125,7 @@ type Done = Result<(), Failure>;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = exit_of(|| match args::parse(arguments)? {
         Action::Help(text) => terminal::print(text.trim_end()),
-        Action::Run(command, args) => (command.run)(&args),
+        Action::Run(command, args) => (command.run)(&args).map_err(|failure| context::addressed(failure, &args)),
     });
     ExitCode::from(exit)
 }

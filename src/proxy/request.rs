@@ -139,6 +139,9 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
     if stop.kind == Refused::CLIENT_LEFT {
         return;
     }
+    if let Some(user) = &request.event.user_id {
+        stop.message = request.proxy.settings.for_user(user, &stop.message);
+    }
     let mut headers = request.reply_headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if stop.kind == Refused::UNAVAILABLE {
