@@ -122,6 +122,18 @@ fn with_several_logins_it_must_be_said_which_one_ends() {
 }
 
 #[test]
+fn what_contradicts_itself_ends_no_login() {
+    let desk = Fixture::start("logout-unclear");
+    for words in [&["practice", "--all"][..], &["openai", "--all"], &["practice", "--keep-remote", "--revoke"]] {
+        let done = desk.cli(&[&["auth", "logout"], words].concat());
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{words:?}");
+        assert!(done.stderr.contains("say one of them"), "{done:?}");
+    }
+    assert_eq!(logged_in_providers(&desk), ["practice"]);
+    assert_eq!(desk.practice.requests(REVOKE).len(), 0);
+}
+
+#[test]
 fn logging_everybody_out_says_so_when_nobody_is_there_and_scripts_can_read_it() {
     let desk = Fixture::start("logout-nobody");
     add_key_provider(&desk);
@@ -166,7 +178,7 @@ fn the_irreversible_revocation_needs_its_own_flag_and_the_endpoint_of_the_login(
     let asked = || desk.practice.requests(path).len();
     let kept = "✓ Logged out. The credential stays valid at practice";
 
-    for flags in [&[][..], &["--keep-remote"], &["--keep-remote", "--revoke"]] {
+    for flags in [&[][..], &["--keep-remote"]] {
         logged_in();
         assert!(logout(flags).starts_with(kept), "{flags:?}");
         assert_eq!(asked(), 0, "{flags:?}");

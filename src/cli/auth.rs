@@ -44,6 +44,15 @@ pub(super) fn login(args: &Args) -> Done {
 }
 
 pub(super) fn logout(args: &Args) -> Done {
+    let revoke = match (args.has("keep-remote"), args.has("revoke")) {
+        (true, true) => return Err(usage("--keep-remote and --revoke contradict each other; say one of them")),
+        (true, false) => Revoke::No,
+        (false, true) => Revoke::Exposed,
+        (false, false) => Revoke::Ordinary,
+    };
+    if args.has("all") && args.word().is_some() {
+        return Err(usage("a provider and --all are two different things to end; say one of them"));
+    }
     let context = Context::open(args)?;
     let session = context.session()?;
     // Not those by a key in the environment: there is nothing to forget.
@@ -60,11 +69,6 @@ pub(super) fn logout(args: &Args) -> Done {
             let logins = logins.join(", ");
             return Err(usage(format_args!("name one of {logins}, or type `infershield auth logout --all`")));
         }
-    };
-    let revoke = match (args.has("keep-remote"), args.has("revoke")) {
-        (true, _) => Revoke::No,
-        (false, true) => Revoke::Exposed,
-        (false, false) => Revoke::Ordinary,
     };
     let mut said = Ok(());
     for id in leaving {
