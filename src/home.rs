@@ -118,9 +118,14 @@ impl Lock<'_> {
         // Left by a writer that was killed; we hold the lock, so nobody is still writing it.
         let _ = fs::remove_file(&path);
         let mut file = create(&path)?;
-        file.write_all(bytes).map_err(failed("write", &path))?;
-        file.sync_all().map_err(failed("sync", &path))?;
-        self.rename(&temporary, name)
+        let written = file.write_all(bytes).map_err(failed("write", &path));
+        let written = written.and_then(|()| file.sync_all().map_err(failed("sync", &path)));
+        let written = written.and_then(|()| self.rename(&temporary, name));
+        if written.is_err() {
+            // Part of a file is of no use to anybody, and on a full disk its room is.
+            let _ = fs::remove_file(&path);
+        }
+        written
     }
 
     /// Gives a file of the home another name, durably.

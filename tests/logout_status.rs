@@ -94,6 +94,35 @@ fn a_provider_that_is_down_does_not_keep_anybody_logged_in() {
 }
 
 #[test]
+fn what_cannot_be_forgotten_here_is_not_revoked_there() {
+    let desk = Fixture::start("logout-unwritable");
+    // Too small for the records; a signal that is ignored lets the write fail.
+    let script = format!("trap '' XFSZ; ulimit -f 1; exec {} auth logout practice", env!("CARGO_BIN_EXE_infershield"));
+    let mut command = desk.run.program("sh".as_ref());
+    command.args(["-c", &script]).env("INFERSHIELD_HOME", &desk.home).env("INFERSHIELD_MASTER_KEY", &desk.master);
+    let done = desk.run.start(command).wait();
+    assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{done:?}");
+    assert_eq!(desk.practice.requests(REVOKE).len(), 0);
+    assert_eq!(logged_in_providers(&desk), ["practice"]);
+    assert!(!desk.home.join("tokens.json.tmp").exists(), "nor is half a file left behind");
+}
+
+#[test]
+fn a_login_that_is_revoked_and_not_forgotten_is_said_to_be_so() {
+    let desk = Fixture::start("logout-half");
+    desk.practice.fail(REVOKE, &json!({"kind": "silence"}));
+    let logout = desk.cli_start(&["auth", "logout", "practice"]);
+    desk.practice.wait("held", 1);
+    fs::create_dir(desk.home.join("tokens.json.tmp")).unwrap();
+    desk.practice.release();
+    let done = logout.wait();
+    assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{done:?}");
+    assert!(done.stderr.contains("revoked at the provider, not forgotten here"), "{done:?}");
+    assert!(!any_token_works(&desk), "and it is true");
+    assert_eq!(desk.audit_of("auth.revoke")[0]["outcome"], "error");
+}
+
+#[test]
 fn an_api_key_can_only_be_revoked_by_its_owner() {
     let desk = Fixture::start("logout-key");
     add_key_provider(&desk);

@@ -59,10 +59,21 @@ impl Session {
     /// Forgets a login. True when the provider was asked to end it first, and confirmed that it has.
     pub fn logout(&self, user: &str, provider: &str, revoke: Revoke) -> Result<bool> {
         let record = self.record(user, provider)?;
-        let revoked = self.revoke(&record, revoke).is_some();
-        if !self.store.remove(user, provider)? {
+        // Written once more as it is: a login that cannot be forgotten here is not to be ended there.
+        if !self.store.update(user, provider, &mut |_| {})? {
             return Err(Error::NotLoggedIn(provider.to_owned()));
         }
+        let revoked = self.revoke(&record, revoke).is_some();
+        let removed = self.store.remove(user, provider);
+        if let (true, Err(why)) = (revoked, &removed) {
+            // The disk may refuse this line too; what the user is told matters more.
+            let _ = self.note(user, provider, "auth.revoke", Outcome::Error);
+            let what = format!(
+                "{why}. The login is revoked at the provider, not forgotten here: type `infershield auth logout {provider}` again"
+            );
+            return Err(store::Error::Storage(what).into());
+        }
+        removed?;
         let action = if revoked { "auth.revoke" } else { "auth.logout" };
         self.note(user, provider, action, Outcome::Complete)?;
         Ok(revoked)
