@@ -138,8 +138,9 @@ fn invariant_3_what_cannot_be_audited_is_not_answered_and_then_not_forwarded() {
     let forwarded = proxy.forwarded();
     for path in STREAMING {
         let reply = proxy.post(path, &hello());
-        assert_eq!((reply.status, code(path, &reply).as_str()), (503, "infershield_unavailable"));
-        assert!(reply.header("retry-after").is_some());
+        assert_eq!((reply.status, code(path, &reply).as_str()), (repair_status(path), "infershield_audit_broken"));
+        assert!(reply.text().contains("head.json") && reply.text().contains("`infershield audit verify`"));
+        assert_eq!(reply.header("retry-after"), None, "only a person can repair it");
     }
     assert_eq!(proxy.forwarded(), forwarded);
     assert_eq!(Wire::call(proxy.addr, "GET", "/health", &[], b"").status, 503);

@@ -36,6 +36,8 @@ impl Refused {
     pub const BLOCKED: Self = Self { status: 400, code: "blocked" };
     /// The provider login is missing, dead or suspect, or the provider refused our credential.
     pub const LOGIN_NEEDED: Self = Self { status: 400, code: "login_needed" };
+    /// The audit log is not what was written.
+    pub const AUDIT_BROKEN: Self = Self { status: 400, code: "audit_broken" };
     /// The login is good, but not for this API, or not for a body like this.
     pub const LOGIN_UNFIT: Self = Self { status: 400, code: "login_unfit" };
     /// The provider cannot be reached, breaks the protocol or redirects.
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_a_person_must_repair_has_the_status_that_clients_show_and_do_not_retry() {
-        let by_a_person = [Refused::KEY_UNKNOWN, Refused::LOGIN_NEEDED, Refused::NOT_SERVED];
+        let by_a_person = [Refused::KEY_UNKNOWN, Refused::LOGIN_NEEDED, Refused::NOT_SERVED, Refused::AUDIT_BROKEN];
         for kind in by_a_person.into_iter().chain([Refused::BLOCKED, Refused::MALFORMED, Refused::ENCODING]) {
             for family in Family::ALL {
                 let expected = if family.path().starts_with("/messages") { 451 } else { 400 };

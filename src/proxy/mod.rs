@@ -11,7 +11,7 @@ mod route;
 pub use route::{Route, called, choose};
 
 use crate::api::Refused;
-use crate::audit::{Audit, Event, Outcome};
+use crate::audit::{self, Audit, Event, Outcome};
 use crate::config::Settings;
 use crate::detect::{Policy, Scanner, Seen, Source, Stopped};
 use crate::secret::{self, Key};
@@ -99,7 +99,7 @@ impl Proxy {
     /// Fails closed while a request may get no line in the log.
     fn ready(&self) -> Result<(), Stop> {
         let ready = self.audit.ready();
-        ready.map_err(|error| Stop::new(Refused::UNAVAILABLE, format!("nothing is forwarded now: {error}")))
+        ready.map_err(|error| Stop::unlogged(&error, format!("nothing is forwarded now: {error}")))
     }
 
     fn store_failed(&self, error: &dyn Display) -> Stop {
@@ -158,7 +158,7 @@ impl<'a> Request<'a> {
         written.map_err(|error| {
             proxy.complain(&error);
             let message = "the audit log cannot be written, so nothing is forwarded; type `infershield audit verify`";
-            Stop::new(Refused::UNAVAILABLE, message)
+            Stop::unlogged(&error, message)
         })
     }
 }
@@ -166,6 +166,12 @@ impl<'a> Request<'a> {
 impl Stop {
     fn new(kind: Refused, message: impl ToString) -> Self {
         Self { kind, message: message.to_string() }
+    }
+
+    /// For want of a line in the log: damage waits for a person, anything else may heal.
+    fn unlogged(error: &audit::Error, message: impl ToString) -> Self {
+        let is_broken = matches!(error, audit::Error::Broken { .. });
+        Self::new(if is_broken { Refused::AUDIT_BROKEN } else { Refused::UNAVAILABLE }, message)
     }
 }
 

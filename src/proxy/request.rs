@@ -130,9 +130,9 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
     };
     request.why = format!("infershield_{}", stop.kind.code);
     let written = request.write(outcome, stop.kind.status(family));
-    // What is unavailable already has said why.
+    // Whoever asked first why there is no line has said so already.
     if let Err(unwritten) = written
-        && stop.kind != Refused::UNAVAILABLE
+        && !matches!(stop.kind, Refused::UNAVAILABLE | Refused::AUDIT_BROKEN)
     {
         stop = unwritten;
     }
@@ -153,7 +153,8 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
 
 /// Says only whether requests would be served, and by which version.
 fn health(proxy: &Proxy, exchange: &mut Exchange, head: &Head) {
-    let (status, word) = match admit::visitor(proxy, &head.headers).and_then(|_| proxy.ready()) {
+    let ready = || proxy.ready().map_err(|stop| Stop { kind: Refused::UNAVAILABLE, ..stop });
+    let (status, word) = match admit::visitor(proxy, &head.headers).and_then(|_| ready()) {
         Ok(()) => (200, "ok"),
         Err(stop) => (stop.kind.status, stop.kind.code),
     };
