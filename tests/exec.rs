@@ -352,3 +352,17 @@ fn a_proxy_that_lost_its_command_before_it_was_up_ends_its_key_too() {
     assert_eq!(keys_left(&desk), 0);
     assert_eq!(desk.audit_of("key.revoke").len(), 1);
 }
+
+#[test]
+fn a_proxy_that_does_not_start_ends_exec_as_it_ended_itself() {
+    let mut desk = desk("exec-not-started");
+    let ended = |desk: &Fixture, arguments: &[&str]| start(desk, arguments).wait();
+    let own = desk.home.join("log.jsonl");
+    let done = ended(&desk, &["--audit", own.to_str().unwrap(), "--", "echo", "ran"]);
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""), "bad input: {done:?}");
+    desk.serve.kill();
+    fs::write(desk.home.join("audit/head.json"), "{}").unwrap();
+    let done = ended(&desk, &["--", "echo", "ran"]);
+    assert_eq!((done.code, done.stdout.as_str()), (5, ""), "storage: {done:?}");
+    assert!(done.stderr.contains("the proxy did not start"), "{done:?}");
+}

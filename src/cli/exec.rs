@@ -45,8 +45,9 @@ pub(super) fn exec(args: &Args) -> Done {
     let is_passing = is_homeless(&config, &provider_keys)?;
     let secrets = [&[MASTER_KEY], &*provider_keys].concat();
     let started = sidecar::start(args, provider.map(|row| row.id.as_str()), &secrets, is_passing);
-    let failed = |failure: Failure| format!("the proxy did not start: {}; try `infershield serve`", failure.message);
-    let (mut proxy, key, base) = started.map_err(|failure| Failure::new(Exit::Listen, failed(failure)))?;
+    let (mut proxy, key, base) = started.map_err(|Failure { exit, message }| {
+        Failure::new(exit, format_args!("the proxy did not start: {message}; try `infershield serve`"))
+    })?;
 
     let mut command = Command::new(program);
     for variable in provider_keys.into_iter().chain(MASTER_KEY_VARIABLES) {

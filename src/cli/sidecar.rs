@@ -26,6 +26,9 @@ const LAST_LOOKS: u32 = 15;
 const IN_MEMORY: &str = "/dev/shm";
 /// Random bytes in the name of such a home: nobody can take it before us.
 const NAME_BYTES: usize = 16;
+/// How a proxy that does not start may end: `exec` ends in the same way.
+const FAILURES: [Exit; 6] =
+    [Exit::No, Exit::Usage, Exit::Unreachable, Exit::Credential, Exit::Storage, Exit::Listen];
 /// What ends variables, each `NAME=VALUE`, and their list.
 const END: u8 = 0;
 /// What `--fail-on` takes, the weakest first.
@@ -63,7 +66,11 @@ pub(super) fn start(
         lines.read_line(&mut key).and_then(|_| lines.read_line(&mut url))?;
     }
     let base = url.trim_end().strip_prefix(serve::LISTENING_ON);
-    let base = base.ok_or_else(|| io::Error::other("what it said stands above"))?;
+    let Some(base) = base else {
+        let code = proxy.wait()?.code();
+        let exit = FAILURES.into_iter().find(|exit| code == Some(*exit as i32));
+        return Err(Failure::new(exit.unwrap_or(Exit::Bug), "what it said stands above"));
+    };
     Ok((proxy, Secret::new(key.trim_end().to_owned()), base.to_owned()))
 }
 
