@@ -373,6 +373,8 @@ fn what_cannot_be_a_setting_is_refused_with_the_nearest_that_can() {
         (r#"{"limits":{"max_body_bytes":0}}"#, "max_body_bytes"),
         (r#"{"limits":{"max_inflight_bytes":0}}"#, "max_inflight_bytes"),
         (r#"{"limits":{"head_timeout_ms":0}}"#, "head_timeout_ms"),
+        (r#"{"limits":{"pbkdf2_iterations":5}}"#, "limits.pbkdf2_iterations: 5 is not from 100000 to 10000000"),
+        (r#"{"limits":{"pbkdf2_iterations":10000001}}"#, "pbkdf2_iterations"),
         (r#"{"policy":{"injection":{"block_at":20,"warn_at":40}}}"#, "block_at, 20, is below warn_at, 40"),
         (r#"{"master_key_command":[""]}"#, "master_key_command"),
     ] {
@@ -400,7 +402,6 @@ fn a_check_finds_what_serve_would_find() {
         (json!({"ca_file": "/no/such/file.pem"}), "/no/such/file.pem"),
         (json!({"providers": [{"id": "openai", "ca_file": "/no/such/other.pem"}]}), "/no/such/other.pem"),
         (json!({"https_proxy": "socks5://127.0.0.1:1"}), "HTTPS_PROXY"),
-        (json!({"limits": {"pbkdf2_iterations": 5}}), "PBKDF2"),
     ] {
         fs::write(desk.home.join("config.json"), config.to_string()).unwrap();
         let (check, serve) = (desk.cli(&["config", "check"]), desk.cli(&["serve"]));

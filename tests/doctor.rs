@@ -178,6 +178,7 @@ fn bad_settings_are_one_failed_check_and_the_others_still_run() {
         ("{".to_owned(), "config.json"),
         (whole.replacen(FREE, "nowhere", 1), "cannot listen on `nowhere`"),
         (whole.replacen("127.0.0.1:0\"", "127.0.0.1:0\",\"ca_file\":\"/nonexistent\"", 1), "/nonexistent"),
+        (whole.replacen("100000", "5", 1), "limits.pbkdf2_iterations: 5 is not"),
     ] {
         assert_ne!(bad, whole);
         fs::write(&file, bad).unwrap();

@@ -6,7 +6,7 @@ use crate::config::{self, Config};
 use crate::detect::Policy;
 use crate::flow::provider::{Provider, table};
 use crate::home::Home;
-use crate::keys::{Keys, MasterSource};
+use crate::keys::{ITERATIONS, Keys, MasterSource};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::{FileStore, Store};
@@ -74,7 +74,16 @@ pub(super) fn unusable(setting: &str, what: impl Display) -> Failure {
 
 /// The keys of this home, not yet unlocked.
 pub(super) fn keys(config: &Config, home: &Home) -> Result<Keys, Failure> {
-    Ok(Keys::open(home.clone(), master(config)?, config.settings.limits.pbkdf2_iterations)?)
+    Ok(Keys::open(home.clone(), master(config)?, rounds(config)?)?)
+}
+
+/// The rounds that derive the root key of a new key file.
+pub(super) fn rounds(config: &Config) -> Result<u32, Failure> {
+    let (rounds, (least, most)) = (config.settings.limits.pbkdf2_iterations, ITERATIONS.into_inner());
+    match ITERATIONS.contains(&rounds) {
+        true => Ok(rounds),
+        false => Err(unusable("limits.pbkdf2_iterations", format_args!("{rounds} is not from {least} to {most}"))),
+    }
 }
 
 /// Where the master key comes from, the first that is set: variable, file, command, home.

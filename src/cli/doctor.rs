@@ -6,9 +6,10 @@ use crate::audit::{self, is_near};
 use crate::config::{self, Config, Settings};
 use crate::detect::Scanner;
 use crate::flow::provider::{Provider, table};
+use crate::keys::{ITERATIONS, Keys, MasterSource};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
 use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
-use crate::{home::Home, keys::MasterSource, secret::Secret, session};
+use crate::{home::Home, secret::Secret, session};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -76,7 +77,8 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         return Err(no("not in use yet, or unsettled; type `infershield auth status`"));
     }
     let home = Home::open(config.dir.clone())?;
-    let opened_by = match context::master(config)? {
+    let master = context::master(config)?;
+    let opened_by = match &master {
         MasterSource::Value(_) => "a variable",
         MasterSource::File(_) => "a file",
         MasterSource::Command(_) => "a command",
@@ -86,7 +88,8 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
             "master.key"
         }
     };
-    let keys = Arc::new(context::keys(config, &home)?);
+    // Rounds are for a new key file only, and none is made here: what is wrong with them is said with the settings.
+    let keys = Arc::new(Keys::open(home.clone(), master, *ITERATIONS.start())?);
     let log = audit::verify(&home, &keys.get("audit")?.key, &keys.get("head")?.key, None);
     let log = log.map(|log| format!("{} lines, unbroken", log.lines));
     found.push(("audit log", log.map_err(Failure::from)));

@@ -81,6 +81,7 @@ pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
         let what = "max_body_bytes, max_inflight_bytes and head_timeout_ms cannot be 0";
         return Err(unusable("limits", what));
     }
+    context::rounds(config)?;
     let address = address(&settings.listen)?;
     let open = providers.iter().find(|provider| provider.passthrough && !address.ip().is_loopback());
     if let Some(Provider { id, .. }) = open {

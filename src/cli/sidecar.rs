@@ -27,8 +27,7 @@ const IN_MEMORY: &str = "/dev/shm";
 /// Random bytes in the name of such a home: nobody can take it before us.
 const NAME_BYTES: usize = 16;
 /// How a proxy that does not start may end: `exec` ends in the same way.
-const FAILURES: [Exit; 6] =
-    [Exit::No, Exit::Usage, Exit::Unreachable, Exit::Credential, Exit::Storage, Exit::Listen];
+const FAILURES: [Exit; 6] = [Exit::No, Exit::Usage, Exit::Unreachable, Exit::Credential, Exit::Storage, Exit::Listen];
 /// What ends variables, each `NAME=VALUE`, and their list.
 const END: u8 = 0;
 /// What `--fail-on` takes, the weakest first.
