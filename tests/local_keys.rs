@@ -355,6 +355,26 @@ fn a_program_with_the_settings_of_env_reaches_the_proxy() {
 }
 
 #[test]
+fn env_names_an_address_that_the_proxy_answers_to() {
+    let desk = desk("env-listen");
+    let said = |listen: &str| {
+        let mut command = desk.run.infershield(&desk.home, &["env", "openai"]);
+        command.env("INFERSHIELD_MASTER_KEY", &desk.master).env("INFERSHIELD_LISTEN", listen);
+        desk.run.start(command).wait()
+    };
+    for (listen, base) in [
+        ("0.0.0.0:8001", "http://127.0.0.1:8001/"),
+        ("[::]:8001", "http://[::1]:8001/"),
+        ("localhost:8001", "http://localhost:8001/"),
+    ] {
+        assert!(said(listen).stdout.contains(base), "{listen}: {:?}", said(listen));
+    }
+    let done = said("127.0.0.1:0");
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""));
+    assert!(done.stderr.contains("port 0") && done.stderr.contains("name a port"), "{done:?}");
+}
+
+#[test]
 fn undo_prints_the_way_back_and_nothing_else() {
     let run = Run::new("env-undo-all");
     let undo = |id: &str| run.start(run.infershield(&run.dir.join("none"), &["env", id, "--undo"])).wait().stdout;

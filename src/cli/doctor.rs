@@ -111,7 +111,7 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
 
 fn port(address: SocketAddr) -> Found {
     let Err(error) = TcpListener::bind(address) else { return Ok(format!("{address} is free")) };
-    let url = format!("http://{address}/health").replace("0.0.0.0", "127.0.0.1");
+    let url = format!("http://{}/health", serve::called(address));
     let request = http::Request::get(&url).body(&[][..])?;
     let client = Upstream::new(&Settings::default(), None)?;
     let ours = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}").as_bytes();
@@ -127,13 +127,13 @@ fn port(address: SocketAddr) -> Found {
 /// Whether the variables that `env` sets hold what it would set, as far as they are set.
 fn variables(listen: &str) -> Found {
     let origin = |url: &str| Origin::parse(&url.replace("//localhost", "//127.0.0.1")).ok();
-    let ours = origin(&format!("http://{listen}"));
+    let ours = key::base(listen).ok().and_then(|base| origin(&base));
     for client in key::known()? {
         for (name, value) in &client.set {
             let Some(set) = config::variable(name)?.map(Secret::new) else { continue };
             let is_ours = match value.as_str() {
                 "{key}" => set.expose().starts_with(LOCAL_KEY_PREFIX),
-                address if address.starts_with("{base}") => origin(set.expose()) == ours,
+                address if address.starts_with("{base}") => ours.is_some() && origin(set.expose()) == ours,
                 _ => true,
             };
             if !is_ours {

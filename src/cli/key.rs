@@ -3,7 +3,7 @@
 
 use super::context::{Context, name, provider as find};
 use super::terminal::{answer, end, list as show, note, print as say};
-use super::{Args, Done, Failure, no, repeated, unknown, usage};
+use super::{Args, Done, Failure, no, repeated, serve, unknown, usage};
 use crate::audit::{Event, now};
 use crate::secret::{Secret, hex, random};
 use crate::store::{LocalKey, NewKey};
@@ -134,7 +134,7 @@ pub(super) fn env(args: &Args) -> Done {
     } else {
         let context = Context::open(args)?;
         let settings = &context.config.settings;
-        let base = format!("http://{}", settings.listen);
+        let base = base(&settings.listen)?;
         note = settings.for_user(&context.user, &client.note.replace("{base}", &base));
         let key = named(&context, &client.id)?;
         for (variable, value) in &client.set {
@@ -145,6 +145,20 @@ pub(super) fn env(args: &Args) -> Done {
     }
     // For a person; a shell that evaluates the output passes over it.
     note.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
+}
+
+/// Where clients reach a proxy that listens there.
+pub(super) fn base(listen: &str) -> Result<String, Failure> {
+    let address = serve::address(listen)?;
+    if address.port() == 0 {
+        return Err(usage(
+            "`listen` has port 0: `serve` takes any free one, which nobody can tell a client beforehand; \
+             name a port, such as 127.0.0.1:8000, in config.json or INFERSHIELD_LISTEN",
+        ));
+    }
+    // Other addresses and names stay as they are configured.
+    let is_any = address.ip().is_unspecified();
+    Ok(if is_any { format!("http://{}", serve::called(address)) } else { format!("http://{listen}") })
 }
 
 pub(super) fn clients(args: &Args) -> Done {
