@@ -113,6 +113,41 @@ fn with_json_a_failure_is_an_event_too() {
 }
 
 #[test]
+fn with_json_nothing_that_ends_a_login_goes_without_its_event() {
+    let mut desk = newcomer("json-failures", json!({}));
+    desk.serve.kill();
+    let failed = |what: &str, words: &[&str], code: i32, part: &str| {
+        let done = desk.cli(&[&["auth", "login", "--json"], words].concat());
+        let event: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{what}: {error} {done:?}"));
+        let error = event["error"].as_str().unwrap();
+        assert_eq!((done.code, &event["event"], members(&event).len()), (code, &json!("failed"), 2), "{what}");
+        assert!(error.contains(part) && done.stderr.contains(error), "{what}: {done:?}");
+    };
+    failed("unknown provider", &["practise"], 2, "did you mean `practice`?");
+    failed("a user's hint", &["openai", "--user", "bob"], 2, "infershield auth login openai --chatgpt --user bob`");
+    let spoilt = |name: &str, text: &str, part: &str, code: i32| {
+        let path = desk.home.join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        failed(name, &["practice"], code, part);
+        fs::write(&path, whole).unwrap();
+    };
+    spoilt("config.json", "{", "config.json", 2);
+    spoilt("keys.json", "{}", "keys.json", 5);
+    spoilt("audit/head.json", "{}", "infershield audit verify", 5);
+    let chmod = |mode| fs::set_permissions(&desk.home, fs::Permissions::from_mode(mode)).unwrap();
+    chmod(0o777);
+    failed("unusable home", &["practice"], 5, "chmod 700");
+    chmod(0o700);
+    let master = desk.run.random_secret();
+    let mut command = desk.run.infershield(&desk.home, &["auth", "login", "practice", "--json"]);
+    command.env("INFERSHIELD_MASTER_KEY", master);
+    let done = desk.run.start(command).wait();
+    let event: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert!(event["error"].as_str().unwrap().contains("does not open with this master key"), "{done:?}");
+}
+
+#[test]
 fn as_long_as_the_person_has_not_come_the_provider_is_asked_again() {
     let desk = newcomer("pending", json!({}));
     let (login, code) = begin(&desk);

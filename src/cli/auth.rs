@@ -1,6 +1,6 @@
 //! `auth login | logout | status`: what a person sees of them. The work is `session`'s.
 
-use super::context::{Context, provider};
+use super::context::{Context, addressed, provider};
 use super::terminal::{answer, duration, end, interactive, list, note, print, progress, read_answer, read_key};
 use super::{Args, Done, Failure, no, usage};
 use crate::audit;
@@ -15,6 +15,14 @@ use std::process::{Command, Stdio};
 const NOBODY: &str = "nobody is logged in; type `infershield auth login PROVIDER`";
 
 pub(super) fn login(args: &Args) -> Done {
+    let done = attempt(args).map_err(|failure| addressed(failure, args));
+    if let (Err(failure), true) = (&done, args.has("json")) {
+        print(json!({"event": "failed", "error": failure.message}))?;
+    }
+    done
+}
+
+fn attempt(args: &Args) -> Done {
     let context = Context::open(args)?;
     let Some(name) = args.word().or(context.config.settings.default_provider.as_deref()) else {
         return Err(usage("name a provider; type `infershield hosts` for those that are known"));
@@ -29,13 +37,7 @@ pub(super) fn login(args: &Args) -> Done {
     if let Some(notice) = provider.notice.as_ref().filter(|_| !args.has("with-key")) {
         note(notice);
     }
-    let record = match log_in(&context, &provider, args) {
-        Err(failure) if args.has("json") => {
-            print(json!({"event": "failed", "error": failure.message}))?;
-            return Err(failure);
-        }
-        done => done?,
-    };
+    let record = log_in(&context, &provider, args)?;
     context.audit.sync()?;
     let account = record.account.as_ref().unwrap_or(&context.user);
     let expires_at = record.expires_at;
