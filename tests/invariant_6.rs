@@ -42,6 +42,7 @@ fn invariant_6_every_route_but_health_needs_a_local_key() {
     }
     assert_eq!(proxy.forwarded(), 0);
     let health = Wire::call(proxy.addr, "GET", "/health", &[], b"");
+    assert!(health.header("x-infershield-request-id").is_some(), "like every reply");
     assert_eq!((health.status, health.json()), (200, json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})));
 }
 
@@ -69,7 +70,9 @@ fn invariant_6_only_our_own_names_are_answered_to() {
         "::1",
     ] {
         assert_eq!(status(host, "/v1/models"), 403, "{host}");
-        assert_eq!(status(host, "/health"), 403, "{host}: a page that took over a name learns nothing");
+        let reply = Wire::call(proxy.addr, "GET", "/health", &[("host", host)], b"");
+        assert_eq!((reply.status, code("/health", &reply).as_str()), (403, "infershield_host"), "{host}");
+        assert!(!reply.text().contains("version"), "{host}: a page that took over a name learns nothing");
     }
 }
 
@@ -79,10 +82,11 @@ fn invariant_6_pages_of_other_origins_are_refused_even_with_a_key() {
     plan.config = json!({"allowed_hosts": ["devbox.internal"]});
     let proxy = plan.start();
     let bearer = proxy.bearer();
-    let ask = |origin: &str| {
+    let call = |path: &str, origin: &str| {
         let headers = [("origin", origin), ("authorization", &bearer)];
-        Wire::call(proxy.addr, "GET", "/v1/models", &headers, b"")
+        Wire::call(proxy.addr, "GET", path, &headers, b"")
     };
+    let ask = |origin: &str| call("/v1/models", origin);
     for origin in ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:1", "https://devbox.internal"] {
         assert_eq!(ask(origin).status, 200, "{origin}");
     }
@@ -97,6 +101,9 @@ fn invariant_6_pages_of_other_origins_are_refused_even_with_a_key() {
         let reply = ask(origin);
         assert_eq!((reply.status, code("", &reply).as_str()), (403, "infershield_origin"), "{origin}");
         assert!(reply.headers.iter().all(|(name, _)| !name.starts_with("access-control-")), "no page is invited");
+        let reply = call("/health", origin);
+        assert_eq!((reply.status, code("", &reply).as_str()), (403, "infershield_origin"), "{origin}");
+        assert!(!reply.text().contains("version"), "{origin}");
     }
     let two = [("origin", "http://localhost"), ("origin", "https://evil.example"), ("authorization", &bearer)];
     assert_eq!(Wire::call(proxy.addr, "GET", "/v1/models", &two, b"").status, 403, "the second one counts too");

@@ -118,7 +118,8 @@ fn with_json_nothing_that_ends_a_login_goes_without_its_event() {
     desk.serve.kill();
     let failed = |what: &str, words: &[&str], code: i32, part: &str| {
         let done = desk.cli(&[&["auth", "login", "--json"], words].concat());
-        let event: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{what}: {error} {done:?}"));
+        let event: Value =
+            serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{what}: {error} {done:?}"));
         let error = event["error"].as_str().unwrap();
         assert_eq!((done.code, &event["event"], members(&event).len()), (code, &json!("failed"), 2), "{what}");
         assert!(error.contains(part) && done.stderr.contains(error), "{what}: {done:?}");

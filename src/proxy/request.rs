@@ -5,10 +5,10 @@ use super::admit::{self, Presented};
 use super::{Proxy, Request, Route, Stop, forward, judge, relay, route};
 use crate::api::{self, Family, Refused};
 use crate::audit::Outcome;
-use crate::server::{Exchange, Head, Refusal};
+use crate::server::{Exchange, Refusal};
 use crate::upstream;
 use http::Method;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The one path without a key.
@@ -18,14 +18,12 @@ const RETRY_SOON: u32 = 5;
 
 /// Answers one request, whatever happens; also one that the server `refused`.
 pub(super) fn answer(proxy: &Proxy, exchange: &mut Exchange, refused: Option<Refusal>) {
-    let head = exchange.head().clone();
-    if head.path == HEALTH && refused.is_none() && matches!(head.method, Method::GET | Method::HEAD) {
-        return health(proxy, exchange, &head);
-    }
     // A system that gives no random bytes cannot make TLS either: the connection closes.
-    let Some(mut request) = Request::begin(proxy, head) else { return };
+    let Some(mut request) = Request::begin(proxy, exchange.head().clone()) else { return };
+    let is_health = request.head.path == HEALTH && matches!(request.head.method, Method::GET | Method::HEAD);
     let answered = match refused {
         Some(refusal) => Err(refusal.into()),
+        None if is_health => health(&request, exchange),
         None => steps(&mut request, exchange),
     };
     if let Err(stop) = answered {
@@ -152,14 +150,13 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
 }
 
 /// Says only whether requests would be served, and by which version.
-fn health(proxy: &Proxy, exchange: &mut Exchange, head: &Head) {
-    let ready = || proxy.ready().map_err(|stop| Stop { kind: Refused::UNAVAILABLE, ..stop });
-    let (status, word) = match admit::visitor(proxy, &head.headers).and_then(|_| ready()) {
-        Ok(()) => (200, "ok"),
-        Err(stop) => (stop.kind.status, stop.kind.code),
-    };
-    let mut headers = HeaderMap::new();
+fn health(request: &Request<'_>, exchange: &mut Exchange) -> Result<(), Stop> {
+    admit::visitor(request.proxy, &request.head.headers)?;
+    let unready = (Refused::UNAVAILABLE.status, Refused::UNAVAILABLE.code);
+    let (status, word) = request.proxy.ready().map_or(unready, |()| (200, "ok"));
+    let mut headers = request.reply_headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = format!("{{\"status\":\"{word}\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
     let _ = exchange.respond(status, &headers, body.as_bytes());
+    Ok(())
 }
