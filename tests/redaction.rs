@@ -467,6 +467,8 @@ fn a_reply_may_be_stopped_and_ends_as_its_api_ends() {
                 assert!(!whole.contains("drop.example") && !whole.contains("rm -rf"), "{path}: {whole}");
                 assert!(whole.contains("[InferShield stopped this reply: rule "), "{path}, {stream}: {whole}");
                 let ends = ["[DONE]", "\"response.completed\"", "\"message_stop\""];
+                let verdict = if stream { "pass" } else { "block" };
+                assert_eq!(answer.header("x-infershield-verdict"), Some(verdict), "{path}: as far as it was known");
                 assert!(!stream || ends.iter().any(|end| whole.contains(end)), "{path}: {whole}");
                 let line = proxy.line_of(&answer);
                 assert_eq!((&line["blocked"], &line["outcome"]), (&json!(true), &json!("blocked")), "{line}");
@@ -475,7 +477,8 @@ fn a_reply_may_be_stopped_and_ends_as_its_api_ends() {
         let harmless = "Nothing to see, and the text is long enough to be held back in part. ".repeat(12);
         for stream in [false, true] {
             proxy.practice.set(&json!({"reply": harmless, "piece": 0, "call": false}));
-            assert_eq!(said(&proxy.post(path, &history(path, "Go on.", "Done.", stream))).0, harmless);
+            let answer = proxy.post(path, &history(path, "Go on.", "Done.", stream));
+            assert_eq!((said(&answer).0, answer.header("x-infershield-verdict")), (harmless.clone(), Some("pass")));
             proxy.practice.set(&json!({"reply": "{\"a\": \"b\"}", "piece": 2, "call": true}));
             let call: Value =
                 serde_json::from_str(&said(&proxy.post(path, &history(path, "Go on.", "Done.", stream))).1).unwrap();

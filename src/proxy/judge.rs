@@ -3,7 +3,7 @@
 
 use super::admit::Caller;
 use super::request::Body;
-use super::{Proxy, Request, Route, Stop};
+use super::{Proxy, Request, Route, Stop, VERDICT};
 use crate::api::{self, Family, Kind, Refused, Segment};
 use crate::audit::{self, now};
 use crate::detect::{self, Action, Category, Reason, Source};
@@ -57,7 +57,7 @@ pub(super) fn scan<'a>(
     }
     let word = verdict.worst.as_ref().map_or("pass".to_owned(), |(action, _)| action.to_string());
     if let Ok(word) = HeaderValue::try_from(word) {
-        request.reply_headers.insert("x-infershield-verdict", word);
+        request.reply_headers.insert(VERDICT, word);
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
     if let Some((Action::Block, why)) = verdict.worst {

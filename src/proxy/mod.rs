@@ -30,6 +30,9 @@ const REQUEST_ID_BYTES: usize = 12;
 /// Characters of a model's or client's name that are looked at. The log takes fewer, so a secret that begins there is seen whole.
 const CLIENT_TEXT_CHARS: usize = 256;
 
+/// Says what was done about a request, or about its reply when that was stopped as a whole.
+const VERDICT: &str = "x-infershield-verdict";
+
 /// Everything that answering a request needs.
 pub struct Proxy {
     /// The settings in force.

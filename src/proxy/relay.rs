@@ -2,14 +2,14 @@
 //! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
 use super::forward::{form, passed};
-use super::{Request, elapsed_ms, judge, text};
+use super::{Request, VERDICT, elapsed_ms, judge, text};
 use crate::api::{Family, Kind, Observer};
 use crate::audit::{self, Outcome};
 use crate::detect::{Action, Category, Finding, Source};
 use crate::redact::{Guard, Hidden, Rewriter, Stops};
-use crate::server::Exchange;
+use crate::server::{Exchange, Writer};
 use crate::upstream::{self, Response};
-use http::header;
+use http::header::{self, HeaderMap, HeaderValue};
 use std::io::Read as _;
 
 /// One read from the provider, in bytes: as much as its connection buffers.
@@ -51,18 +51,27 @@ pub(super) fn relay(
         let found = found.find(|found| found.action == action.to_string())?;
         Some(format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference))
     };
-    let stops = (action == Action::Block).then_some(&stops as &Stops<'_>);
-    let guard = Guard { leaks: &leaks, stops };
+    let stops_replies = action == Action::Block;
+    let guard = Guard { leaks: &leaks, stops: stops_replies.then_some(&stops as &Stops<'_>) };
     let mut rewriter = shows_its_end.then(|| Rewriter::new(hidden, guard, family, streamed));
-    let restores = rewriter.is_some() && (!hidden.is_empty() || stops.is_some());
+    let restores = rewriter.is_some() && (!hidden.is_empty() || stops_replies);
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
     // What is put back, or stopped, changes the length.
     let announced = length.filter(|length| !restores || *length == 0);
-    let Ok(mut writer) = exchange.start(status, &reply_headers, announced) else {
+    // A whole reply may yet be stopped, which its head then says; a stream's head cannot wait for that.
+    let waits = restores && stops_replies && !streamed;
+    let (mut unstarted, mut writer) = (Some(exchange), None);
+    let mut send = |bytes: &[u8], headers: &HeaderMap| {
+        if let Some(exchange) = unstarted.take() {
+            writer = Some(exchange.start(status, headers, announced)?);
+        }
+        writer.as_mut().map_or(Ok(()), |writer| writer.write(bytes))
+    };
+    if !waits && send(b"", &reply_headers).is_err() {
         let _ = request.write(Outcome::ClientLeft, status);
         return;
-    };
+    }
     let event = &mut request.event;
     event.ttfb_ms = elapsed_ms(request.begun);
     let mut buffer = vec![0; READ_BYTES];
@@ -78,10 +87,16 @@ pub(super) fn relay(
         observer.feed(bytes);
         event.bytes_out += bytes.len() as u64;
         let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end)).filter(|_| restores);
-        if writer.write(restored.as_deref().unwrap_or(bytes)).is_err() {
+        let is_stopped = rewriter.as_ref().is_some_and(Rewriter::is_stopped);
+        if is_stopped {
+            reply_headers.insert(VERDICT, HeaderValue::from_static("block"));
+        }
+        let ready = restored.as_deref().unwrap_or(bytes);
+        let goes = is_end || !waits || !ready.is_empty();
+        if goes && send(ready, &reply_headers).is_err() {
             break Outcome::ClientLeft;
         }
-        if rewriter.as_ref().is_some_and(Rewriter::is_stopped) {
+        if is_stopped {
             event.blocked = true;
             break Outcome::Blocked;
         }
@@ -96,6 +111,10 @@ pub(super) fn relay(
             break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
         }
     };
+    if waits && outcome == Outcome::UpstreamCut {
+        // So that the client sees a broken reply, and not none: that it would ask for again.
+        let _ = send(b"", &reply_headers);
+    }
     event.tokens_in = observer.tokens_in;
     event.tokens_out = observer.tokens_out;
     for hidden in rewriter.iter().flat_map(Rewriter::refused) {
@@ -112,6 +131,6 @@ pub(super) fn relay(
     }
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {
-        let _ = writer.finish();
+        let _ = writer.map(Writer::finish);
     }
 }
