@@ -137,7 +137,10 @@ fn unknown_paths_and_methods_are_named_as_such() {
     for method in ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
         let make = |path: &str| request(method, path, &[key[0], ("content-length", "0")], b"");
         refused_and_noted(&proxy, (405, 405, "infershield_method"), make);
+        assert_eq!(send(&proxy, &make(CHAT)).header("allow"), Some("POST"), "{method}");
     }
+    let reply = send(&proxy, &request("POST", "/v1/models", &key, b"{}"));
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET")));
     proxy.assert_alive();
 }
 
@@ -232,6 +235,7 @@ fn another_protocol_is_refused_before_the_key_is_asked_for() {
         let headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
         let reply = send(&proxy, &request("GET", path, &headers, b""));
         assert_eq!((reply.status, code(path, &reply).as_str()), (426, "infershield_no_websocket"), "{path}");
+        assert_eq!((reply.header("upgrade"), reply.header("connection")), (Some("HTTP/1.1"), Some("close, upgrade")));
     }
     proxy.assert_alive();
 }

@@ -8,7 +8,7 @@ use crate::audit::Outcome;
 use crate::server::{Exchange, Refusal};
 use crate::upstream;
 use http::Method;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The one path without a key.
@@ -144,6 +144,14 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if stop.kind == Refused::UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SOON));
+    }
+    // What is possible instead (RFC 9110 sections 15.5.6 and 15.5.22).
+    if stop.kind == Refused::METHOD {
+        let methods = family.unwrap_or(Family::Other).methods().join(", ");
+        headers.extend(HeaderValue::try_from(methods).map(|methods| (ALLOW, methods)));
+    }
+    if stop.kind.status == 426 {
+        headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
     }
     let (status, body) = api::refusal(family, stop.kind, &stop.message);
     let _ = exchange.respond(status, &headers, &body);

@@ -91,7 +91,9 @@ impl Exchange {
             None => {}
         }
         if !self.keep_alive {
-            bytes.extend(b"connection: close\r\n");
+            // RFC 9110 section 7.8.
+            let option = if headers.contains_key(header::UPGRADE) { ", upgrade" } else { "" };
+            bytes.extend(format!("connection: close{option}\r\n").bytes());
         }
         bytes.extend(b"\r\n");
         Ok((bytes, unframed || self.head.method == Method::HEAD))
