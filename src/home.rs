@@ -97,8 +97,12 @@ impl Home {
     /// Waits for the right to write; held only over one read-modify-write. The lock is on a handle of its own, so it keeps out
     /// the threads of this process as well as others.
     pub fn lock(&self) -> Result<Lock<'_>> {
-        let file = self.open_or_create("lock")?;
-        file.lock().map_err(failed("lock", &self.path("lock")))?;
+        let file = match self.open_or_create("lock") {
+            // Where it cannot be made nothing else can be written, and whoever reads sees whole files without it too.
+            Err(error) if is_read_only(&error) => self.open_file("lock", Privacy::Secret, false)?,
+            file => Some(file?),
+        };
+        file.iter().try_for_each(File::lock).map_err(failed("lock", &self.path("lock")))?;
         Ok(Lock { home: self, _file: file })
     }
 }
@@ -106,7 +110,7 @@ impl Home {
 /// The right to write. Unlocks on drop.
 pub struct Lock<'a> {
     home: &'a Home,
-    _file: File,
+    _file: Option<File>,
 }
 
 impl Lock<'_> {
@@ -138,7 +142,8 @@ impl Lock<'_> {
     /// Removes a file, durably; it may be missing.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.home.path(name);
-        match fs::remove_file(&path) {
+        // Looked for first: where nothing can be written, the system does not say that it is missing.
+        match fs::symlink_metadata(&path).and_then(|_| fs::remove_file(&path)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("remove", &path)(error)),
             Ok(()) => self.sync_dir(),
@@ -149,6 +154,11 @@ impl Lock<'_> {
         let synced = File::open(&self.home.0).and_then(|folder| folder.sync_all());
         synced.map_err(failed("sync", &self.home.0))
     }
+}
+
+/// Whether this is the refusal of a place that can be read and not written.
+pub fn is_read_only(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
 
 /// Reads a private file anywhere on disk, links followed: for key files that the user names.
