@@ -386,6 +386,27 @@ fn a_login_is_audited() {
 }
 
 #[test]
+fn a_login_that_fails_is_audited_too() {
+    let mut desk = newcomer("audited-failures", json!({"approve": true}));
+    for (what, outcome) in [
+        (json!({"kind": "oauth_error", "error": "access_denied"}), "refused"),
+        (json!({"kind": "oauth_error", "error": "expired_token"}), "refused"),
+        (json!({"kind": "oauth_error", "error": "moon_is_full"}), "refused"),
+    ] {
+        desk.practice.fail(TOKEN, &what);
+        assert_ne!(log_in(&desk, &[]).code, 0, "{what}");
+        let line = desk.audit_of("auth.login").pop().unwrap();
+        assert_eq!((&line["provider"], &line["user_id"]), (&json!("practice"), &json!("local")), "{what}");
+        assert_eq!(line["outcome"], outcome, "{what}");
+    }
+    desk.practice.kill();
+    assert_eq!(log_in(&desk, &[]).code, 3);
+    let lines = desk.audit_of("auth.login");
+    assert_eq!((lines.len(), &lines[3]["outcome"]), (4, &json!("error")), "one for each");
+    assert_eq!(desk.cli(&["audit", "verify"]).code, 0);
+}
+
+#[test]
 fn a_client_id_is_needed_and_can_be_given() {
     let desk = newcomer("client-id", json!({"approve": true}));
     desk.configure_provider(&json!({"client_id": null}));

@@ -37,8 +37,11 @@ fn attempt(args: &Args) -> Done {
     if let Some(notice) = provider.notice.as_ref().filter(|_| !args.has("with-key")) {
         note(notice);
     }
-    let record = log_in(&context, &provider, args)?;
-    context.audit.sync()?;
+    let record = log_in(&context, &provider, args);
+    // A login that failed has its line too.
+    let synced = context.audit.sync();
+    let record = record?;
+    synced?;
     let account = record.account.as_ref().unwrap_or(&context.user);
     let expires_at = record.expires_at;
     let said = json!({"event": "authenticated", "provider": provider.id, "account": account, "expires_at": expires_at});

@@ -30,7 +30,11 @@ impl Session {
         progress: &mut dyn FnMut(Duration),
     ) -> Result<Record> {
         let http = self.http(provider)?;
-        let failed = |error| Error::Flow(provider.id.clone(), error);
+        let failed = |error: flow::Error| {
+            let outcome = if error.is_transient() { Outcome::Error } else { Outcome::Refused };
+            let noted = self.note(user, &provider.id, "auth.login", outcome);
+            noted.err().unwrap_or_else(|| Error::Flow(provider.id.clone(), error))
+        };
         // What cannot be stored should not be issued.
         self.store.record(user, &provider.id)?;
         let endpoints = flow::discover::endpoints(http, provider).map_err(failed)?;
