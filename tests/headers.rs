@@ -1,6 +1,6 @@
 //! Headers: what belongs to one connection or one credential stays there, everything else passes unchanged both ways.
 
-use crate::support::{Fixture, Login, Reply, code, hello};
+use crate::support::{Fixture, Login, Replay, Reply, code, hello};
 use serde_json::{Value, json};
 
 const MESSAGES: &str = "/v1/messages";
@@ -196,5 +196,55 @@ fn every_reply_names_its_line_and_judged_ones_their_verdict() {
     for refused in [proxy.fetch("/v1/files"), proxy.post_bytes("/v1/responses", b"{")] {
         assert!(refused.header("x-infershield-request-id").is_some());
         assert_eq!(refused.header("x-infershield-verdict"), None, "nothing was judged");
+    }
+}
+
+#[test]
+fn the_stored_credential_comes_back_in_no_header_and_in_no_text_of_an_error() {
+    const MASK: &str = "[InferShield: credential]";
+    let proxy = Fixture::start("echo");
+    assert_eq!(proxy.post(MESSAGES, &hello()).status, 200);
+    let sent = sent(&proxy, MESSAGES);
+    let token = values(&sent, "authorization")[0].strip_prefix("Bearer ").unwrap();
+    let said = |mask: &str| format!("{{\"error\": \"bad key {mask}, {mask}\"}}");
+    let answer = |status: u16, body: &str| {
+        let headers = json!({"x-debug": format!("Bearer {token}"), "content-type": "application/json"});
+        proxy.practice.fail(MESSAGES, &json!({"kind": "status", "status": status, "headers": headers, "body": body}));
+        let mut wire = proxy.begin(MESSAGES, &hello());
+        let mut reply = wire.head();
+        reply.body = wire.body().unwrap();
+        assert_eq!((reply.status, reply.header("x-debug")), (status, Some(format!("Bearer {MASK}").as_str())));
+        reply
+    };
+    for status in [400, 403, 429, 500] {
+        let reply = answer(status, &said(token));
+        assert_eq!(reply.text(), said(MASK));
+        assert_eq!(reply.header("content-length"), Some(said(MASK).len().to_string().as_str()));
+        assert_eq!(proxy.line_of(&reply)["outcome"], "complete");
+    }
+    assert_eq!(answer(400, &said("none")).text(), said("none"));
+    answer(200, "{}");
+    // Nobody holds back so much for a look at it.
+    let large = format!("{}{token}", " ".repeat(1 << 20));
+    assert_eq!(answer(400, &large).text(), large);
+}
+
+#[test]
+fn an_error_that_breaks_off_shows_no_credential_and_no_end() {
+    let provider = Replay::start();
+    let mut plan = Fixture::plan("echo-cut");
+    plan.login = Login::Key;
+    plan.provider = json!({"api_base": format!("http://{}/v1", provider.addr)});
+    let proxy = plan.start();
+    provider.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec());
+    assert_eq!(proxy.post(MESSAGES, &hello()).status, 200);
+    let sent = provider.request();
+    let token = values(&sent.headers, "authorization")[0].strip_prefix("Bearer ").unwrap();
+    for framing in ["content-length: 900\r\n\r\n", "transfer-encoding: chunked\r\n\r\n384\r\n"] {
+        provider.answer(format!("HTTP/1.1 403 No\r\n{framing}bad key {token}, ").into_bytes());
+        let told = String::from_utf8(proxy.begin(MESSAGES, &hello()).rest()).unwrap();
+        assert!(told.starts_with("HTTP/1.1 403 ") && told.contains("bad key [InferShield: credential], "), "{told}");
+        assert!(!told.contains(token) && !told.ends_with("0\r\n\r\n"), "{told}");
+        assert_eq!(proxy.audit().last().unwrap()["outcome"], "upstream_cut");
     }
 }

@@ -8,6 +8,7 @@ use crate::api::{Family, Refused, chatgpt_takes};
 use crate::detect::Action;
 use crate::flow::Login;
 use crate::redact::Hidden;
+use crate::secret::Secret;
 use crate::server::Head;
 use crate::session::Credential;
 use crate::store::holds_local_key;
@@ -16,8 +17,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 /// Sends the request; a 401 to our credential is answered by one refresh and one more try. The body is given up with the
-/// head of the reply: a stream may last, and its memory is wanted. What the request hid is needed for the reply.
-pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(Response, Vec<Hidden>), Stop> {
+/// head of the reply: a stream may last, and its memory is wanted. What the request hid, and the token that it carried, are needed for the
+/// reply.
+pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(Response, Vec<Hidden>, Secret), Stop> {
     let session = &request.proxy.session;
     let user = &scanned.caller.user;
     let provider = scanned.route.provider;
@@ -52,7 +54,7 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(R
         );
         return Err(Stop::new(Refused::PROVIDER, message));
     }
-    Ok((response, scanned.hidden))
+    Ok((response, scanned.hidden, credential.token))
 }
 
 fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Credential) -> Result<Response, Stop> {

@@ -8,9 +8,9 @@ use crate::audit::{self, Outcome};
 use crate::detect::{Action, Category, Finding, Source};
 use crate::redact::{Guard, Hidden, Rewriter, Stops};
 use crate::server::{Exchange, Writer};
-use crate::upstream::{self, Response};
+use crate::upstream;
 use http::header::{self, HeaderMap, HeaderValue};
-use std::io::Read as _;
+use std::io::Read;
 
 /// One read from the provider, in bytes: as much as its connection buffers.
 const READ_BYTES: usize = 16 << 10;
@@ -24,7 +24,7 @@ pub(super) fn relay(
     exchange: &mut Exchange,
     family: Family,
     hidden: &[Hidden],
-    response: Response,
+    response: http::Response<impl Read>,
 ) {
     let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
     let status = status.as_u16();

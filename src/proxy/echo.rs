@@ -1,0 +1,74 @@
+//! The credential that a request carried, taken out of what its provider says back.
+//! Must never let a reply's head, or the text of an error, show it to the client.
+
+use crate::secret::Secret;
+use crate::upstream::Response;
+use http::header::{self, HeaderValue};
+use memchr::memmem::find_iter;
+use std::io::{self, Cursor, Read};
+
+/// What stands in its place.
+const MASK: &[u8] = b"[InferShield: credential]";
+/// Largest body of an error that is looked through, in bytes; real ones have a few KiB. A larger one passes as it is.
+const ERROR_BYTES: u64 = 1 << 20;
+/// A credential below so many bytes keeps nobody out, and may be a word of any text.
+const SHORTEST: usize = 8;
+
+/// The body of a reply: what was read of it before, then how that ended, or the rest.
+pub(super) struct Body<R> {
+    begun: Cursor<Vec<u8>>,
+    failed: Option<io::Error>,
+    rest: R,
+}
+
+impl<R: Read> Read for Body<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.begun.read(buffer)?, self.failed.take()) {
+            (0, Some(error)) => Err(error),
+            (0, None) => self.rest.read(buffer),
+            (read, failed) => {
+                self.failed = failed;
+                Ok(read)
+            }
+        }
+    }
+}
+
+/// The reply without `token`, in its headers and, when its status is an error's, in its body, which is read for that.
+pub(super) fn masked(token: &Secret, response: Response) -> http::Response<Body<impl Read>> {
+    let (mut parts, mut rest) = response.into_parts();
+    let token = token.expose().as_bytes();
+    let (mut begun, mut failed) = (Vec::new(), None);
+    if token.len() >= SHORTEST {
+        for value in parts.headers.values_mut() {
+            if let Some(Ok(without)) = without(token, value.as_bytes()).map(|bytes| HeaderValue::from_bytes(&bytes)) {
+                *value = without;
+            }
+        }
+        if parts.status.as_u16() >= 400 {
+            failed = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun).err();
+        }
+    }
+    if begun.len() as u64 <= ERROR_BYTES
+        && let Some(without) = without(token, &begun)
+    {
+        // Of a body that broke off nobody knows the length.
+        if parts.headers.remove(header::CONTENT_LENGTH).is_some() && failed.is_none() {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(without.len()));
+        }
+        begun = without;
+    }
+    http::Response::from_parts(parts, Body { begun: Cursor::new(begun), failed, rest })
+}
+
+/// The bytes with the mask wherever they hold the token; `None` when they do not.
+fn without(token: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut masked, mut at) = (Vec::new(), 0);
+    for place in find_iter(bytes, token) {
+        masked.extend_from_slice(bytes.get(at..place)?);
+        masked.extend_from_slice(MASK);
+        at = place + token.len();
+    }
+    masked.extend_from_slice(bytes.get(at..).filter(|_| at > 0)?);
+    Some(masked)
+}
