@@ -1,6 +1,6 @@
 //! What the provider says reaches the client at once, and how it ends is told truly.
 
-use crate::support::{Cut, Fixture, Login, RawProvider, STREAMING, hello, say, streamed, until};
+use crate::support::{Cut, Fixture, Login, RawProvider, Replay, STREAMING, hello, say, streamed, until};
 use serde_json::{Value, json};
 
 fn in_lock_step(name: &'static str) -> Fixture {
@@ -138,6 +138,22 @@ fn a_stream_without_framing_is_whole_only_with_its_closing_event() {
     let body = wire.body().unwrap();
     assert!(body.ends_with(b"[DONE]\n\n"));
     assert_eq!(last_outcome(&proxy), "complete");
+}
+
+#[test]
+fn a_length_beside_chunks_is_not_passed_on() {
+    let provider = Replay::start();
+    let mut plan = Fixture::plan("two-framings");
+    plan.login = Login::Skip;
+    plan.provider = json!({"login": "none", "api_base": format!("http://{}/v1", provider.addr)});
+    let proxy = plan.start();
+    for length in [3, 8, 30] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ntransfer-encoding: Chunked\r\n\r\n");
+        provider.answer(format!("{head}8\r\n{{\"ok\":1}}\r\n0\r\n\r\n").into_bytes());
+        let reply = proxy.post("/v1/chat/completions", &hello());
+        assert_eq!((reply.status, reply.header("content-length")), (200, None));
+        assert_eq!((reply.text().as_str(), &proxy.line_of(&reply)["outcome"]), ("{\"ok\":1}", &json!("complete")));
+    }
 }
 
 #[test]

@@ -30,12 +30,15 @@ pub(super) fn relay(
     let status = status.as_u16();
     let form = form(&headers);
     let (shows_its_end, streamed) = (form.is_some(), form == Some(true));
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter().filter_map(|coding| coding.to_str().ok());
+    let chunked = codings.any(|coding| coding.to_ascii_lowercase().contains("chunked"));
     let length = match status {
         // Without a body, whatever length they name (RFC 9112 section 6.3).
         204 | 304 => Some(0),
+        // The chunks count, whatever length is named beside them; nobody after us shall have to choose.
+        _ if chunked => None,
         _ => text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
     };
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let mut observer = Observer::new(family, streamed);
     let proxy = request.proxy;
     let user = request.event.user_id.clone().unwrap_or_default();
