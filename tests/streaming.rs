@@ -141,6 +141,37 @@ fn a_stream_without_framing_is_whole_only_with_its_closing_event() {
 }
 
 #[test]
+fn a_reply_without_framing_is_cut_only_when_it_shows_that() {
+    let provider = Replay::start();
+    let mut plan = Fixture::plan("unframed-unknown");
+    plan.login = Login::Skip;
+    plan.provider = json!({"login": "none", "api_base": format!("http://{}/v1", provider.addr)});
+    let proxy = plan.start();
+    let (json, ndjson, events) = ("application/json", "application/x-ndjson", "text/event-stream");
+    let large = format!("[{}1]", format!("\"{}\",\n", "a".repeat(1 << 10)).repeat(9 << 10));
+    for (kind, body, outcome) in [
+        (json, large.as_str(), "complete"),
+        (json, "\u{feff}{\"ok\":true}", "complete"),
+        (json, "\u{feff}{\"ok\":", "upstream_cut"),
+        (json, "", "upstream_cut"),
+        ("application/json\r\ncontent-encoding: gzip", "\u{1f}\u{8b}", "complete"),
+        ("application/json\r\ncontent-encoding: Identity", "{\"ok\":", "upstream_cut"),
+        (ndjson, "{\"a\":1}\n{\"a\":2}\n", "complete"),
+        (ndjson, "{\"a\":1}\n{\"a\":", "upstream_cut"),
+        (events, "\u{feff}data: [DONE]\n\n", "complete"),
+        ("text/event-stream\r\ncontent-encoding: gzip", "\u{1f}\u{8b}", "complete"),
+    ] {
+        provider.answer(format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\n{body}").into_bytes());
+        let mut wire = proxy.begin("/v1/chat/completions", &hello());
+        let head = wire.head();
+        let shown = body.get(..20).unwrap_or(body);
+        let expected = if outcome == "complete" { Ok(body.as_bytes().to_vec()) } else { Err(Cut) };
+        assert!(wire.body() == expected, "{kind} {shown}");
+        assert_eq!(proxy.line_of(&head)["outcome"], outcome, "{kind} {shown}");
+    }
+}
+
+#[test]
 fn a_length_beside_chunks_is_not_passed_on() {
     let provider = Replay::start();
     let mut plan = Fixture::plan("two-framings");

@@ -19,7 +19,7 @@ pub struct Observer {
     pub tokens_in: u64,
     /// Tokens of the answer; 0 while unknown.
     pub tokens_out: u64,
-    /// True when the stream's own closing event was seen; for a reply that is one JSON value, when that is whole.
+    /// True when the stream's own closing event was seen; for a reply that is JSON, unless it breaks off inside a value.
     pub ended: bool,
     family: Family,
     stream: bool,
@@ -55,8 +55,12 @@ impl Observer {
     pub fn finish(&mut self) {
         if !self.stream {
             let reply = take(&mut self.pending);
-            self.ended = serde_json::from_slice::<IgnoredAny>(&reply).is_ok();
-            self.count(&reply);
+            let json = without_bom(&reply);
+            // Several values may follow each other; what is no JSON, or too long to be looked at, does not tell where it ends.
+            let last = serde_json::Deserializer::from_slice(json).into_iter::<IgnoredAny>().last();
+            let is_cut = last.is_none_or(|value| value.is_err_and(|error| error.is_eof()));
+            self.ended = !is_cut || reply.len() == MAX_REPLY;
+            self.count(json);
         }
     }
 
@@ -72,7 +76,7 @@ impl Observer {
         let event = take(&mut self.pending);
         let mut name = Vec::new();
         let mut data = Vec::new();
-        for line in event.split(|byte| *byte == b'\n') {
+        for line in without_bom(&event).split(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let value = |rest: &[u8]| rest.strip_prefix(b" ").unwrap_or(rest).to_vec();
             if let Some(rest) = line.strip_prefix(b"event:") {
@@ -106,6 +110,11 @@ impl Observer {
         }
         reply.kind
     }
+}
+
+/// A mark at the beginning says UTF-8, as everything here is.
+fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
 /// The few members of replies and events that matter here; absent in most. What is nested has the same ones.

@@ -42,8 +42,7 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(R
         return Err(Stop::new(Refused::PROVIDER, message));
     }
     session.answered(&credential, status)?;
-    let encoding = response.headers().get(header::CONTENT_ENCODING);
-    let is_encoded = encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let is_encoded = is_encoded(response.headers());
     let speaks =
         matches!(scanned.route.family, Family::Chat | Family::Responses | Family::Messages | Family::Completions);
     let guards = request.proxy.policy.on_replies() == Action::Block && speaks && response.status().is_success();
@@ -125,6 +124,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let lower = text(headers, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
     parts.next() == Some("application/json") && parts.all(|parameter| parameter == "charset=utf-8")
+}
+
+/// Whether a body is compressed, so that nobody can read it here.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether a reply that can be read is a stream of server-sent events, else it is one JSON value; `None` for anything else.

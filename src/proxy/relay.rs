@@ -1,7 +1,7 @@
 //! The reply goes to the client as it comes, with what the request hid put back; it is looked at and counted on the way.
 //! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
-use super::forward::{form, passed};
+use super::forward::{form, is_encoded, passed};
 use super::{Request, VERDICT, elapsed_ms, judge, text};
 use crate::api::{Family, Kind, Observer};
 use crate::audit::{self, Outcome};
@@ -105,11 +105,11 @@ pub(super) fn relay(
         }
         if is_end {
             observer.finish();
-            // A reply without framing ends when its connection does, however that came about: only a stream's own closing
-            // event, or JSON that is whole, proves it.
+            // A reply without framing ends when its connection does, however that came about: a stream without its own closing
+            // event, or JSON that is not whole, was cut.
             let ended = match length {
                 Some(length) => length == event.bytes_out,
-                None => chunked || !shows_its_end || observer.ended,
+                None => chunked || !shows_its_end || is_encoded(&headers) || observer.ended,
             };
             break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
         }

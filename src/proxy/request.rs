@@ -85,12 +85,10 @@ impl<'a> Body<'a> {
     /// Reads the body within its cap and the budget; refuses one that we could not read as the provider would.
     fn read(proxy: &'a Proxy, exchange: &mut Exchange, family: Family) -> Result<Self, Stop> {
         let limits = &proxy.settings.limits;
-        for encoding in exchange.head().headers.get_all(CONTENT_ENCODING) {
-            if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
-                let message = "the body is compressed, so it cannot be scanned; switch that off in the client \
-                               (Codex: `[features] enable_request_compression = false` in config.toml)";
-                return Err(Stop::new(Refused::ENCODING, message));
-            }
+        if forward::is_encoded(&exchange.head().headers) {
+            let message = "the body is compressed, so it cannot be scanned; switch that off in the client \
+                           (Codex: `[features] enable_request_compression = false` in config.toml)";
+            return Err(Stop::new(Refused::ENCODING, message));
         }
         // In the APIs that we know JSON is what every body is taken for, and forwarded as.
         if family == Family::Other && exchange.head().body != Some(0) && !forward::is_json(&exchange.head().headers) {
