@@ -162,6 +162,23 @@ fn invariant_7_the_limit_of_all_bodies_is_in_force() {
 }
 
 #[test]
+fn invariant_7_a_body_in_chunks_takes_no_more_room_than_it_needs_once_it_is_there() {
+    let body = hello().to_string();
+    let proxy = with_limits("limit-chunks", json!({"max_body_bytes": 1 << 20, "max_inflight_bytes": 3 << 19}));
+    let headers = [("x-api-key", proxy.key.as_str()), ("transfer-encoding", "chunked")];
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let mut held = Vec::new();
+    for count in 1..=4 {
+        proxy.practice.fail(CHAT, &json!({"kind": "silence"}));
+        let mut wire = proxy.connect();
+        wire.send(&request("POST", CHAT, &headers, chunked.as_bytes()));
+        proxy.practice.wait("held", count);
+        held.push(wire);
+    }
+    proxy.practice.release();
+}
+
+#[test]
 fn invariant_7_the_limit_of_connections_is_in_force() {
     let proxy = with_limits("limit-connections", json!({"max_connections": 2}));
     let health = |wire: &mut Wire| {

@@ -95,7 +95,7 @@ impl<'a> Body<'a> {
             let message = "only JSON can be scanned here, so a body needs `content-type: application/json`";
             return Err(Stop::new(Refused::ENCODING, message));
         }
-        // One in chunks says nothing of its size.
+        // One in chunks says nothing of its size until it is there.
         let reserved = exchange.head().body.unwrap_or(limits.max_body_bytes);
         let room = |held: u64| held.checked_add(reserved).filter(|held| *held <= limits.max_inflight_bytes);
         if proxy.inflight.fetch_update(Relaxed, Relaxed, room).is_err() {
@@ -103,6 +103,9 @@ impl<'a> Body<'a> {
         }
         let mut body = Self { bytes: Vec::new(), reserved, proxy };
         body.bytes = exchange.read_body()?;
+        let unused = reserved.saturating_sub(body.bytes.len() as u64);
+        proxy.inflight.fetch_sub(unused, Relaxed);
+        body.reserved -= unused;
         Ok(body)
     }
 }
