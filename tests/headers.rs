@@ -85,13 +85,29 @@ fn a_local_key_is_never_forwarded_wherever_it_stands() {
     assert_eq!(proxy.post(&format!("{MESSAGES}?risk_level=1"), &hello()).status, 200);
 
     let forwarded = proxy.forwarded();
-    for target in [format!("{MESSAGES}?key={key}"), format!("{MESSAGES}?a=b&{key}")] {
+    let escaped = key.replace('_', "%5F");
+    for target in [
+        format!("{MESSAGES}?key={key}"),
+        format!("{MESSAGES}?a=b&{key}"),
+        format!("{MESSAGES}?key={escaped}"),
+        format!("/{escaped}{MESSAGES}"),
+    ] {
         let reply = proxy.post(&target, &hello());
         assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (400, "infershield_bad_request"));
         assert!(!reply.text().contains(key));
     }
     let fetched = proxy.fetch(&format!("/v1/models?key={key}"));
     assert_eq!(fetched.status, 400);
+    let text = json!([{"role": "user", "content": "Hello."}]);
+    for (body, place) in [
+        (json!({"model": key, "messages": text}), "model"),
+        (json!({"model": "m", "messages": [{"role": "user", "name": key, "content": "Hello."}]}), "messages[0].name"),
+        (json!({"model": "m", "messages": text, "metadata": {key: "x"}}), "metadata.*"),
+    ] {
+        let reply = proxy.post(MESSAGES, &body);
+        assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (400, "infershield_bad_request"), "{place}");
+        assert!(reply.text().contains(place) && !reply.text().contains(key), "{}", reply.text());
+    }
     assert_eq!(proxy.forwarded(), forwarded);
 }
 

@@ -8,7 +8,7 @@ use crate::audit::now;
 use crate::detect::{Finding, Severity, Source};
 use crate::flow::{Login, Provider};
 use crate::server::Head;
-use crate::store::{LOCAL_KEY_PREFIX, LocalKey, holds_local_key};
+use crate::store::{LOCAL_KEY_PREFIX, LocalKey, url_holds_local_key};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 
 /// Names that always mean this machine; a page elsewhere cannot take them (DNS rebinding changes the address, not the name).
@@ -63,8 +63,8 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
 /// below a provider that takes them, the client's own credential.
 pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Caller, Stop> {
     let headers = &head.headers;
-    // The query goes on as it is.
-    if head.query.as_deref().is_some_and(holds_local_key) {
+    // The query goes on as it is, and so may the path.
+    if [Some(head.path.as_str()), head.query.as_deref()].into_iter().flatten().any(url_holds_local_key) {
         let message = "a local key must not stand in a URL; send it as `Authorization: Bearer` or `x-api-key`";
         return Err(Stop::new(Refused::BAD_REQUEST, message));
     }

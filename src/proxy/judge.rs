@@ -9,7 +9,7 @@ use crate::audit::{self, now};
 use crate::detect::{self, Action, Category, Reason, Source};
 use crate::redact::{self, Hidden, Redaction};
 use crate::secret;
-use crate::store::Exception;
+use crate::store::{Exception, holds_local_key};
 use http::HeaderValue;
 
 /// Characters of the keyed fingerprint that make a `ref`: 40 bits.
@@ -40,6 +40,11 @@ pub(super) fn scan<'a>(
     }
     let extracted = api::extract(route.family, &body.bytes);
     let extracted = extracted.map_err(|malformed| Stop::new(Refused::MALFORMED, malformed))?;
+    // In other texts a rule finds it, and it can be replaced.
+    if let Some(place) = extracted.segments.iter().find(|segment| segment.fixed && holds_local_key(&segment.text)) {
+        let message = format!("a local key stands in {}, where it would go on; take it out", place.location);
+        return Err(Stop::new(Refused::BAD_REQUEST, message));
+    }
     event.model = extracted.model.as_deref().and_then(|model| proxy.harmless(model));
     event.unscanned = extracted.unscanned.into();
     let user = &caller.user;

@@ -111,6 +111,21 @@ pub fn holds_local_key(text: &str) -> bool {
     text.split(PREFIX).skip(1).any(|rest| digits(rest) >= RANDOM_DIGITS + CHECK_DIGITS)
 }
 
+/// Whether one stands in a part of a URL, perhaps with escapes.
+pub fn url_holds_local_key(part: &str) -> bool {
+    let mut pieces = part.split('%');
+    let mut text = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let escape =
+            piece.split_at_checked(2).and_then(|(code, rest)| Some((u8::from_str_radix(code, 16).ok()?, rest)));
+        // What is no escape is no part of a key either.
+        let (byte, rest) = escape.unwrap_or((b'%', piece));
+        text.push(byte);
+        text.extend_from_slice(rest.as_bytes());
+    }
+    holds_local_key(&String::from_utf8_lossy(&text))
+}
+
 /// A new key: `isk_`, 43 digits of base62 (`0-9A-Za-z`, most significant first, filled up with `0`) that hold 32 random bytes,
 /// and 6 more of a check, so that scanners can recognise one.
 fn new_text() -> Result<Secret> {
@@ -180,6 +195,19 @@ mod tests {
         }
         for text in ["", "isk_", "isk_é", &text.expose()[1..]] {
             assert!(!well_formed(text));
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_in_a_url_however_it_is_escaped() {
+        let text = new_text().unwrap();
+        let key = text.expose();
+        let all: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for part in [key.to_owned(), key.replace('_', "%5F"), all, format!("a=%&b=%zz%é{key}%")] {
+            assert!(url_holds_local_key(&part), "{part}");
+        }
+        for part in ["", "%", "risk_level=1", &key[1..], &key[..52], &key.replace('_', "%255F")] {
+            assert!(!url_holds_local_key(part), "{part}");
         }
     }
 

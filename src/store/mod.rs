@@ -6,7 +6,7 @@ mod local_keys;
 mod record;
 
 pub use file_store::FileStore;
-pub use local_keys::{LocalKey, NewKey, PREFIX as LOCAL_KEY_PREFIX, holds_local_key};
+pub use local_keys::{LocalKey, NewKey, PREFIX as LOCAL_KEY_PREFIX, holds_local_key, url_holds_local_key};
 pub use record::{Bound, Record, State};
 
 use crate::home;
