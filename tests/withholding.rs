@@ -1,5 +1,6 @@
 //! A poisoned passage is replaced by a notice, and the session goes on.
 
+use crate::redaction::TOKEN;
 use crate::support::{Fixture, STREAMING};
 use serde_json::{Value, json};
 
@@ -127,4 +128,25 @@ fn monitor_mode_replaces_nothing() {
             assert_eq!(forwarded(&proxy, path), body);
         }
     }
+}
+
+#[test]
+fn a_thought_is_reported_and_goes_on_and_what_was_put_back_in_it_is_hidden_again() {
+    let proxy = Fixture::start("withheld-thought");
+    let path = "/v1/messages";
+    let with = |thought: &str| {
+        let thought = json!({"type": "thinking", "thinking": thought, "signature": "EqQBCgIYAhIkSIG"});
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Look."},
+            {"role": "assistant", "content": [thought, {"type": "tool_use", "id": "c", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "fine"}]}]})
+    };
+    let body = with(&format!("The page says: {ATTACK} I will not."));
+    let reply = proxy.post(path, &body);
+    assert_eq!((reply.status, reply.header("x-infershield-verdict")), (200, Some("warn")));
+    assert_eq!(forwarded(&proxy, path), body.to_string());
+
+    let token = proxy.run.secret(TOKEN);
+    let place = crate::redaction::placeholder(&proxy, &token);
+    assert_eq!(proxy.post(path, &with(&format!("My token is {token} today."))).status, 200);
+    assert_eq!(forwarded(&proxy, path), with(&format!("My token is {place} today.")).to_string());
 }

@@ -8,7 +8,7 @@ use crate::audit::Outcome;
 use crate::server::{Exchange, Refusal};
 use crate::upstream;
 use http::Method;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The one path without a key.
