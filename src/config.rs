@@ -25,6 +25,8 @@ const VARIABLES: [(&str, &str); 8] = [
     ("SSL_CERT_FILE", "ssl_cert_file"),
     ("INFERSHIELD_MASTER_KEY_FILE", "master_key_file"),
 ];
+/// A word from this length on, in bytes, may be meant for a longer one that holds it.
+const PART_BYTES: usize = 4;
 /// What the names of our variables begin with.
 const OURS: &str = "INFERSHIELD_";
 /// Those that set no value of [`Settings`], or that we set ourselves: for the clients of `env` and `exec`.
@@ -351,7 +353,9 @@ fn by_name(mut members: Map<String, Value>) -> Map<String, Value> {
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let distance = |known: &str| {
         let last = known.rsplit(' ').next().unwrap_or_default();
-        edits(word, known).min(edits(word, last))
+        // A longer name of which a part was left out is as near as one with a wrong letter.
+        let left_out = if word.len() >= PART_BYTES && known.contains(word) { 1 } else { usize::MAX };
+        edits(word, known).min(edits(word, last)).min(left_out)
     };
     match known.into_iter().map(|known| (distance(known), known)).min() {
         Some((edits, known)) if edits <= 1 + word.len() / 4 => format!("; did you mean `{known}`?"),

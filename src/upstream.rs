@@ -36,6 +36,8 @@ const IDLE_CONNECTIONS: usize = 64;
 const IDLE_AGE: Duration = Duration::from_secs(20);
 /// Buffer per direction and connection, in bytes.
 const BUFFER_BYTES: usize = 16 << 10;
+/// Largest head of a reply, in bytes: a larger one fills the buffer, and ureq would say that the connection had closed.
+const HEAD_BYTES: usize = BUFFER_BYTES - 1;
 /// How often a silent provider makes us look whether our own client is still there.
 const WATCH_TICK: Duration = Duration::from_millis(250);
 /// What rustls says of a certificate that no root stands behind. All others are bad in themselves, whoever is trusted.
@@ -201,6 +203,7 @@ fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
         .max_idle_age(IDLE_AGE)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
+        .max_response_header_size(HEAD_BYTES)
         .build()
 }
 
@@ -324,6 +327,7 @@ impl Error {
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "no such host".into(),
             ureq::Error::ConnectProxyFailed(_) => "the proxy refused".into(),
+            ureq::Error::LargeResponseHeader(..) => return Self::bad_reply(host, "its head has 16 KiB or more"),
             // Texts of other errors may hold the URL.
             _ => return Self::bad_reply(host, "it breaks the rules of HTTP"),
         };

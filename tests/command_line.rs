@@ -350,6 +350,8 @@ fn what_cannot_be_a_setting_is_refused_with_the_nearest_that_can() {
     for (config, part) in [
         (r#"{"lisen":"x"}"#, "did you mean `listen`?"),
         (r#"{"limits":{"max_body_byte":1}}"#, "did you mean `max_body_bytes`?"),
+        (r#"{"limits":{"max_body":1}}"#, "did you mean `max_body_bytes`?"),
+        (r#"{"user":"x"}"#, "did you mean `default_user`?"),
         (r#"{"mode":"monitr"}"#, "did you mean `monitor`?"),
         (r#"{"listen":7}"#, "expected a string"),
         (r#"{"listen":"a","listen":"b"}"#, "duplicate field `listen`"),

@@ -126,6 +126,18 @@ fn a_client_that_leaves_in_the_middle_of_a_stream_closes_its_connection() {
 }
 
 #[test]
+fn a_head_beyond_its_limit_is_named_as_such() {
+    for (bytes, is_refused) in [(15 << 10, false), (16 << 10, true), (70 << 10, true)] {
+        let head = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\nok", "a".repeat(bytes));
+        let server = Responder::start(&[head.into_bytes()]);
+        match post(&direct(), &server.base) {
+            Ok(response) => assert!(!is_refused && text(response) == "ok"),
+            Err(error) => assert!(is_refused && error.to_string().contains("its head has 16 KiB or more"), "{error}"),
+        }
+    }
+}
+
+#[test]
 fn the_watch_ends_with_its_guard() {
     let server = Responder::start(&[raw(200, "text/plain", "yes")]);
     drop(watch_client(|| true));
