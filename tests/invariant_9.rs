@@ -114,7 +114,7 @@ fn invariant_9_a_broken_log_is_no_lesson_in_beginning_another() {
     assert!(first.try_head().is_ok() && first.body().is_err());
     for _ in 0..2 {
         let reply = proxy.post(CHAT, &hello());
-        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert_eq!(reply.status, 400, "{}", reply.text());
         assert!(!reply.text().contains("move ") && !reply.text().contains("begin"), "{}", reply.text());
     }
 }
