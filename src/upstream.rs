@@ -34,8 +34,9 @@ const CALL_MAX_BYTES: u64 = 1 << 20;
 const IDLE_CONNECTIONS: usize = 64;
 /// Age at which an idle connection is not used again; providers keep theirs longer, so they rarely close one under us.
 const IDLE_AGE: Duration = Duration::from_secs(20);
-/// Buffer per direction and connection, in bytes.
+/// Buffers of a connection, in bytes: for what comes, and for what goes, which is a whole conversation each time.
 const BUFFER_BYTES: usize = 16 << 10;
+const OUTPUT_BYTES: usize = 64 << 10;
 /// Largest head of a reply, in bytes: a larger one fills the buffer, and ureq would say that the connection had closed.
 const HEAD_BYTES: usize = BUFFER_BYTES - 1;
 /// How often a silent provider makes us look whether our own client is still there.
@@ -202,7 +203,7 @@ fn config(proxy: Option<Proxy>, roots: RootCerts) -> Config {
         .max_idle_connections_per_host(IDLE_CONNECTIONS)
         .max_idle_age(IDLE_AGE)
         .input_buffer_size(BUFFER_BYTES)
-        .output_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(OUTPUT_BYTES)
         .max_response_header_size(HEAD_BYTES)
         .build()
 }

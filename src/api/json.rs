@@ -101,7 +101,7 @@ fn escape(text: &[u8]) -> (usize, usize) {
 pub fn literals(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let span = literal(text.as_bytes(), at)?;
+        let span = literal(text.as_bytes(), at, 0)?;
         at = span.end;
         Some((span.clone(), text.get(span)?))
     })
@@ -121,10 +121,12 @@ struct Reader<'a> {
     depth: usize,
 }
 
-/// The place of the first string literal from `at` on, in valid JSON.
-fn literal(json: &[u8], at: usize) -> Option<Range<usize>> {
+/// The place of the first string literal from `at` on, in valid JSON, whose meaning has at least so many bytes.
+fn literal(json: &[u8], at: usize, least: usize) -> Option<Range<usize>> {
     let start = at + memchr::memchr(b'"', json.get(at..)?)?;
-    let mut end = start + 1;
+    // An escape is never shorter than what it means, so the literal goes on at least so far; back from there to where an escape may begin.
+    let backslashes = json.get(start + 1..start + 1 + least)?.iter().rev().take_while(|b| **b == b'\\').count();
+    let mut end = start + 1 + least - backslashes;
     loop {
         end += memchr::memchr2(b'"', b'\\', json.get(end..)?)?;
         if json.get(end) == Some(&b'"') {
@@ -137,7 +139,7 @@ fn literal(json: &[u8], at: usize) -> Option<Range<usize>> {
 impl<'a> Reader<'a> {
     /// The string that serde_json has just checked and unescaped, with its place.
     fn string<E: de::Error>(&mut self, text: Cow<'a, str>) -> Result<Node<'a>, E> {
-        let span = literal(self.json, self.at).ok_or_else(|| E::custom("a string without quotes"))?;
+        let span = literal(self.json, self.at, text.len()).ok_or_else(|| E::custom("a string without quotes"))?;
         self.at = span.end;
         Ok(Node::String(Text { text, span }))
     }

@@ -2,25 +2,29 @@
 //! Must never keep a text, only its hash.
 
 use super::{Finding, Scanner, Source};
-use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Texts that are remembered at most, then all are forgotten: at some 100 bytes each this bounds memory to a few MiB, and
 /// one history is scanned as fast as it was the first time.
 const TEXTS: usize = 65_536;
 
-/// Hash of a text and its source.
-type Key = [u8; 32];
+/// Hash of a text and its source, and the length: who does not know the hash's key, which is new with each process, finds no text
+/// that is taken for another one.
+type Key = (u64, usize);
 
 /// Remembers what one [`Scanner`] found.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<HashMap<Key, Vec<Finding>>>);
+pub struct Seen {
+    key: RandomState,
+    texts: Mutex<HashMap<Key, Vec<Finding>>>,
+}
 
 impl Seen {
     /// What [`Scanner::scan`] finds, from memory where it can be.
     pub fn scan(&self, scanner: &Scanner, text: &str, source: Source) -> Vec<Finding> {
-        let key = Sha256::new().chain_update([source as u8]).chain_update(text).finalize().into();
+        let key = (self.key.hash_one((source as u8, text)), text.len());
         if let Some(found) = self.texts().get(&key) {
             return found.clone();
         }
@@ -38,7 +42,7 @@ impl Seen {
     }
 
     fn texts(&self) -> MutexGuard<'_, HashMap<Key, Vec<Finding>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,9 +60,7 @@ mod tests {
         }
         assert_eq!(seen.texts().len(), 2);
         for number in 0..TEXTS as u64 * 2 {
-            let mut key = Key::default();
-            key[..8].copy_from_slice(&number.to_be_bytes());
-            seen.keep(key, &[]);
+            seen.keep((number, 0), &[]);
             assert!(seen.texts().len() <= TEXTS);
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// Bytes asked of the system at once: a good part of what a socket buffer holds.
-const READ_BYTES: usize = 16 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// A client's socket, and the bytes that were read from it and not yet used.
 pub(super) struct Connection {
