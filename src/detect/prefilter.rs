@@ -11,8 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Four and more digits, with at most two signs between them.
 const NUMBER: &str = "[0-9](?:[ ().-]{0,2}[0-9]){3,}";
 
-/// So many searches leave what their automata have worked out to later ones: some 100 MB each in the end. A search beside these begins anew.
+/// So many searches leave what their automata have worked out to later ones. A search beside these begins anew.
 const MEMORIES: usize = 4;
+/// What is worked out for all rules together may grow to this, in bytes, then it is forgotten: texts of every usual kind need less, and some
+/// that are made for it would fill gigabytes.
+const MEMORY_BYTES: usize = 128 << 20;
+/// How many questions to a rule there are between two looks at how much it is: one takes as long as some hundred questions.
+const QUESTIONS: usize = 8192;
 
 /// All rules, and what wakes them. Built once, shared by all threads.
 #[derive(Debug)]
@@ -24,9 +29,16 @@ pub struct Scanner {
     numeric: Vec<usize>,
     /// Of those that wait for nothing.
     always: Vec<usize>,
-    /// One memory for each rule, of each search that has ended. Kept by threads instead (as `regex` does), they would be one for each of nine
-    /// threads, and new ones for each connection.
-    memories: Mutex<Vec<Vec<Memory>>>,
+    /// Those of searches that have ended. Kept by threads instead (as `regex` does), they would be one for each of nine threads, and new ones
+    /// for each connection.
+    memories: Mutex<Vec<Memories>>,
+}
+
+/// One memory for each rule.
+#[derive(Debug)]
+struct Memories {
+    of_rules: Vec<Memory>,
+    questions: usize,
 }
 
 /// One text on its way through the rules.
@@ -42,7 +54,7 @@ struct Search<'a, W, C> {
     /// Rules with a window that they have not looked at.
     open: Vec<usize>,
     hits: Vec<Hit<'a>>,
-    memories: Vec<Memory>,
+    memories: Memories,
 }
 
 impl Scanner {
@@ -70,7 +82,7 @@ impl Scanner {
     ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
         let (windows, open, hits) = (vec![0..0; self.rules.len()], self.always.clone(), Vec::new());
-        let memories = self.memories().pop().unwrap_or_else(|| self.rules.iter().map(|_| Memory::default()).collect());
+        let memories = self.memories().pop().unwrap_or_else(|| Memories::new(self.rules.len()));
         let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, open, hits, memories };
         for rule in &self.always {
             search.windows.get_mut(*rule).into_iter().for_each(|window| window.end = bytes.len());
@@ -96,8 +108,27 @@ impl Scanner {
         search.hits
     }
 
-    fn memories(&self) -> MutexGuard<'_, Vec<Vec<Memory>>> {
+    fn memories(&self) -> MutexGuard<'_, Vec<Memories>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memories {
+    fn new(rules: usize) -> Self {
+        Self { of_rules: (0..rules).map(|_| Memory::default()).collect(), questions: 0 }
+    }
+
+    /// What one rule is asked with.
+    fn of(&mut self, rule: usize) -> Option<&mut Memory> {
+        self.questions += 1;
+        if self.questions.is_multiple_of(QUESTIONS) && self.bytes() > MEMORY_BYTES {
+            *self = Self::new(self.of_rules.len());
+        }
+        self.of_rules.get_mut(rule)
+    }
+
+    fn bytes(&self) -> usize {
+        self.of_rules.iter().map(Memory::bytes).sum()
     }
 }
 
@@ -124,7 +155,7 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
                 self.look(index, rule, ready);
             }
         } else if place.start >= window.end
-            && let Some(memory) = self.memories.get_mut(index)
+            && let Some(memory) = self.memories.of(index)
             && let Some((end, hit)) = rule.match_at(memory, self.bytes, place.start..end, &self.counts)
         {
             window.end = end;
@@ -138,7 +169,7 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
         }
         let found = match rule.validator.lesson() {
             Some(lesson) => lesson.worst(self.bytes, window).map(|span| vec![Hit { rule, span }]),
-            None => self.memories.get_mut(index).map(|memory| rule.matches(memory, self.bytes, window)),
+            None => self.memories.of(index).map(|memory| rule.matches(memory, self.bytes, window)),
         };
         self.hits.extend(found.into_iter().flatten().filter(|hit| (self.counts)(&hit.span)));
     }

@@ -114,6 +114,14 @@ pub(super) struct Memory {
     whole: Option<meta::Cache>,
 }
 
+impl Memory {
+    /// How much of it there is.
+    pub(super) fn bytes(&self) -> usize {
+        let quick = self.quick.as_ref().map_or(0, dfa::Cache::memory_usage);
+        quick + self.whole.as_ref().map_or(0, meta::Cache::memory_usage)
+    }
+}
+
 /// One match, which its validator has not seen yet.
 pub(super) struct Hit<'a> {
     pub(super) rule: &'a Rule,
