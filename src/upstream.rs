@@ -34,8 +34,9 @@ const CALL_MAX_BYTES: u64 = 1 << 20;
 const IDLE_CONNECTIONS: usize = 64;
 /// Age at which an idle connection is not used again; providers keep theirs longer, so they rarely close one under us.
 const IDLE_AGE: Duration = Duration::from_secs(20);
-/// Buffers of a connection, in bytes: for what comes, and for what goes, which is a whole conversation each time.
+/// Buffer of a connection for what comes, in bytes.
 const BUFFER_BYTES: usize = 16 << 10;
+/// The same for what goes, which is a whole conversation each time.
 const OUTPUT_BYTES: usize = 64 << 10;
 /// Largest head of a reply, in bytes: a larger one fills the buffer, and ureq would say that the connection had closed.
 const HEAD_BYTES: usize = BUFFER_BYTES - 1;

@@ -31,6 +31,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const PIECE_OVERLAP: usize = 2 << 10;
 /// In a copy only this neighbourhood of what was undone is new, in bytes.
 const CHANGE_REACH: usize = 256;
+/// A password between quotation marks goes on for so many bytes at most behind a sign that ends one without them.
+const QUOTED_BYTES: usize = 64;
 
 impl Scanner {
     /// The rules that are part of the program.
@@ -157,6 +159,8 @@ fn finding(text: &str, weight: u8, hit: Hit, source: Source) -> Option<Finding> 
     let Hit { rule, span } = hit;
     let start = boundary(text, span.start);
     let end = (span.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    let is_secret = rule.category == Category::Secret;
+    let end = if is_secret { end_of_value(text, start..end, rule.validator.is_guess()) } else { end };
     (weight > 0 && start < end).then(|| Finding {
         rule: rule.id.clone(),
         category: rule.category,
@@ -166,6 +170,21 @@ fn finding(text: &str, weight: u8, hit: Hit, source: Source) -> Option<Finding> 
         end,
         weight: weight_from(source, rule.category, weight),
     })
+}
+
+/// Where a value ends that was found here: behind a quotation mark at the next one, if only its neighbourhood told that it is a value; else
+/// before what ends the sentence.
+fn end_of_value(text: &str, found: Range<usize>, is_guess: bool) -> usize {
+    let (before, from) = text.split_at_checked(found.start).unwrap_or_default();
+    let (value, rest) = from.split_at_checked(found.len()).unwrap_or_default();
+    if let Some(quote) = before.chars().next_back().filter(|last| matches!(last, '"' | '\'')) {
+        let line = rest.lines().next().unwrap_or_default();
+        let more = line.split_once(quote).map_or("", |(more, _)| more.trim_end_matches('\\'));
+        return if is_guess && more.len() <= QUOTED_BYTES { found.end + more.len() } else { found.end };
+    }
+    let is_mark = |c: char| matches!(c, '.' | '?' | ':') || !c.is_ascii() && !c.is_alphanumeric();
+    let ends_here = rest.is_empty() || rest.starts_with(char::is_whitespace) || rest.starts_with("\\n");
+    if ends_here { found.start + value.trim_end_matches(is_mark).len() } else { found.end }
 }
 
 /// The same words weigh differently by who wrote them, in percent: a tool result has no business giving orders, a user
@@ -360,6 +379,30 @@ mod tests {
             let findings = scanner().scan(&text, Source::Tool);
             assert_eq!(findings.len(), 1, "{text:?}: {findings:?}");
             assert_eq!(&text[findings[0].start..findings[0].end], shown);
+        }
+    }
+
+    #[test]
+    fn a_secret_goes_to_its_closing_quotation_mark_and_not_beyond_its_sentence() {
+        let password = "Kx9vQ2mTz7LpR4wB";
+        let token = "ghp_7f2uTYKstLLYpoafmMleWVFe48x25f9hVvbV";
+        let mixed = "Tr0ub4dor;X9k:v2, z7LpR4wB";
+        for (text, secret) in [
+            (format!("The password is {password}."), password),
+            (format!("Set it up, password: {password}. Then start."), password),
+            (format!("Is the password {password}?"), password),
+            (format!("La contraseña es {password}…"), password),
+            (format!("The token is {token}."), token),
+            (format!("password = \"{password}.\""), &format!("{password}.")),
+            (format!("DB_PASSWORD={password}!\n"), &format!("{password}!")),
+            (format!("DB_PASSWORD='{mixed}'\n"), mixed),
+            (format!("{{\"password\": \"{mixed}\"}}"), mixed),
+            (format!(r#"{{\"password\": \"{mixed}\"}}"#), mixed),
+            (format!("'the password: {password}, it's"), password),
+        ] {
+            let found = scanner().scan(&text, Source::Tool);
+            let spans: Vec<&str> = found.iter().map(|finding| &text[finding.start..finding.end]).collect();
+            assert!(spans.contains(&secret) && spans.iter().all(|span| secret.contains(span)), "{text}: {spans:?}");
         }
     }
 
