@@ -200,10 +200,7 @@ impl<'a> Rewriter<'a> {
             }
             let changes = match (stream, piece.kind) {
                 (Some(stream), kind) => {
-                    let restored = match kind {
-                        Kind::Text => restorer.text(stream, &piece.text, is_last),
-                        _ => restorer.call(stream, &piece.text, kind == Kind::Arguments, is_last),
-                    };
+                    let restored = restorer.piece(stream, kind, &piece.text, is_last);
                     vec![Edit { place: 0..piece.text.len(), text: restored }]
                 }
                 (None, Kind::Text) => {
@@ -233,7 +230,7 @@ impl<'a> Rewriter<'a> {
         let ending: Vec<String> = self.last.keys().filter(|stream| stream.starts_with(ends)).cloned().collect();
         for stream in ending.iter().filter(|stream| !own.contains(&stream.as_str())) {
             let Some(last) = self.last.remove(stream) else { continue };
-            let rest = self.restorer.rest(stream, last.kind != Kind::Text, last.kind == Kind::Arguments);
+            let rest = self.restorer.piece(stream, last.kind, "", true);
             if self.is_stopped() {
                 // It is open still, and to be closed.
                 self.last.insert(stream.clone(), last);

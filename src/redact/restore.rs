@@ -136,8 +136,13 @@ impl<'a> Restorer<'a> {
         }
     }
 
+    /// The next piece of a stream; an empty one for what is still held back of a stream that ends: a text that may be lost.
+    pub(super) fn piece(&mut self, stream: &str, kind: Kind, piece: &str, is_last: bool) -> String {
+        if kind == Kind::Text { self.text(stream, piece, is_last) } else { self.call(stream, kind, piece, is_last) }
+    }
+
     /// The next piece of a text. What could be the beginning of a placeholder comes with the pieces after it.
-    pub(super) fn text(&mut self, stream: &str, piece: &str, is_last: bool) -> String {
+    fn text(&mut self, stream: &str, piece: &str, is_last: bool) -> String {
         let begun = self.streams.remove(stream);
         let Stream { mut text, mut done, mut is_cut } = begun.unwrap_or_else(|| {
             let is_cut = self.is_open || self.streams.values().any(|other| is_open(&other.text, other.is_cut));
@@ -176,9 +181,8 @@ impl<'a> Restorer<'a> {
     }
 
     /// The next piece of a tool call. From the first placeholder on it is held back until the call is whole: only then is it clear
-    /// what it does, and a client does nothing with half a call. `is_json`: the call is a JSON text, and values are
-    /// escaped as its strings are.
-    pub(super) fn call(&mut self, stream: &str, piece: &str, is_json: bool, is_last: bool) -> String {
+    /// what it does, and a client does nothing with half a call.
+    fn call(&mut self, stream: &str, kind: Kind, piece: &str, is_last: bool) -> String {
         let mut state = self.streams.remove(stream).unwrap_or_default();
         state.text.push_str(piece);
         let Stream { text, done, is_cut } = &mut state;
@@ -186,7 +190,8 @@ impl<'a> Restorer<'a> {
         if is_last && self.stops(Kind::Call, text) {
             return String::new();
         }
-        let edits = if is_last && !*is_cut { self.arguments(stream, text, is_json) } else { Vec::new() };
+        let edits =
+            if is_last && !*is_cut { self.arguments(stream, text, kind == Kind::Arguments) } else { Vec::new() };
         let end = if is_last || *is_cut {
             text.len()
         } else if self.guard.stops.is_some() {
@@ -210,11 +215,6 @@ impl<'a> Restorer<'a> {
             self.streams.insert(stream.to_owned(), state);
         }
         handed
-    }
-
-    /// What is still held back of a stream that ends: a text that may be lost.
-    pub(super) fn rest(&mut self, stream: &str, is_call: bool, is_json: bool) -> String {
-        if is_call { self.call(stream, "", is_json, true) } else { self.text(stream, "", true) }
     }
 
     /// What changes in a whole text. `is_cut`: it may go on with a URL that began before it.
@@ -247,7 +247,8 @@ impl<'a> Restorer<'a> {
         Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true }
     }
 
-    /// What changes in all that a tool is called with in the given stream.
+    /// What changes in all that a tool is called with in the given stream. `is_json`: it is a JSON text, and values are
+    /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
         if !self.holds(text) {
             return Vec::new();
