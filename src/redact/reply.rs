@@ -1,7 +1,7 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
 //! Must never hold back an event that is complete, nor change a byte of what it does not understand.
 
-use super::restore::{self, Guard, Judged, Restorer, edited};
+use super::restore::{self, Guard, Judged, Restorer, edited, escaped};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct Rewriter<'a> {
     room: usize,
 }
 
-/// An event, and the places of its data and of one piece there.
+/// An event, the place of its data there, and of one piece in the data.
 struct Last {
     event: Vec<u8>,
     data: Range<usize>,
@@ -158,8 +158,7 @@ impl<'a> Rewriter<'a> {
             if event.ends.as_ref().is_some_and(|ends| stream.starts_with(ends)) {
                 self.last.remove(&stream);
             } else {
-                let place = data.start + piece.span.start..data.start + piece.span.end;
-                let last = Last { event: bytes.clone(), data: data.clone(), piece: place, kind: piece.kind };
+                let last = Last { event: bytes.clone(), data: data.clone(), piece: piece.span, kind: piece.kind };
                 self.last.insert(stream, last);
             }
         }
@@ -218,8 +217,8 @@ impl<'a> Rewriter<'a> {
             };
             let restored = edited(&piece.text, changes);
             if restored != piece.text {
-                let place = start + piece.span.start..start + piece.span.end;
-                edits.push(Edit { place, text: literal(restored) });
+                let place = start + piece.span.start + 1..start + piece.span.end - 1;
+                edits.push(Edit { place, text: escaped(restored) });
             }
         }
         edits
@@ -247,7 +246,7 @@ impl<'a> Rewriter<'a> {
 /// no id and name of a call a second time.
 fn alone(last: Last, rest: String) -> Vec<u8> {
     let Last { event, data, piece, .. } = last;
-    let marked = Edit { place: piece.start - data.start..piece.end - data.start, text: literal(MARK.to_owned()) };
+    let marked = Edit { place: piece.start + 1..piece.end - 1, text: MARK.to_owned() };
     let marked = apply(event.get(data.clone()).unwrap_or_default(), vec![marked]);
     let mut value = serde_json::from_slice(&marked).unwrap_or_default();
     leave(&mut value, false, &rest);
@@ -278,11 +277,6 @@ fn leave(value: &mut Value, is_delta: bool, rest: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// A string as JSON writes it.
-fn literal(text: String) -> String {
-    serde_json::Value::String(text).to_string()
 }
 
 #[cfg(test)]

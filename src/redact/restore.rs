@@ -344,8 +344,8 @@ pub(super) fn edited(text: &str, edits: Vec<Edit>) -> String {
     String::from_utf8_lossy(&apply(text.as_bytes(), edits)).into_owned()
 }
 
-/// A text as it stands in a string of JSON.
-fn escaped(text: String) -> String {
+/// A text as it stands in a string of JSON, between the quotes.
+pub(super) fn escaped(text: String) -> String {
     let literal = serde_json::Value::String(text).to_string();
     literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
 }
