@@ -83,13 +83,13 @@ impl<'a> Rewriter<'a> {
             // Clients differ in what they make of an event without the empty line behind it.
             self.event(&mut ready);
             if !self.is_stopped() {
-                self.flush("", &[], &mut ready);
+                self.flush(|_, _| true, &mut ready);
                 if self.is_stopped() {
                     self.close(&mut ready);
                 }
             }
         } else if self.pending.len() > EVENT_BYTES {
-            self.flush("", &[], &mut ready);
+            self.flush(|_, _| true, &mut ready);
             match self.restorer.stops_unread() {
                 true => self.close(&mut ready),
                 false => ready.append(&mut self.pending),
@@ -131,16 +131,16 @@ impl<'a> Rewriter<'a> {
         event.is_unread |= is_spread;
         let kept: usize = self.last.values().map(|last| last.event.len()).sum();
         if self.last.len() > OPEN_TEXTS || kept > EVENT_BYTES {
-            self.flush("", &[], ready);
+            self.flush(|_, _| true, ready);
         }
         // Each piece is kept with its whole event: of a long event with many pieces that would be too much.
         if bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
             event.ends = Some(String::new());
         }
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
-        // Before the event is judged, which may repeat what ends with it.
+        // Before the event is judged, which may repeat what ends with it. What is left of its own texts goes with it.
         if let Some(ends) = &event.ends {
-            self.flush(ends, &own, ready);
+            self.flush(|stream, _| stream.starts_with(ends) && !own.contains(&stream), ready);
         }
         let edits = self.edits(&event, data.start);
         if self.is_stopped() {
@@ -148,9 +148,7 @@ impl<'a> Rewriter<'a> {
         }
         if event.is_unread {
             // What was said before it must not come behind it.
-            let calls = self.last.iter().filter(|(_, last)| last.kind != Kind::Text);
-            let calls: Vec<String> = calls.map(|(stream, _)| stream.clone()).collect();
-            self.flush("", &calls.iter().map(String::as_str).collect::<Vec<_>>(), ready);
+            self.flush(|_, last| last.kind == Kind::Text, ready);
         }
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
@@ -224,15 +222,16 @@ impl<'a> Rewriter<'a> {
         edits
     }
 
-    /// Sends what is left of the texts that end; those of the event's `own` pieces go with it.
-    fn flush(&mut self, ends: &str, own: &[&str], ready: &mut Vec<u8>) {
-        let ending: Vec<String> = self.last.keys().filter(|stream| stream.starts_with(ends)).cloned().collect();
-        for stream in ending.iter().filter(|stream| !own.contains(&stream.as_str())) {
-            let Some(last) = self.last.remove(stream) else { continue };
-            let rest = self.restorer.piece(stream, last.kind, "", true);
+    /// Sends what is left of the texts that end.
+    fn flush(&mut self, ends: impl Fn(&str, &Last) -> bool, ready: &mut Vec<u8>) {
+        let ending = self.last.iter().filter(|(stream, last)| ends(stream, last));
+        let ending: Vec<String> = ending.map(|(stream, _)| stream.clone()).collect();
+        for stream in ending {
+            let Some(last) = self.last.remove(&stream) else { continue };
+            let rest = self.restorer.piece(&stream, last.kind, "", true);
             if self.is_stopped() {
                 // It is open still, and to be closed.
-                self.last.insert(stream.clone(), last);
+                self.last.insert(stream, last);
                 return;
             }
             if !rest.is_empty() {
