@@ -91,32 +91,23 @@ impl<'t> Place<'t> {
         let from = boundary(text, step.saturating_sub(LINE_BYTES));
         let end = boundary(text, text.len().min(step + LINE_BYTES + STEP_BYTES));
         let (seen, at) = (text.get(from..end).unwrap_or_default(), at - from);
-        let start = line_start(seen, at);
+        let before = seen.get(..at).unwrap_or_default();
+        let start = line_ends(before).next_back().map(|end| end + 1);
+        let left = before.get(start.unwrap_or_default()..).unwrap_or_default();
         let line = seen.get(start.unwrap_or_default()..).unwrap_or_default();
-        let left = seen.get(start.unwrap_or_default()..at).unwrap_or_default();
         let is_whole = start.is_some() || from == 0 && !is_cut;
         Self {
             around: url::around(seen, at..at + PLACEHOLDER_BYTES),
-            line: line.get(..line_end(line)).unwrap_or_default(),
+            line: line.get(..line_ends(line).next().unwrap_or(line.len())).unwrap_or_default(),
             is_cut: !is_whole && !left.contains(char::is_whitespace),
         }
     }
 }
 
-/// Where the line begins that goes on at a place, unless that is the beginning. A backslash before its end leads it on (POSIX shell, section 2.2.1).
-fn line_start(text: &str, at: usize) -> Option<usize> {
-    let before = text.get(..at).unwrap_or_default();
-    before
-        .rmatch_indices('\n')
-        .map(|(end, _)| end)
-        .find(|end| !before.get(..*end).unwrap_or_default().ends_with('\\'))
-        .map(|end| end + 1)
-}
-
-/// Where the first line of a text ends.
-fn line_end(text: &str) -> usize {
-    let mut ends = text.match_indices('\n').map(|(end, _)| end);
-    ends.find(|end| !text.get(..*end).unwrap_or_default().ends_with('\\')).unwrap_or(text.len())
+/// Where lines end. A backslash before its end leads a line on (POSIX shell, section 2.2.1).
+fn line_ends(text: &str) -> impl DoubleEndedIterator<Item = usize> {
+    let ends = text.match_indices('\n').map(|(end, _)| end);
+    ends.filter(|end| !text.get(..*end).unwrap_or_default().ends_with('\\'))
 }
 
 impl<'a> Restorer<'a> {
