@@ -250,11 +250,7 @@ impl<'a> Restorer<'a> {
 
     /// What changes in a part of what a tool is called with.
     pub(super) fn input(&mut self, text: &str, call: &Judged) -> Vec<Edit> {
-        match self.holds(text) {
-            true if is_json(text) => self.strings(text, call),
-            true => self.whole(text, false, call),
-            false => Vec::new(),
-        }
+        if self.holds(text) && is_json(text) { self.strings(text, call) } else { self.whole(text, false, call) }
     }
 
     /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
