@@ -174,37 +174,35 @@ impl<'a> Restorer<'a> {
     /// The next piece of a tool call. From the first placeholder on it is held back until the call is whole: only then is it clear
     /// what it does, and a client does nothing with half a call.
     fn call(&mut self, stream: &str, kind: Kind, piece: &str, is_last: bool) -> String {
-        let mut state = self.streams.remove(stream).unwrap_or_default();
-        state.text.push_str(piece);
-        let Stream { text, done, is_cut } = &mut state;
-        *is_cut |= text.len() > CALL_BYTES;
-        if is_last && self.stops(Kind::Call, text) {
+        let Stream { mut text, mut done, mut is_cut } = self.streams.remove(stream).unwrap_or_default();
+        text.push_str(piece);
+        is_cut |= text.len() > CALL_BYTES;
+        if is_last && self.stops(Kind::Call, &text) {
             return String::new();
         }
-        let edits =
-            if is_last && !*is_cut { self.arguments(stream, text, kind == Kind::Arguments) } else { Vec::new() };
-        let end = if is_last || *is_cut {
+        if is_last {
+            let holds = !is_cut && self.holds(&text);
+            let mut edits = if holds { self.arguments(stream, &text, kind == Kind::Arguments) } else { Vec::new() };
+            // What was handed on is as it was.
+            edits.retain(|edit| edit.place.start >= done);
+            return edited(&text, edits).get(done..).unwrap_or_default().to_owned();
+        }
+        let end = if is_cut {
             text.len()
         } else if self.guard.stops.is_some() {
-            *done
-        } else if let Some((at, _)) = self.next(text, *done) {
+            done
+        } else if let Some((at, _)) = self.next(&text, done) {
             at
         } else {
-            text.len() - self.begun(text.get(*done..).unwrap_or_default())
+            text.len() - self.begun(text.get(done..).unwrap_or_default())
         };
-        let from = *done;
-        let edits = edits.into_iter().filter_map(|Edit { place, text }| {
-            Some(Edit { place: place.start.checked_sub(from)?..place.end.checked_sub(from)?, text })
-        });
-        let handed = edited(text.get(from..end).unwrap_or_default(), edits.collect());
-        *done = end;
-        if *is_cut {
+        let handed = text.get(done..end).unwrap_or_default().to_owned();
+        done = end;
+        if is_cut {
             text.clear();
-            *done = 0;
+            done = 0;
         }
-        if !is_last {
-            self.streams.insert(stream.to_owned(), state);
-        }
+        self.streams.insert(stream.to_owned(), Stream { text, done, is_cut });
         handed
     }
 
@@ -238,12 +236,9 @@ impl<'a> Restorer<'a> {
         Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true }
     }
 
-    /// What changes in all that a tool is called with in the given stream. `is_json`: it is a JSON text, and values are
+    /// What changes in all that a tool is called with in the given stream, which holds a placeholder. `is_json`: it is a JSON text, and values are
     /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
-        if !self.holds(text) {
-            return Vec::new();
-        }
         let call = self.judge(stream, [("input", text)].into_iter());
         if is_json { self.strings(text, &call) } else { self.input(text, &call) }
     }
