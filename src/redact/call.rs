@@ -65,10 +65,11 @@ impl Call {
     }
 
     fn add(&mut self, name: &str, string: &str, last: &mut Option<String>) {
-        if is_content(name) {
+        let member = words(name);
+        if CONTENT.contains(&member.as_str()) {
             return;
         }
-        if TOOLS.contains(&words(name).as_str()) {
+        if TOOLS.contains(&member.as_str()) {
             self.says.push_str(&format!(" tool: {} ", words(string)));
         }
         if is_json(string) {
@@ -92,11 +93,6 @@ impl Call {
         self.says.push_str(&format!(" {done}"));
         self.leads.extend(url::leads(done));
     }
-}
-
-/// Whether what a member of that name holds goes into a file.
-fn is_content(name: &str) -> bool {
-    CONTENT.contains(&words(name).as_str())
 }
 
 /// Whether a text is a JSON object or list.
