@@ -145,7 +145,7 @@ fn is_name(word: &str) -> bool {
     ends.is_some_and(|(_, end)| DOMAINS.contains(&end.to_ascii_lowercase().as_str())) || is_address(word)
 }
 
-/// Whether a word behind an `@` is the name of a host and no version.
+/// Whether a word behind an `@`, or before a path, is the name of a host and no version.
 fn is_named_like_one(word: &str) -> bool {
     let end = word.rsplit_once('.').map(|(_, end)| end);
     end.is_some_and(|end| end.len() > 1 && end.bytes().all(|byte| byte.is_ascii_alphabetic()))
@@ -163,9 +163,8 @@ fn doubtful(before: &str) -> Option<String> {
     let head = word.get(..word.find(HOST_ENDS)?)?;
     let host = head.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"-.:".contains(c)).next()?;
     let bare = host.split(':').next()?;
-    let (name, domain) = bare.rsplit_once('.')?;
     // A file may be in `.config/`.
-    let is_host = !name.is_empty() && domain.len() > 1 && domain.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_host = is_named_like_one(bare) && bare.rfind('.') != Some(0);
     (is_host || is_address(bare)).then(|| host.to_owned())
 }
 
