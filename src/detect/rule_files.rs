@@ -16,9 +16,10 @@ impl Scanner {
     /// # Errors
     /// Names the file, the rule and what is wrong with it.
     pub fn with(files: &[(String, String)]) -> Result<Self, String> {
-        let mut rules = Vec::new();
+        let mut rules: Vec<Rule> = Vec::new();
         for json in BUILTIN {
-            rules.extend(Rule::read(json)?);
+            // The tests have read them rule by rule, which takes twice as long.
+            rules.extend(serde_json::from_str::<Vec<Rule>>(json).map_err(|error| error.to_string())?);
         }
         let mut known: BTreeSet<String> = rules.iter().map(|rule| rule.id.clone()).collect();
         let plain = |id: &str| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b));
