@@ -8,6 +8,7 @@
 
 use super::validate::Validator;
 use super::{Category, Severity, Source};
+use aho_corasick::AhoCorasick;
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
@@ -84,9 +85,9 @@ pub(super) struct Rule {
     /// takes half the time to compile. `None` where that is not possible.
     #[serde(skip)]
     quick: OnceLock<Option<DFA>>,
-    /// The same for the words of `also`.
+    /// The words of `also`, put together when they are first asked for.
     #[serde(skip)]
-    company: OnceLock<Option<Regex>>,
+    company: OnceLock<Option<AhoCorasick>>,
 }
 
 /// Where a match begins, seen from its keyword. An anchored expression is tried once for each keyword and costs what
@@ -213,13 +214,8 @@ impl Rule {
 
     /// Whether one of the words that it also wants stands in this part of a text.
     pub(super) fn has_company(&self, text: &[u8]) -> bool {
-        let any =
-            || self.also.iter().map(|word| regex::escape(&word.to_ascii_lowercase())).collect::<Vec<_>>().join("|");
-        self.also.is_empty()
-            || match self.company.get_or_init(|| Regex::new(&any()).ok()) {
-                Some(any) => any.is_match(&text.to_ascii_lowercase()),
-                None => true,
-            }
+        let any = || AhoCorasick::builder().ascii_case_insensitive(true).build(&self.also).ok();
+        self.also.is_empty() || self.company.get_or_init(any).as_ref().is_none_or(|any| any.is_match(text))
     }
 
     /// Every match in the window.
