@@ -81,12 +81,10 @@ impl Scanner {
         counts: impl Fn(&Range<usize>) -> bool,
     ) -> Vec<Hit<'a>> {
         let bytes = text.as_bytes();
-        let (windows, open, hits) = (vec![0..0; self.rules.len()], self.always.clone(), Vec::new());
+        let (windows, open, hits) = (vec![0..0; self.rules.len()], Vec::new(), Vec::new());
         let memories = self.memories().pop().unwrap_or_else(|| Memories::new(self.rules.len()));
         let mut search = Search { rules: &self.rules, bytes, wanted, counts, windows, open, hits, memories };
-        for rule in &self.always {
-            search.windows.get_mut(*rule).into_iter().for_each(|window| window.end = bytes.len());
-        }
+        self.always.iter().for_each(|rule| search.wake(*rule, 0..bytes.len(), |_| true));
         for part in parts {
             self.keywords.find(bytes, part.clone(), |owners, place, same_case| {
                 for rule in owners {
@@ -178,7 +176,7 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
     fn finish(&mut self) {
         for index in mem::take(&mut self.open) {
             let window = self.windows.get(index).cloned().unwrap_or_default();
-            if let Some(rule) = self.rules.get(index).filter(|rule| (self.wanted)(rule)) {
+            if let Some(rule) = self.rules.get(index) {
                 self.look(index, rule, window);
             }
         }
