@@ -123,14 +123,9 @@ pub(super) fn plain(c: char) -> Option<char> {
         // Marks that stand over, under or through the letter before them.
         '\u{300}'..='\u{36f}' => None,
         '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e001f}' | '\u{e007f}' | '\u{e0100}'..='\u{e01ef}' => None,
-        '\u{a0}'
-        | '\u{2000}'..='\u{200a}'
-        | '\u{2028}'
-        | '\u{2029}'
-        | '\u{2800}'
-        | '\u{202f}'
-        | '\u{205f}'
-        | '\u{3000}' => Some(' '),
+        // Braille without a point, beside the blanks of Unicode.
+        '\u{2800}' => Some(' '),
+        _ if c.is_whitespace() => Some(' '),
         // Tag characters repeat ASCII in its order.
         '\u{e0020}'..='\u{e007e}' => char::from_u32(c as u32 - 0xe0000),
         _ => Some(ALIKE.get(c as usize).filter(|letter| **letter != 0).map_or(c, |letter| char::from(*letter))),
