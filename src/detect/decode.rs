@@ -111,14 +111,9 @@ fn readable(bytes: Vec<u8>) -> Option<String> {
 pub(super) fn plain(c: char) -> Option<char> {
     match c {
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
-        '\u{61c}'
-        | '\u{115f}'
-        | '\u{1160}'
-        | '\u{17b4}'
-        | '\u{17b5}'
-        | '\u{180b}'..='\u{180f}'
-        | '\u{3164}'
-        | '\u{ffa0}' => None,
+        // What fills a syllable of Hangul, and signs of Arabic, Khmer and Mongolian that only say how others join.
+        '\u{115f}'..='\u{1160}' | '\u{3164}' | '\u{ffa0}' => None,
+        '\u{61c}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' => None,
         '\u{80}'..='\u{9f}' | '\u{fff9}'..='\u{fffd}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => None,
         // Marks that stand over, under or through the letter before them.
         '\u{300}'..='\u{36f}' => None,
