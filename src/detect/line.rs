@@ -4,7 +4,6 @@
 use super::{Action, Explanation, Finding, Policy, Scanner, Source, explain, judge};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::iter;
 
 /// What a line has to be.
 const OBJECT: &str =
@@ -52,8 +51,8 @@ pub fn scan_line(scanner: &Scanner, policy: &Policy, line: &[u8], explains: bool
     let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Allow);
     let blocked = strongest >= Action::Withhold;
     let why = if explains { explain(&text, source, &findings) } else { Vec::new() };
-    let why = why.into_iter().map(Some).chain(iter::repeat_with(|| None));
-    let findings = findings.iter().zip(why).map(|(finding, why)| Found { finding, why }).collect();
+    let mut why = why.into_iter();
+    let findings = findings.iter().map(|finding| Found { finding, why: why.next() }).collect();
     let line = serde_json::to_string(&Output { id, risk_score, blocked, findings }).map_err(malformed)?;
     Ok((line, strongest))
 }
