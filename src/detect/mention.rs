@@ -178,7 +178,7 @@ impl<'a> Topics<'a> {
         let is_cited = || is(&CITES) && !(source != Source::User && is(&CLAIMED)) && !self.is_to_obey(span);
         let is_reported = source != Source::Assistant && is_order && (is(&SPOKEN_OF) || is_cited());
         let is_forbidden = (source != Source::Assistant || is_order)
-            && (is(&FORBIDDEN) && !self.is_lifted(span) || self.is_turned(span));
+            && (is(&FORBIDDEN) && !self.follows(&LIFTED, span, LIFTS_BYTES) || self.is_turned(span));
         let most = if is_reported || is_forbidden { MENTION_WEIGHT } else { u8::MAX };
         let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
         let near = self.words.iter().skip(first).take_while(|(at, word)| at + word.len() <= span.end + AFTER_BYTES);
@@ -188,7 +188,7 @@ impl<'a> Topics<'a> {
         let mut topics = beside.filter(|(_, word)| by_tests || !is_of_a_test(word));
         let Some((_, topic)) = topics.next() else { return most };
         match is_quoted {
-            true if is_order && !self.is_meant(span) => 0,
+            true if is_order && !self.follows(&REFERRED, span, REFERS_BYTES) => 0,
             true => MENTION_WEIGHT,
             false if matches!(source, Source::User | Source::Assistant) => most,
             false if topics.any(|(_, other)| !other.eq_ignore_ascii_case(topic)) => MENTION_WEIGHT,
@@ -196,10 +196,10 @@ impl<'a> Topics<'a> {
         }
     }
 
-    /// Whether the words behind the span take back that it is forbidden.
-    fn is_lifted(&self, span: &Range<usize>) -> bool {
-        let after = part(self.text, span.end..span.end.saturating_add(LIFTS_BYTES));
-        LIFTED.as_ref().is_none_or(|lifted| lifted.is_match(after.as_bytes()))
+    /// Whether such words follow the span, within so many bytes.
+    fn follows(&self, words: &LazyLock<Option<Regex>>, span: &Range<usize>, bytes: usize) -> bool {
+        let after = part(self.text, span.end..span.end.saturating_add(bytes));
+        words.as_ref().is_none_or(|words| words.is_match(after.as_bytes()))
     }
 
     /// Whether the only verb of the span is turned into its opposite, as other languages do it: words beside the span say nothing.
@@ -214,16 +214,8 @@ impl<'a> Topics<'a> {
     /// Whether what is quoted goes on, or is to be obeyed.
     fn is_to_obey(&self, span: &Range<usize>) -> bool {
         let end = part(self.text, span.end..span.end.saturating_add(CITED_BYTES));
-        let after = part(self.text, span.end..span.end.saturating_add(REFERS_BYTES));
-        !end.contains(QUOTES)
-            || self.is_meant(span)
-            || TO_OBEY.as_ref().is_none_or(|obeyed| obeyed.is_match(after.as_bytes()))
-    }
-
-    /// Whether what follows a quotation makes an order of it.
-    fn is_meant(&self, span: &Range<usize>) -> bool {
-        let after = part(self.text, span.end..span.end.saturating_add(REFERS_BYTES));
-        REFERRED.as_ref().is_none_or(|referred| referred.is_match(after.as_bytes()))
+        let is_asked = |words| self.follows(words, span, REFERS_BYTES);
+        !end.contains(QUOTES) || is_asked(&REFERRED) || is_asked(&TO_OBEY)
     }
 }
 
