@@ -207,7 +207,6 @@ fn decode_base32(run: &str) -> Option<Vec<u8>> {
         if held >= u8::BITS {
             held -= u8::BITS;
             bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
         }
     }
     Some(bytes)
