@@ -66,7 +66,7 @@ impl<'a> Rewriter<'a> {
             let mut lines = self.pending.rsplit(|byte| *byte == b'\n').skip(1);
             let is_complete = self.streamed && line.ends_with(b"\n");
             if is_complete && lines.next().is_some_and(|line| line.trim_ascii().is_empty()) {
-                self.event(&mut ready);
+                self.event(false, &mut ready);
                 if self.is_stopped() {
                     return ready;
                 }
@@ -81,13 +81,7 @@ impl<'a> Rewriter<'a> {
             }
         } else if is_end {
             // Clients differ in what they make of an event without the empty line behind it.
-            self.event(&mut ready);
-            if !self.is_stopped() {
-                self.flush(|_, _| true, &mut ready);
-                if self.is_stopped() {
-                    self.close(&mut ready);
-                }
-            }
+            self.event(true, &mut ready);
         } else if self.pending.len() > EVENT_BYTES {
             self.flush(|_, _| true, &mut ready);
             match self.restorer.stops_unread() {
@@ -113,8 +107,8 @@ impl<'a> Rewriter<'a> {
         self.said.values().map(|(kind, text)| (*kind, text.as_str()))
     }
 
-    /// A complete event.
-    fn event(&mut self, ready: &mut Vec<u8>) {
+    /// A complete event, or whatever stands at the end of the stream, where all texts end.
+    fn event(&mut self, is_end: bool, ready: &mut Vec<u8>) {
         let bytes = take(&mut self.pending);
         let (mut at, mut found) = (0, Vec::new());
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -134,7 +128,7 @@ impl<'a> Rewriter<'a> {
             self.flush(|_, _| true, ready);
         }
         // Each piece is kept with its whole event: of a long event with many pieces that would be too much.
-        if bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
+        if is_end || bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
             event.ends = Some(String::new());
         }
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
