@@ -131,9 +131,10 @@ fn acts(text: &str) -> &str {
                         (command, rest)
                     }
                 };
+                let mut commands = line.split(['|', ';', '&']).filter_map(|part| part.split_whitespace().next());
                 if ![command, rest].into_iter().all(|part| part.chars().all(is_plain))
                     || line.replace("/dev/null", "").contains("/dev/")
-                    || !line.split(['|', ';', '&']).filter_map(|part| part.split_whitespace().next()).all(writes)
+                    || !commands.all(|command| WRITERS.contains(&command))
                 {
                     return text;
                 }
@@ -141,10 +142,6 @@ fn acts(text: &str) -> &str {
         }
     }
     if begun && end.is_none() { "" } else { text }
-}
-
-fn writes(command: &str) -> bool {
-    WRITERS.contains(&command)
 }
 
 /// No quotes, comments, substitutions or other lines are made with it.
