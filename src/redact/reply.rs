@@ -99,7 +99,7 @@ impl<'a> Rewriter<'a> {
 
     /// The values that were left out somewhere, for where they would have led.
     pub fn refused(&self) -> impl Iterator<Item = &'a Hidden> {
-        self.restorer.refused.iter().filter_map(|placeholder| self.restorer.hidden.get(placeholder)).copied()
+        self.restorer.refused.values().copied()
     }
 
     /// Each text that the reply said so far, as much as is kept of it; with placeholders for what the request hid.

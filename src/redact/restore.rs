@@ -28,11 +28,11 @@ const UNREAD: &str = "[InferShield stopped this reply: it is no strict JSON, so 
 
 /// Restores one reply.
 pub(super) struct Restorer<'a> {
-    pub(super) hidden: BTreeMap<&'a str, &'a Hidden>,
+    hidden: BTreeMap<&'a str, &'a Hidden>,
     guard: Guard<'a>,
     streams: BTreeMap<String, Stream>,
-    /// Placeholders that were not restored, for that.
-    pub(super) refused: BTreeSet<&'a str>,
+    /// Values that were not restored, for that, by their placeholders.
+    pub(super) refused: BTreeMap<&'a str, &'a Hidden>,
     /// Why the reply goes no further, for whoever reads it.
     pub(super) stopped: Option<String>,
     /// The line that was judged last, and whether it leaks.
@@ -118,7 +118,7 @@ impl<'a> Restorer<'a> {
             hidden,
             guard,
             streams: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             stopped: None,
             judged: Default::default(),
             tools: Vec::new(),
@@ -284,22 +284,21 @@ impl<'a> Restorer<'a> {
         if is_known && !call.is_leaking && !self.leaks(place.line) {
             return hidden.value.expose();
         }
-        self.refused.insert(&hidden.placeholder);
+        self.refused.insert(&hidden.placeholder, hidden);
         &hidden.placeholder
     }
 
     /// Whether a text stops the reply; or something did before.
     pub(super) fn stops(&mut self, kind: Kind, text: &str) -> bool {
         let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, text));
-        self.stopped = why.or(self.stopped.take());
+        self.stopped = self.stopped.take().or(why);
         self.stopped.is_some()
     }
 
     /// The same for what cannot be read, where a reply may be stopped at all.
     pub(super) fn stops_unread(&mut self) -> bool {
-        if self.guard.stops.is_some() && self.stopped.is_none() {
-            self.stopped = Some(UNREAD.to_owned());
-        }
+        let why = self.guard.stops.map(|_| UNREAD.to_owned());
+        self.stopped = self.stopped.take().or(why);
         self.stopped.is_some()
     }
 
