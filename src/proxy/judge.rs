@@ -49,15 +49,16 @@ pub(super) fn scan<'a>(
     event.unscanned = extracted.unscanned.into();
     let user = &caller.user;
     let key_id = event.key_id.clone().unwrap_or(user.clone());
-    let mut verdict = Verdict::default();
+    let (exceptions, worst, stopping, redaction) = Default::default();
+    let mut verdict = Verdict { proxy, user, key_id, exceptions, worst, stopping, redaction };
     let mut behind = extracted.segments.iter().filter(|segment| said_last(segment)).count();
     for (index, segment) in extracted.segments.iter().enumerate() {
         behind = behind.saturating_sub(said_last(segment).into());
-        let (risk_score, findings) = verdict.judge(proxy, (user, &key_id), segment, behind)?;
+        let (risk_score, findings) = verdict.judge(segment, behind)?;
         // That of the worst text, so that a long harmless history does not add up to a threat.
         event.risk_score = event.risk_score.max(risk_score);
         for finding in findings {
-            event.findings.push(verdict.carry_out(proxy, user, (index, segment), finding));
+            event.findings.push(verdict.carry_out(index, segment, finding));
         }
     }
     let word = verdict.worst.as_ref().map_or("pass".to_owned(), |(action, _)| action.to_string());
@@ -100,8 +101,11 @@ pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: A
 }
 
 /// What the texts of one request have shown so far.
-#[derive(Default)]
-struct Verdict {
+struct Verdict<'a> {
+    proxy: &'a Proxy,
+    /// Whose request it is, and the key that it came with, if it came with one.
+    user: &'a str,
+    key_id: String,
     /// What the user lets pass; read when the first finding asks for it.
     exceptions: Option<Vec<Exception>>,
     /// The strongest action, and the finding that calls for it.
@@ -110,27 +114,22 @@ struct Verdict {
     redaction: Redaction,
 }
 
-impl Verdict {
+impl Verdict<'_> {
     /// The risk score of one text, and what is told of it, each finding with its action. `behind`: how many texts the user said after it.
-    fn judge(
-        &mut self,
-        proxy: &Proxy,
-        (user, key_id): (&str, &str),
-        segment: &Segment<'_>,
-        behind: usize,
-    ) -> Result<(u8, Vec<detect::Finding>), Stop> {
+    fn judge(&mut self, segment: &Segment<'_>, behind: usize) -> Result<(u8, Vec<detect::Finding>), Stop> {
+        let proxy = self.proxy;
         let findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
         if self.exceptions.is_none() && !findings.is_empty() {
-            self.exceptions = Some(proxy.store.exceptions(user).map_err(|error| proxy.store_failed(&error))?);
+            self.exceptions = Some(proxy.store.exceptions(self.user).map_err(|error| proxy.store_failed(&error))?);
         }
         let exceptions = self.exceptions.as_deref().unwrap_or_default();
-        let refer = |finding: &detect::Finding| reference(proxy, user, &segment.text, finding);
+        let refer = |finding: &detect::Finding| reference(proxy, self.user, &segment.text, finding);
         let (mut allowed, mut findings): (Vec<_>, Vec<_>) =
             findings.into_iter().partition(|finding| is_allowed(exceptions, &refer(finding)));
         allowed.iter_mut().for_each(|finding| finding.action = Action::Allow);
         let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
         let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
-        let reason = |finding| Reason { key_id: key_id.to_owned(), reference: refer(finding), behind };
+        let reason = |finding| Reason { key_id: self.key_id.clone(), reference: refer(finding), behind };
         let blocking: Vec<Reason> = blocking.map(reason).collect();
         // Stopped before, and the user has gone on since: no part of the last turn any more.
         if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
@@ -144,13 +143,8 @@ impl Verdict {
     }
 
     /// Notes what the finding's action asks for; gives what the log says of it.
-    fn carry_out(
-        &mut self,
-        proxy: &Proxy,
-        user: &str,
-        (index, segment): (usize, &Segment<'_>),
-        mut finding: detect::Finding,
-    ) -> audit::Finding {
+    fn carry_out(&mut self, index: usize, segment: &Segment<'_>, mut finding: detect::Finding) -> audit::Finding {
+        let (proxy, user) = (self.proxy, self.user);
         let reference = reference(proxy, user, &segment.text, &finding);
         let span = finding.start..finding.end;
         match finding.action {
