@@ -63,7 +63,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub type Request<'a> = http::Request<&'a [u8]>;
 
 /// A reply of any status, redirects included, as the provider gave it; its body is unframed but not decoded. Dropped before its
-/// end it closes the connection; [`Error::of_body`] reads its errors.
+/// end it closes the connection; [`Error::of`] reads its errors.
 pub type Response = http::Response<BodyReader<'static>>;
 
 /// The client. Threads share it by reference; connections are kept and used again.
@@ -143,7 +143,7 @@ impl Upstream {
         match reply.into_body().take(CALL_MAX_BYTES + 1).read_to_end(&mut bytes) {
             Ok(length) if length as u64 <= CALL_MAX_BYTES => Ok((status, bytes)),
             Ok(_) => Err(Error::bad_reply(allowed.host(), "more than 1 MiB")),
-            Err(error) => Err(Error::of_body(allowed.host(), error)),
+            Err(error) => Err(Error::of(allowed.host(), error.into())),
         }
     }
 
@@ -312,12 +312,8 @@ fn is_tls(error: &ureq::Error) -> bool {
 }
 
 impl Error {
-    /// What an error of a body means; `host` is for the text.
-    pub fn of_body(host: &str, error: io::Error) -> Self {
-        Self::of(host, error.into())
-    }
-
-    fn of(host: &str, error: ureq::Error) -> Self {
+    /// What an error means, also one of a body; `host` is for the text.
+    pub fn of(host: &str, error: ureq::Error) -> Self {
         if is_tls(&error) {
             return Self::Failed(format!("no trust in {host}: {error}; type `infershield hosts`"));
         }

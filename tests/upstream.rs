@@ -120,7 +120,7 @@ fn a_client_that_leaves_in_the_middle_of_a_stream_closes_its_connection() {
     let _watching = watch_client(|| true);
     let mut response = post(&up, &url).unwrap();
     let failure = response.body_mut().read_to_end(&mut Vec::new()).unwrap_err();
-    assert_eq!(Error::of_body("host", failure), Error::ClientLeft);
+    assert_eq!(Error::of("host", failure.into()), Error::ClientLeft);
     drop(response);
     assert_eq!(closed.recv().unwrap(), 0);
 }
@@ -172,7 +172,7 @@ fn a_truncated_body_is_an_error() {
     let server = Responder::start(&[b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()]);
     let mut response = post(&direct(), &server.base).unwrap();
     let failure = response.body_mut().read_to_end(&mut Vec::new()).unwrap_err();
-    assert!(failed(&Error::of_body("host", failure), "cannot reach host"));
+    assert!(failed(&Error::of("host", failure.into()), "cannot reach host"));
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub(super) fn relay(
     let outcome = loop {
         let bytes = match body.read(&mut buffer) {
             Ok(read) => buffer.get(..read).unwrap_or_default(),
-            Err(error) => match upstream::Error::of_body("", error) {
+            Err(error) => match upstream::Error::of("", error.into()) {
                 upstream::Error::ClientLeft => break Outcome::ClientLeft,
                 _ => break Outcome::UpstreamCut,
             },
