@@ -114,8 +114,7 @@ impl Writer<'_> {
             self.head = settled;
             return self.put(&Event::new("audit.recovered"));
         }
-        self.write_head(settled)?;
-        Ok(())
+        self.write_head(settled)
     }
 
     /// Writes one line after the head and moves the head on; with the reserve's room when the disk is full.
