@@ -16,7 +16,7 @@ use crate::audit::{self, Audit, Event, Outcome};
 use crate::config::Settings;
 use crate::detect::{Policy, Scanner, Seen, Source, Stopped};
 use crate::secret::{self, Key};
-use crate::server::{Exchange, Handler, Head, Refusal};
+use crate::server::{Head, Refusal};
 use crate::session::{self, Session};
 use crate::store::{Store, holds_local_key};
 use http::header::{AsHeaderName, HeaderMap, HeaderValue, USER_AGENT};
@@ -87,16 +87,6 @@ pub struct Stop {
     kind: Refused,
     /// What failed and, where only a person can repair it, what to type.
     pub message: String,
-}
-
-impl Handler for Proxy {
-    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
-        request::answer(self, exchange, refused);
-    }
-
-    fn trouble(&self, error: &io::Error) {
-        self.complain(error);
-    }
 }
 
 impl Proxy {

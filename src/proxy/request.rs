@@ -5,10 +5,11 @@ use super::admit::{self, Presented};
 use super::{Proxy, Request, Route, Stop, echo, forward, judge, relay, route};
 use crate::api::{self, Family, Refused};
 use crate::audit::Outcome;
-use crate::server::{Exchange, Refusal};
+use crate::server::{Exchange, Handler, Refusal};
 use crate::upstream;
 use http::Method;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The one path without a key.
@@ -16,18 +17,24 @@ const HEALTH: &str = "/health";
 /// Seconds after which a client may ask again when all connections or body memory are in use, or the audit log has no room.
 const RETRY_SOON: u32 = 5;
 
-/// Answers one request, whatever happens; also one that the server `refused`.
-pub(super) fn answer(proxy: &Proxy, exchange: &mut Exchange, refused: Option<Refusal>) {
-    // A system that gives no random bytes cannot make TLS either: the connection closes.
-    let Some(mut request) = Request::begin(proxy, exchange.head().clone()) else { return };
-    let is_health = request.head.path == HEALTH && matches!(request.head.method, Method::GET | Method::HEAD);
-    let answered = match refused {
-        Some(refusal) => Err(refusal.into()),
-        None if is_health => health(&request, exchange),
-        None => steps(&mut request, exchange),
-    };
-    if let Err(stop) = answered {
-        refuse(&mut request, exchange, stop);
+impl Handler for Proxy {
+    /// Answers one request, whatever happens; also one that the server `refused`.
+    fn handle(&self, exchange: &mut Exchange, refused: Option<Refusal>) {
+        // A system that gives no random bytes cannot make TLS either: the connection closes.
+        let Some(mut request) = Request::begin(self, exchange.head().clone()) else { return };
+        let is_health = request.head.path == HEALTH && matches!(request.head.method, Method::GET | Method::HEAD);
+        let answered = match refused {
+            Some(refusal) => Err(refusal.into()),
+            None if is_health => health(&request, exchange),
+            None => steps(&mut request, exchange),
+        };
+        if let Err(stop) = answered {
+            refuse(&mut request, exchange, stop);
+        }
+    }
+
+    fn trouble(&self, error: &io::Error) {
+        self.complain(error);
     }
 }
 
