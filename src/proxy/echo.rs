@@ -23,13 +23,9 @@ pub(super) struct Body<R> {
 
 impl<R: Read> Read for Body<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match (self.begun.read(buffer)?, self.failed.take()) {
-            (0, Some(error)) => Err(error),
-            (0, None) => self.rest.read(buffer),
-            (read, failed) => {
-                self.failed = failed;
-                Ok(read)
-            }
+        match self.begun.read(buffer)? {
+            0 => self.failed.take().map_or_else(|| self.rest.read(buffer), Err),
+            read => Ok(read),
         }
     }
 }
