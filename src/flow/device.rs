@@ -80,10 +80,7 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
     };
     let mut answer = answer.accepted()?;
     let user_code = answer.text("user_code").or_else(|| answer.text("usercode"));
-    let user_code = user_code.and_then(|code| answer.shown(code)).unwrap_or_default();
-    if user_code.is_empty() {
-        return Err(answer.lacks("a `user_code`"));
-    }
+    let user_code = user_code.and_then(|code| answer.shown(code)).filter(|code| !code.is_empty());
     let page =
         |name: &str| answer.text(name).filter(|url| is_page(url) && !answer.repeats_secret(url)).map(str::to_owned);
     // Google and its followers say `verification_url`.
@@ -94,7 +91,7 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
     let life = Duration::from_secs(expires_in);
     let interval = answer.number("interval").unwrap_or(USUAL_INTERVAL_SECONDS).clamp(1, LONGEST_LIFE_SECONDS);
     Ok(DeviceCode {
-        user_code: Secret::new(user_code),
+        user_code: Secret::new(user_code.ok_or_else(|| answer.lacks("a `user_code`"))?),
         verification_uri: uri.ok_or_else(|| answer.lacks("a usable `verification_uri`"))?,
         verification_uri_complete: complete.map(Secret::new),
         expires_in,
