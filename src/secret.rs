@@ -123,6 +123,20 @@ impl Key {
         }
         hex(&mac.finalize().into_bytes())
     }
+
+    /// A JSON object whose last member is the mac of `before` and of all that stands before that member, with a line end; and that mac.
+    /// `body` is the object without that member and its end.
+    pub fn signed(&self, before: &str, body: &str, member: &str) -> (String, String) {
+        let mac = self.mac(&[before.as_bytes(), body.as_bytes()]);
+        (format!("{body},\"{member}\":\"{mac}\"}}\n"), mac)
+    }
+
+    /// The body and the mac of what [`Key::signed`] made; `None` for all that this key did not sign so.
+    pub fn checked<'a>(&self, before: &str, text: &'a [u8], member: &str) -> Option<(&'a str, String)> {
+        let (body, _) = std::str::from_utf8(text).ok()?.rsplit_once(&format!(",\"{member}\":\""))?;
+        let (right, mac) = self.signed(before, body, member);
+        same(right.as_bytes(), text).then_some((body, mac))
+    }
 }
 
 /// Associated data of a sealed value: every part with its length before it, so that no two places read alike.

@@ -4,7 +4,7 @@
 use super::event::{Event, Line};
 use super::{Error, Result};
 use crate::keys::NamedKey;
-use crate::secret::{Key, same};
+use crate::secret::Key;
 use serde::Deserialize;
 
 /// Longest line in bytes, newline included: 200 findings with deep locations take less than half of it.
@@ -13,12 +13,6 @@ pub(super) const MAX_LINE: usize = 128 << 10;
 pub(super) const MAX_HEAD: usize = 512;
 /// Hex digits of a mac or seal.
 const MAC_DIGITS: usize = 64;
-/// What stands between the bytes under the mac and the mac.
-const MAC_MEMBER: &str = ",\"mac\":\"";
-/// What stands between the bytes under the seal and the seal.
-const SEAL_MEMBER: &str = ",\"seal\":\"";
-/// What ends every line and the head.
-const END: &str = "\"}\n";
 
 /// A place in the log: the end of the line `seq`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -65,21 +59,19 @@ impl Point {
         let mut line = line.map_err(|error| Error::Failed(error.to_string()))?;
         // The mac is the last member, so it stands inside the closing brace.
         line.pop();
-        let mac = named.key.mac(&[self.mac.as_bytes(), line.as_bytes()]);
-        line.push_str(&format!("{MAC_MEMBER}{mac}{END}"));
+        let (line, mac) = named.key.signed(&self.mac, &line, "mac");
         if line.len() > MAX_LINE {
             return Err(Error::Failed(format!("a line may not be longer than {MAX_LINE} bytes")));
         }
-        let next = self.after(&line, &mac);
+        let next = self.after(&line, mac);
         Ok((line, next))
     }
 
     /// The point after `line` (newline included); `None` when that is not the next line. The mac says all: only a writer
     /// makes it, only over the mac that it covers, and with the number that comes next.
     pub(super) fn follow(&self, key: &Key, line: &[u8]) -> Option<Self> {
-        let (body, mac) = split(line, MAC_MEMBER)?;
-        let right = key.mac(&[self.mac.as_bytes(), body]);
-        same(right.as_bytes(), mac.as_bytes()).then(|| self.after(line, mac))
+        let (_, mac) = key.checked(&self.mac, line, "mac")?;
+        Some(self.after(line, mac))
     }
 
     /// Says what is wrong with the line after this point.
@@ -91,9 +83,9 @@ impl Point {
         self.seq.saturating_add(1)
     }
 
-    fn after(&self, line: impl AsRef<[u8]>, mac: &str) -> Self {
+    fn after(&self, line: impl AsRef<[u8]>, mac: String) -> Self {
         let len = self.len.saturating_add(line.as_ref().len() as u64);
-        Self { file: self.file.clone(), len, seq: self.next_seq(), mac: mac.to_owned() }
+        Self { file: self.file.clone(), len, seq: self.next_seq(), mac }
     }
 }
 
@@ -107,22 +99,12 @@ impl Head {
         };
         let (at, synced, boot) = (members(&self.at), members(&self.synced), &self.boot);
         let body = format!(r#"{{"v":1,{at},"synced":{{{synced}}},"boot":"{boot}""#);
-        let seal = key.mac(&[body.as_bytes()]);
-        format!("{body}{SEAL_MEMBER}{seal}{END}").into_bytes()
+        key.signed("", &body, "seal").0.into_bytes()
     }
 
     /// Reads a head; `None` when it is damaged or the seal is not by `key`.
     pub(super) fn parse(bytes: &[u8], key: &Key) -> Option<Self> {
-        let (body, seal) = split(bytes, SEAL_MEMBER)?;
-        let sealed = same(key.mac(&[body]).as_bytes(), seal.as_bytes());
-        sealed.then(|| serde_json::from_slice(bytes).ok()).flatten()
+        key.checked("", bytes, "seal")?;
+        serde_json::from_slice(bytes).ok()
     }
-}
-
-/// Cuts a line before its last member and gives that member's text: 64 hex digits, then the end and nothing else.
-fn split<'a>(line: &'a [u8], member: &str) -> Option<(&'a [u8], &'a str)> {
-    let line = line.strip_suffix(END.as_bytes())?;
-    let (rest, text) = line.split_at_checked(line.len().checked_sub(MAC_DIGITS)?)?;
-    let body = rest.strip_suffix(member.as_bytes())?;
-    Some((body, std::str::from_utf8(text).ok()?))
 }

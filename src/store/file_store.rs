@@ -6,12 +6,9 @@ use super::record::{Record, SealedRecord, TOKENS_FILE};
 use super::{Error, Exception, Result, Store};
 use crate::home::{self, Privacy, Stamp};
 use crate::keys::{Keys, NamedKey};
-use crate::secret::{self, Key, Secret};
+use crate::secret::{Key, Secret};
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What stands between the list and its MAC.
-const MAC_MEMBER: &str = ",\"mac\":\"";
 
 /// `tokens.json`, `local-keys.json` and `exceptions.json`.
 pub struct FileStore {
@@ -162,7 +159,7 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
             rows.append(&mut own);
             let list = serde_json::to_string(&rows).map_err(|_| self.damaged("cannot be written"))?;
             let body = format!("{}{list}", self.start);
-            lock.write(self.file, with_mac(&body, &key).as_bytes())?;
+            lock.write(self.file, key.signed("", &body, "mac").0.as_bytes())?;
         }
         Ok(changed)
     }
@@ -180,11 +177,8 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
 
     fn load(&self, key: &Key) -> Result<Vec<Row>> {
         let Some(bytes) = self.keys.home.read(self.file, Privacy::Secret)? else { return Ok(Vec::new()) };
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        let (body, _) = text.rsplit_once(MAC_MEMBER).unwrap_or_default();
-        if !secret::same(with_mac(body, key).as_bytes(), &bytes) {
-            return Err(self.damaged("is cut, damaged or was edited"));
-        }
+        let checked = key.checked("", &bytes, "mac");
+        let (body, _) = checked.ok_or_else(|| self.damaged("is cut, damaged or was edited"))?;
         let list = body.strip_prefix(&self.start).unwrap_or_default();
         home::parse(list.as_bytes()).ok_or_else(|| self.damaged("holds what this version does not know"))
     }
@@ -196,9 +190,4 @@ impl<Row: Clone + Serialize + DeserializeOwned> Table<Row> {
             path.display()
         ))
     }
-}
-
-/// The whole file.
-fn with_mac(body: &str, key: &Key) -> String {
-    format!("{body}{MAC_MEMBER}{}\"}}\n", key.mac(&[body.as_bytes()]))
 }
