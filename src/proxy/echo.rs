@@ -1,6 +1,7 @@
 //! The credential that a request carried, taken out of what its provider says back.
 //! Must never let a reply's head, or the text of an error, show it to the client.
 
+use crate::redact::{Edit, apply};
 use crate::secret::Secret;
 use crate::upstream::Response;
 use http::header::{self, HeaderValue};
@@ -8,7 +9,7 @@ use memchr::memmem::find_iter;
 use std::io::{self, Cursor, Read};
 
 /// What stands in its place.
-const MASK: &[u8] = b"[InferShield: credential]";
+const MASK: &str = "[InferShield: credential]";
 /// Largest body of an error that is looked through, in bytes; real ones have a few KiB. A larger one passes as it is.
 const ERROR_BYTES: u64 = 1 << 20;
 /// A credential below so many bytes keeps nobody out, and may be a word of any text.
@@ -45,7 +46,8 @@ pub(super) fn masked(token: &Secret, response: Response) -> http::Response<Body<
             failed = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun).err();
         }
     }
-    if begun.len() as u64 <= ERROR_BYTES
+    // Without a token to look for nothing was read.
+    if (1..=ERROR_BYTES).contains(&(begun.len() as u64))
         && let Some(without) = without(token, &begun)
     {
         // Of a body that broke off nobody knows the length.
@@ -59,12 +61,7 @@ pub(super) fn masked(token: &Secret, response: Response) -> http::Response<Body<
 
 /// The bytes with the mask wherever they hold the token; `None` when they do not.
 fn without(token: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
-    let (mut masked, mut at) = (Vec::new(), 0);
-    for place in find_iter(bytes, token) {
-        masked.extend_from_slice(bytes.get(at..place)?);
-        masked.extend_from_slice(MASK);
-        at = place + token.len();
-    }
-    masked.extend_from_slice(bytes.get(at..).filter(|_| at > 0)?);
-    Some(masked)
+    let edit = |at| Edit { place: at..at + token.len(), text: MASK.to_owned() };
+    let edits: Vec<Edit> = find_iter(bytes, token).map(edit).collect();
+    (!edits.is_empty()).then(|| apply(bytes, edits))
 }
