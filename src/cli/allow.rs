@@ -97,5 +97,5 @@ fn find(context: &Context, reference: &str) -> Result<Option<Finding>, Failure> 
 fn record(context: &Context, action: &str, how: &str, found: Option<Finding>) -> Done {
     let decided = |found| Finding { action: "allow".to_owned(), location: how.to_owned(), ..found };
     let findings = found.map(decided).into_iter().collect();
-    context.record(&Event { user_id: Some(context.user.clone()), findings, ..Event::new(action) })
+    context.record(Event { findings, ..Event::new(action) })
 }

@@ -135,9 +135,9 @@ impl Context {
         Ok(Session::new(home, store, audit, self.providers.clone(), settings)?)
     }
 
-    /// Writes a line about something that a command did, durably.
-    pub(super) fn record(&self, event: &Event) -> Done {
-        self.audit.append(event)?;
+    /// Writes a line about something that a command did for its user, durably.
+    pub(super) fn record(&self, event: Event) -> Done {
+        self.audit.append(&Event { user_id: Some(self.user.clone()), ..event })?;
         Ok(self.audit.sync()?)
     }
 }

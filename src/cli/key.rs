@@ -193,10 +193,6 @@ fn no_such_key(word: &str) -> Failure {
 }
 
 fn record(context: &Context, action: &str, key: &LocalKey) -> Done {
-    context.record(&Event {
-        user_id: Some(key.user_id.clone()),
-        key_id: Some(key.id.clone()),
-        provider: key.provider.clone(),
-        ..Event::new(action)
-    })
+    let (key_id, provider) = (Some(key.id.clone()), key.provider.clone());
+    context.record(Event { key_id, provider, ..Event::new(action) })
 }

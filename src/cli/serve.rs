@@ -42,8 +42,8 @@ pub(super) fn serve(args: &Args) -> Done {
         key::named(&context, "default")?;
         note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
     }
-    let (user_id, policy) = (Some(context.user.clone()), Some(proxy.policy_name.clone()));
-    context.record(&Event { user_id, policy, ..Event::new("serve.start") })?;
+    let policy = Some(proxy.policy_name.clone());
+    context.record(Event { policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;
     let said = print(format_args!("{LISTENING_ON}http://{listening}"));
     let Some(tie) = tie else {

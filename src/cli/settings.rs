@@ -89,7 +89,7 @@ pub(super) fn rekey(args: &Args) -> Done {
     }
     let new = if given { Some(read_key("New master key: ")?) } else { None };
     context.keys.rekey(new.as_ref())?;
-    context.record(&Event { user_id: Some(context.user.clone()), ..Event::new("key.rekey") })?;
+    context.record(Event::new("key.rekey"))?;
     if given {
         note("set the new master key where infershield finds it before the next command");
     }
