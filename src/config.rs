@@ -320,11 +320,8 @@ pub fn give(variables: impl IntoIterator<Item = (String, Secret)>) {
 
 /// The value of a variable; one that is empty counts as not set.
 pub fn variable(name: &str) -> Result<Option<String>, Error> {
-    match set(name).map(OsString::into_string) {
-        None => Ok(None),
-        Some(Ok(value)) => Ok(Some(value)),
-        Some(Err(_)) => Err(Error::Setting(format!("${name}: is not UTF-8"))),
-    }
+    let value = set(name).map(OsString::into_string).transpose();
+    value.map_err(|_| Error::Setting(format!("${name}: is not UTF-8")))
 }
 
 /// What a variable is set to, over the pipe or in the environment.
