@@ -67,10 +67,7 @@ pub fn place_of(file: &str, line: Option<u64>) -> String {
 
 impl From<home::Error> for Error {
     fn from(error: home::Error) -> Self {
-        match error {
-            error if is_full(&error) => Self::NoSpace,
-            error => Self::Failed(error.to_string()),
-        }
+        if is_full(&error) { Self::NoSpace } else { Self::Failed(error.to_string()) }
     }
 }
 
