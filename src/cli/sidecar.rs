@@ -64,8 +64,7 @@ pub(super) fn start(
         let mut lines = BufReader::new(stdout);
         lines.read_line(&mut key).and_then(|_| lines.read_line(&mut url))?;
     }
-    let base = url.trim_end().strip_prefix(serve::LISTENING_ON);
-    let Some(base) = base else {
+    let Some(base) = url.trim_end().strip_prefix(serve::LISTENING_ON) else {
         let code = proxy.wait()?.code();
         let exit = FAILURES.into_iter().find(|exit| code == Some(*exit as i32));
         return Err(Failure::new(exit.unwrap_or(Exit::Bug), "what it said stands above"));
