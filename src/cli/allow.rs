@@ -76,9 +76,8 @@ fn ancestors() -> impl Iterator<Item = String> {
 
 fn is_of_exec(id: &str) -> bool {
     let given = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-    given
-        .split(|byte| *byte == 0)
-        .any(|entry| entry.strip_prefix(EXEC.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+    let set = format!("{EXEC}=");
+    given.split(|byte| *byte == 0).any(|entry| entry.starts_with(set.as_bytes()))
 }
 
 /// The user's newest finding of this reference.
