@@ -168,11 +168,9 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
             _ => Exit::Unreachable,
         };
     }
-    match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(config::Error::Setting(_)), _) => Exit::Usage,
-        (_, Some(store::Error::Refused(_))) => Exit::Usage,
-        _ => Exit::Storage,
-    }
+    let is_setting = matches!(error.downcast_ref(), Some(config::Error::Setting(_)));
+    let is_refused = matches!(error.downcast_ref(), Some(store::Error::Refused(_)));
+    if is_setting || is_refused { Exit::Usage } else { Exit::Storage }
 }
 
 /// Usage or bad input.
