@@ -75,6 +75,19 @@ impl Args {
     pub(super) fn value(&self, flag: &str) -> Option<&str> {
         self.flags.get(flag).map(String::as_str)
     }
+
+    /// Takes the flag of this name, one of `flags`, with its value if it has one.
+    fn take_flag(&mut self, flags: Text, name: String, parser: &mut lexopt::Parser) -> Result<(), String> {
+        let flags = flags.split_whitespace();
+        let names = flags.clone().map(|flag| flag.trim_end_matches('='));
+        let Some((flag, known)) = flags.zip(names.clone()).find(|(_, known)| *known == name) else {
+            return Err(unknown("flag", &name, names));
+        };
+        let value = if flag.ends_with('=') { parser.value().map_err(plain)? } else { OsString::new() };
+        let value = value.into_string().map_err(|_| format!("the value of --{name} is not UTF-8"))?;
+        self.flags.insert(known, value);
+        Ok(())
+    }
 }
 
 /// Parses the arguments after the program's name.
@@ -90,26 +103,14 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
     let mut args = Args::default();
     while let Some(argument) = parser.next().map_err(plain)? {
         let is_first = args.words.is_empty() && args.flags.is_empty();
+        let flags = command.map_or("", |command| command.flags);
         match argument {
             Short('h') | Long("help") => return Ok(Action::Help(help(path))),
             Short('V') | Long("version") if path.is_empty() => command = named(path, "version")?,
             Value(word) if command.is_some() && !(is_first && goes_on(path, &word)) => args.words.push(word),
             Value(word) => command = named(path, &word.to_string_lossy())?,
-            Short(_) | Long(_) => {
-                let name = match argument {
-                    Short(letter) => letter.to_string(),
-                    Long(name) => name.to_owned(),
-                    Value(_) => continue,
-                };
-                let flags = command.map_or("", |command| command.flags).split_whitespace();
-                let names = flags.clone().map(|flag| flag.trim_end_matches('='));
-                let Some((flag, known)) = flags.zip(names.clone()).find(|(_, known)| *known == name) else {
-                    return Err(unknown("flag", &name, names));
-                };
-                let value = if flag.ends_with('=') { parser.value().map_err(plain)? } else { OsString::new() };
-                let value = value.into_string().map_err(|_| format!("the value of --{name} is not UTF-8"))?;
-                args.flags.insert(known, value);
-            }
+            Short(letter) => args.take_flag(flags, letter.to_string(), &mut parser)?,
+            Long(name) => args.take_flag(flags, name.to_owned(), &mut parser)?,
         }
         if parser.try_raw_args().is_some_and(|raw| raw.peek() == Some("--".as_ref())) {
             args.before.get_or_insert(args.words.len());
