@@ -331,10 +331,7 @@ fn set(name: &str) -> Option<OsString> {
 }
 
 fn members(settings: &Settings) -> Map<String, Value> {
-    match serde_json::to_value(settings) {
-        Ok(Value::Object(members)) => members,
-        _ => Map::new(),
-    }
+    serde_json::to_value(settings).and_then(serde_json::from_value).unwrap_or_default()
 }
 
 /// The values by the names that they are shown under: each limit has one of its own.
