@@ -89,9 +89,7 @@ impl Observer {
         let kind = self.count(&data).map_or(name, String::into_bytes);
         self.ended |= match self.family {
             Family::Messages | Family::CountTokens => kind == b"message_stop",
-            Family::Responses => {
-                kind == b"response.completed" || kind == b"response.incomplete" || kind == b"response.failed"
-            }
+            Family::Responses => matches!(&*kind, b"response.completed" | b"response.incomplete" | b"response.failed"),
             _ => data == b"[DONE]",
         };
     }
