@@ -69,16 +69,6 @@ impl Extracted<'_> {
     }
 }
 
-/// The parts of a segment's text that a notice replaces when something at `spans` must not go on: the values that hold it,
-/// where the text is JSON itself, so that it stays JSON; else the whole.
-pub fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
-    let mut parts = json::values_at(text, spans);
-    if parts.is_empty() {
-        parts.push(0..text.len());
-    }
-    parts
-}
-
 /// All texts of a request body. Only what scanning needs is checked; the rest is the provider's to judge.
 ///
 /// # Errors

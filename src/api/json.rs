@@ -56,16 +56,20 @@ pub(super) fn escaped_strings(text: &str) -> Vec<Text<'static>> {
     escaped.filter_map(meaning).take(MAX_NODES).collect()
 }
 
-/// Where the values of a text stand that hold a part of `spans`, without their quotes, when the text is a JSON array or
-/// object. Member names are left out.
-pub(super) fn values_at(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
+/// The parts of a segment's text that a notice replaces when something at `spans` must not go on: the values that hold it,
+/// without their quotes, where the text is a JSON array or object, so that it stays one; else the whole.
+pub fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
     let is_json = text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok();
     let is_value = |literal: &Range<usize>| {
         let after = text.get(literal.end..).unwrap_or_default();
         !after.trim_start().starts_with(':') && spans.iter().any(|s| s.start < literal.end && literal.start < s.end)
     };
     let values = literals(text).map(|(span, _)| span).filter(is_value);
-    if is_json { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() }
+    let mut parts = if is_json { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() };
+    if parts.is_empty() {
+        parts.push(0..text.len());
+    }
+    parts
 }
 
 /// Where parts of a string's meaning, in ascending order and apart from each other, stand in its literal.
