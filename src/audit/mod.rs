@@ -67,7 +67,9 @@ pub fn place_of(file: &str, line: Option<u64>) -> String {
 
 impl From<home::Error> for Error {
     fn from(error: home::Error) -> Self {
-        if is_full(&error) { Self::NoSpace } else { Self::Failed(error.to_string()) }
+        // The disk, or this user's part of it.
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if is_full { Self::NoSpace } else { Self::Failed(error.to_string()) }
     }
 }
 
@@ -76,14 +78,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// Wraps a refusal of the system, saying what was tried.
 fn failed(what: &str, file: &str) -> impl FnOnce(io::Error) -> Error {
-    let what = format!("cannot {what} {file}");
-    move |error| match error {
-        error if is_full(&error) => Error::NoSpace,
-        error => Error::Failed(format!("{what}: {error}; type `df -h` and `dmesg`")),
+    move |error| {
+        let what = format!("cannot {what} {file}: {error}; type `df -h` and `dmesg`");
+        io::Error::new(error.kind(), what).into()
     }
-}
-
-/// True when the disk, or this user's part of it, is full.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
