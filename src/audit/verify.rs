@@ -221,10 +221,8 @@ pub(super) fn lock_head(home: &Home, key: &Key, to_write: bool) -> Result<(File,
     locked.map_err(failed("lock", HEAD))?;
     let mut bytes = [0; MAX_HEAD];
     let length = file.read_at(&mut bytes, 0).map_err(failed("read", HEAD))?;
-    match bytes.get(..length).and_then(|bytes| Head::parse(bytes, key)) {
-        Some(head) => Ok((file, head)),
-        None => Err(broken(HEAD, "was changed, or sealed with another key")),
-    }
+    let head = bytes.get(..length).and_then(|bytes| Head::parse(bytes, key));
+    Ok((file, head.ok_or_else(|| broken(HEAD, "was changed, or sealed with another key"))?))
 }
 
 /// Opens a file of the log for reading, and for writing too if wanted.
