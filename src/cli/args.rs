@@ -16,7 +16,6 @@ pub(super) enum Action {
 }
 
 type Text = &'static str;
-type Words = RangeInclusive<usize>;
 type Run = fn(&Args) -> Done;
 
 /// One row of the table of commands.
@@ -24,13 +23,13 @@ type Run = fn(&Args) -> Done;
 pub(super) struct Command {
     name: Text,
     help: Text,
-    words: Words,
+    words: RangeInclusive<usize>,
     flags: Text,
     pub(super) run: Run,
 }
 
 /// Makes a row.
-pub(super) const fn command(name: Text, help: Text, words: Words, flags: Text, run: Run) -> Command {
+pub(super) const fn command(name: Text, help: Text, words: RangeInclusive<usize>, flags: Text, run: Run) -> Command {
     Command { name, help, words, flags, run }
 }
 
