@@ -156,20 +156,16 @@ impl Default for Settings {
 impl Settings {
     /// A text for this user: commands in it that are about somebody's logins or keys say whose, unless they are the default user's.
     pub fn for_user(&self, user: &str, text: &str) -> String {
-        let flag = self.user_flag(user);
-        let is_open = |part: &str| PERSONAL.iter().any(|start| part.starts_with(start)) && !part.contains(" --user ");
-        let parts = text.split('`').map(|part| if is_open(part) { format!("{part}{flag}") } else { part.to_owned() });
-        parts.collect::<Vec<_>>().join("`")
-    }
-
-    /// What a command needs to be about this user, as a shell reads it; empty for the default user.
-    pub fn user_flag(&self, user: &str) -> String {
         let is_plain = |c: char| c.is_alphanumeric() || "@._-+".contains(c);
-        match user {
+        // As a shell reads it.
+        let flag = match user {
             user if user == self.default_user => String::new(),
             user if user.chars().all(is_plain) => format!(" --user {user}"),
             user => format!(" --user '{}'", user.replace('\'', r"'\''")),
-        }
+        };
+        let is_open = |part: &str| PERSONAL.iter().any(|start| part.starts_with(start)) && !part.contains(" --user ");
+        let parts = text.split('`').map(|part| if is_open(part) { format!("{part}{flag}") } else { part.to_owned() });
+        parts.collect::<Vec<_>>().join("`")
     }
 
     /// The file that holds all roots, unless they are built in. `ca_file` is the provider's own.

@@ -109,8 +109,8 @@ pub(super) fn status(args: &Args) -> Done {
             (_, Some(_)) => " --chatgpt",
             _ => "",
         };
-        let flag = settings.user_flag(&context.user);
-        let repair = (state != "valid").then(|| format!("infershield auth login {}{way}{flag}", record.provider));
+        let login = settings.for_user(&context.user, &format!("infershield auth login {}{way}", record.provider));
+        let repair = (state != "valid").then_some(login);
         let refreshable = record.refresh_token.is_some();
         let is_stored = stored.iter().any(|one| one.provider == record.provider);
         let variable = row.and_then(|row| row.key_env.as_deref());
