@@ -29,6 +29,9 @@ const REPEATS: usize = 3;
 const LARGE_BYTES: usize = 32 << 20;
 /// Connections that come one after another.
 const THREADS: usize = 12;
+/// Texts that are put together of what the rules wait for, and words of each.
+const MIXED: usize = 128;
+const MIXED_WORDS: usize = 3_000;
 const MEGABYTE: f64 = 1e6;
 
 fn main() {
@@ -60,6 +63,7 @@ fn main() {
         fs::write(path, worst).unwrap();
     }
     threads(&code);
+    mixed(&code);
     memory(&scanner, "source code", &code.concat());
     memory(&scanner, "Cyrillic", "Сделай это потом, а не сейчас. ");
     memory(&scanner, "escapes", r"a\u0041\n%41&#65;");
@@ -220,6 +224,25 @@ fn threads(texts: &[String]) {
     (1..THREADS).for_each(|_| one());
     let all = (peak() - before) as f64;
     println!("memory of {THREADS} threads in turn   {:7.2} times that of the first", all / first as f64);
+}
+
+/// What texts leave behind that give the automata of all rules much to work out, against source code.
+fn mixed(texts: &[String]) {
+    let scanner = Scanner::builtin().unwrap();
+    if fs::write("/proc/self/clear_refs", "5").is_err() {
+        return;
+    }
+    let before = peak();
+    texts.iter().for_each(|text| scan(&scanner, text));
+    let code = peak() - before;
+    let (seeds, mut random) = (seeds(), Random(20_261_127));
+    let words: Vec<&str> = seeds.iter().flat_map(|seed| seed.split(' ')).collect();
+    for _ in 0..MIXED {
+        let text: Vec<&str> = (0..MIXED_WORDS).map(|_| words[random.below(words.len())]).collect();
+        scan(&scanner, &text.join(" "));
+    }
+    let all = (peak() - before) as f64;
+    println!("memory of {MIXED} made for it     {:7.2} times that of source code", all / code as f64);
 }
 
 /// The highest resident size since the counter was cleared, in bytes.

@@ -267,6 +267,17 @@ fn an_audit_file_of_an_earlier_run_is_kept_and_named() {
 }
 
 #[test]
+fn an_audit_file_may_be_asked_for_before_there_is_a_home() {
+    let run = Run::new("build-audit-first");
+    let words = ["exec", "--audit", "log.jsonl", "openai", "--", "true"];
+    let mut exec = run.infershield(&run.dir.join("home"), &words);
+    exec.current_dir(&run.dir).env("OPENAI_API_KEY", run.secret("sk-the-key-of-the-build"));
+    let done = run.start(exec).wait();
+    assert_eq!(done.code, 0, "{done:?}");
+    until("the log is copied", || fs::metadata(run.dir.join("log.jsonl")).is_ok_and(|log| log.len() > 0));
+}
+
+#[test]
 fn exec_inside_exec_needs_a_home_of_its_own_or_is_refused() {
     let binary = env!("CARGO_BIN_EXE_infershield");
     let run = Run::new("build-nested");

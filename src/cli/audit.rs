@@ -99,9 +99,9 @@ fn export_as(export: Export, args: &Args) -> Done {
 pub(super) fn create(name: &str, home: &Path) -> Result<File, Failure> {
     let cannot = |error| Failure::new(Exit::Storage, format_args!("cannot write {name}: {error}; {ELSEWHERE}"));
     let path = absolute(name).map_err(cannot)?;
-    let folder = path.parent().unwrap_or(&path).canonicalize();
-    let home = home.canonicalize().map_err(cannot)?;
-    if folder.map_err(cannot)?.starts_with(home) {
+    let folder = path.parent().unwrap_or(&path).canonicalize().map_err(cannot)?;
+    // Nothing lies in a home that is not there yet.
+    if home.canonicalize().is_ok_and(|home| folder.starts_with(home)) {
         return Err(usage(format_args!("{name} would lie in the home; {ELSEWHERE}")));
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
