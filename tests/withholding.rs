@@ -147,6 +147,53 @@ fn a_thought_is_reported_and_goes_on_and_what_was_put_back_in_it_is_hidden_again
 
     let token = proxy.run.secret(TOKEN);
     let place = crate::redaction::placeholder(&proxy, &token);
-    assert_eq!(proxy.post(path, &with(&format!("My token is {token} today."))).status, 200);
-    assert_eq!(forwarded(&proxy, path), with(&format!("My token is {place} today.")).to_string());
+    let mut body = with(&format!("My token is {token} today."));
+    body["messages"][0]["content"] = json!(format!("My token is {token} today."));
+    assert_eq!(proxy.post(path, &body).status, 200);
+    assert_eq!(forwarded(&proxy, path), body.to_string().replace(&token, &place));
+    // Found with the point behind it.
+    body["messages"][0]["content"] = json!(format!("My token is {token}."));
+    assert_eq!(proxy.post(path, &body).status, 200);
+    assert!(!forwarded(&proxy, path).contains(&token));
+}
+
+#[test]
+fn a_thought_goes_back_as_its_provider_made_it() {
+    let proxy = Fixture::start("own-thought");
+    let [token, made] = [TOKEN.to_owned(), TOKEN.replace("q7Rt", "w3Ku")].map(|token| proxy.run.secret(&token));
+    let [token_place, made_place] = [&token, &made].map(|token| crate::redaction::placeholder(&proxy, token));
+    let thought = format!("The user has {token}. I make {made} and write it.");
+    let summary = json!([{"type": "summary_text", "text": thought}]);
+    let said = |thoughts: Value| {
+        let mut message = json!({"role": "assistant", "content": format!("Here is {made}.")});
+        message.as_object_mut().unwrap().extend(thoughts.as_object().unwrap().clone());
+        message
+    };
+    let thinking = json!([{"type": "thinking", "thinking": thought, "signature": "EqQB"},
+        {"type": "text", "text": format!("Here is {made}.")}]);
+    let details = json!([{"type": "reasoning.text", "text": thought, "signature": "EqQB"}]);
+    for (path, list, turns) in [
+        ("/v1/messages", "messages", vec![json!({"role": "assistant", "content": thinking})]),
+        ("/v1/chat/completions", "messages", vec![said(json!({"reasoning_content": thought}))]),
+        ("/v1/chat/completions", "messages", vec![said(json!({"reasoning_details": details}))]),
+        ("/v1/responses", "input", vec![json!({"type": "reasoning", "summary": summary}), said(json!({}))]),
+    ] {
+        // The system prompt may stand behind the messages.
+        for user in ["messages", "system"] {
+            let mut items = vec![json!({"role": "user", "content": "Hi."})];
+            items.extend(turns.clone());
+            items.push(json!({"role": "user", "content": "Go on."}));
+            let mut body = json!({"model": "m", "max_tokens": 9});
+            match user {
+                "system" => body["system"] = json!(format!("T={token}")),
+                _ => items[0]["content"] = json!(format!("T={token}")),
+            }
+            body[list] = json!(items);
+            assert_eq!(proxy.post(path, &body).status, 200);
+            let forwarded = forwarded(&proxy, path);
+            let expected = body.to_string().replace(&token, &token_place).replace(&made, &made_place);
+            let expected = expected.replace(&format!("I make {made_place}"), &format!("I make {made}"));
+            assert_eq!(forwarded, expected, "{path}");
+        }
+    }
 }

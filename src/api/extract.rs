@@ -43,6 +43,10 @@ pub struct Segment<'a> {
     pub within: Option<usize>,
     /// A name, an id or something sealed: what it says cannot be replaced.
     pub fixed: bool,
+    /// What the model thought, which some providers sign.
+    pub thought: bool,
+    /// Which item of the conversation it is in, from 1 on; what is in none came with the first.
+    pub item: usize,
     /// Who speaks.
     pub source: Source,
     /// True for the last words of the user, whatever follows them there. An embeddings request is
@@ -77,13 +81,13 @@ impl Extracted<'_> {
 pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
     let malformed = |why: String| format!("InferShield cannot scan this request body: {why}");
     let not_strict = |why| malformed(format!("{why}; send strict JSON in UTF-8, each key of an object once"));
-    let mut walk = Walk { found: Extracted::default(), location: String::new() };
+    let mut walk = Walk { found: Extracted::default(), location: String::new(), item: 0 };
     // Where no API says who speaks, all of it is judged as the user's last words are, most strictly, and nothing is binary.
     let unknown = family == Family::Other;
     let members = match json::parse(body).map_err(not_strict)? {
         Node::Object(members) => members,
         node if unknown => {
-            walk.value(node, Voice { source: Source::User, newest: true, free: true, fixed: false });
+            walk.value(node, Voice::of(Source::User, true, true));
             Vec::new()
         }
         _ => return Err(malformed("not a JSON object; send an object".into())),
@@ -103,7 +107,7 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
             (Other, _) => Source::User,
             _ => Source::Document,
         };
-        walk.member("", name, node, Voice { source, newest: unknown, free: unknown, fixed: false });
+        walk.member("", name, node, Voice::of(source, unknown, unknown));
     }
     if family == Family::Embeddings {
         walk.found.segments.iter_mut().for_each(|segment| segment.last_turn = true);
@@ -134,6 +138,14 @@ struct Voice {
     free: bool,
     /// A text here cannot be replaced.
     fixed: bool,
+    /// The model thought it.
+    thought: bool,
+}
+
+impl Voice {
+    fn of(source: Source, newest: bool, free: bool) -> Self {
+        Self { source, newest, free, fixed: false, thought: false }
+    }
 }
 
 /// What a member's name says about its value.
@@ -170,10 +182,10 @@ fn field(kind: &str, name: &str) -> Field {
         "annotations" | "call_id" | "citations" | "cited_text" | "content" | "context" | "description" | "detail"
         | "effort" | "file" | "filename" | "format" | "function" | "function_call" | "functions" | "id"
         | "input_audio" | "instructions" | "json_schema" | "media_type" | "messages" | "model" | "name"
-        | "prediction" | "reasoning" | "reasoning_content" | "reasoning_text" | "refusal" | "response_format"
-        | "role" | "source" | "status" | "stop" | "stop_sequences" | "suffix" | "summary" | "system" | "text"
-        | "thinking" | "title" | "tool_call_id" | "tool_calls" | "tool_choice" | "tool_use_id" | "tools" | "type"
-        | "user" | "user_id" => Field::Defined,
+        | "prediction" | "reasoning" | "reasoning_content" | "reasoning_details" | "reasoning_text" | "refusal"
+        | "response_format" | "role" | "source" | "status" | "stop" | "stop_sequences" | "suffix" | "summary"
+        | "system" | "text" | "thinking" | "title" | "tool_call_id" | "tool_calls" | "tool_choice" | "tool_use_id"
+        | "tools" | "type" | "user" | "user_id" => Field::Defined,
         _ => Field::Unknown,
     }
 }
@@ -188,9 +200,17 @@ pub(super) fn is_fixed(name: &str) -> bool {
     }
 }
 
+/// Whether an assistant's member of this name, in an object of the given `type`, holds what the model thought.
+fn is_thought(kind: &str, name: &str) -> bool {
+    kind == "reasoning"
+        || matches!(name, "reasoning" | "reasoning_content" | "reasoning_details" | "reasoning_text" | "thinking")
+}
+
 struct Walk<'a> {
     found: Extracted<'a>,
     location: String,
+    /// As in [`Segment::item`].
+    item: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -199,16 +219,18 @@ impl<'a> Walk<'a> {
     /// result of a tool) does not take it away.
     fn conversation(&mut self, node: Node<'a>) {
         let Node::Array(items) = node else {
-            return self.value(node, Voice { source: Source::User, newest: true, free: false, fixed: false });
+            return self.value(node, Voice::of(Source::User, true, false));
         };
         let speakers: Vec<Source> = items.iter().map(speaker).collect();
         let last = speakers.iter().rposition(|who| *who == Source::User).unwrap_or_default();
         let answered = speakers.iter().take(last).rposition(|who| *who == Source::Assistant);
         for (index, (item, source)) in items.into_iter().zip(speakers).enumerate() {
             let newest = answered.is_none_or(|answered| index > answered);
-            let voice = Voice { source, newest, free: false, fixed: false };
+            let voice = Voice::of(source, newest, false);
+            self.item = index + 1;
             self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
         }
+        self.item = 0;
     }
 
     fn value(&mut self, node: Node<'a>, mut voice: Voice) {
@@ -243,6 +265,7 @@ impl<'a> Walk<'a> {
         let dot = if self.location.is_empty() { "" } else { "." };
         self.at(&format!("{dot}{known}"), |walk| {
             voice.fixed = !voice.free && is_fixed(&name.text);
+            voice.thought |= !voice.free && voice.source == Source::Assistant && is_thought(kind, &name.text);
             if field == Field::Unknown && !looks_like_a_name(&name.text) {
                 walk.text(name, Voice { fixed: true, ..voice }, None, INNER_LEVELS);
             }
@@ -278,6 +301,8 @@ impl<'a> Walk<'a> {
             span,
             within,
             fixed: voice.fixed,
+            thought: voice.thought,
+            item: self.item,
             source: voice.source,
             last_turn: voice.newest && voice.source == Source::User,
             location: self.location.clone(),

@@ -149,9 +149,12 @@ impl Verdict<'_> {
         let span = finding.start..finding.end;
         match finding.action {
             Action::Redact | Action::Withhold if segment.fixed => finding.action = Action::Warn,
-            Action::Withhold if is_thought(segment) => finding.action = Action::Warn,
+            // Its provider would refuse this turn and every later one: it signed what the model wrote.
+            Action::Withhold if segment.thought => finding.action = Action::Warn,
             Action::Redact => {
                 let value = segment.text.get(span).unwrap_or_default();
+                // In a thought it stands as its provider has seen it.
+                let value = (if segment.thought { usize::MAX } else { segment.item }, value);
                 self.redaction.hide(&proxy.placeholder, user, finding.category, value, &finding.rule, &reference);
             }
             Action::Withhold => {
@@ -188,12 +191,6 @@ fn is_allowed(exceptions: &[Exception], reference: &str) -> bool {
 fn said_last(segment: &Segment<'_>) -> bool {
     let place = &segment.location;
     segment.last_turn && !place.contains('*') && ["content", "text", "]"].iter().any(|end| place.ends_with(end))
-}
-
-/// What the model thought is signed: with a notice in its place its provider would refuse this turn and every later one. A placeholder there is
-/// what the model wrote.
-fn is_thought(segment: &Segment<'_>) -> bool {
-    segment.source == Source::Assistant && segment.location.ends_with(".thinking")
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.

@@ -37,6 +37,8 @@ pub struct Hidden {
     /// The finding's reference.
     pub reference: String,
     value: Secret,
+    /// The first item of the conversation in which it was found, but for thoughts.
+    found: usize,
     /// Where URLs of the request led that held it.
     origins: BTreeSet<String>,
 }
@@ -55,14 +57,24 @@ pub struct Edit {
 pub struct Redaction {
     /// The values, each once.
     pub hidden: Vec<Hidden>,
-    placeholders: BTreeSet<String>,
+    /// For each placeholder its number among the values.
+    placeholders: BTreeMap<String, usize>,
     /// For a segment the notice that stands for what is withheld of it, and where that is.
     withheld: BTreeMap<usize, (String, Vec<Range<usize>>)>,
 }
 
 impl Redaction {
-    /// Hides a value. Its placeholder is the same for the same user, category and value, in every request.
-    pub fn hide(&mut self, key: &Key, user: &str, category: Category, value: &str, rule: &str, reference: &str) {
+    /// Hides a value that was `found` in an item of the conversation: thoughts up to there keep it. Its placeholder is the same for the same user,
+    /// category and value, in every request.
+    pub fn hide(
+        &mut self,
+        key: &Key,
+        user: &str,
+        category: Category,
+        (found, value): (usize, &str),
+        rule: &str,
+        reference: &str,
+    ) {
         let kind = match category {
             Category::Secret => "SECRET",
             Category::Pii => "PERSON",
@@ -70,11 +82,14 @@ impl Redaction {
         };
         let mac = key.mac(&[&secret::place(&[user, kind]), value.as_bytes()]);
         let placeholder = format!("{PREFIX}{kind}_{}", secret::base32(&mac, HASH_DIGITS).to_ascii_uppercase());
-        if self.placeholders.insert(placeholder.clone()) {
-            let (rule, reference) = (rule.to_owned(), reference.to_owned());
-            let (value, origins) = (Secret::new(value.to_owned()), BTreeSet::new());
-            self.hidden.push(Hidden { placeholder, rule, category, reference, value, origins });
+        let number = *self.placeholders.entry(placeholder.clone()).or_insert(self.hidden.len());
+        if let Some(hidden) = self.hidden.get_mut(number) {
+            hidden.found = hidden.found.min(found);
+            return;
         }
+        let (rule, reference) = (rule.to_owned(), reference.to_owned());
+        let (value, origins) = (Secret::new(value.to_owned()), BTreeSet::new());
+        self.hidden.push(Hidden { placeholder, rule, category, reference, value, found, origins });
     }
 
     /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.
@@ -85,9 +100,10 @@ impl Redaction {
     /// The bytes of the body to change: what is withheld, and hidden values wherever they stand, also where no rule would know them:
     /// what was restored in a reply comes back with the history. Notes to where the URLs lead that hold one.
     pub fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8]) -> Vec<Edit> {
-        let values: Vec<&str> = self.hidden.iter().map(|hidden| hidden.value.expose()).collect();
-        let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
-        let finder = builder.ok().filter(|_| !values.is_empty());
+        let finder = finder(&self.hidden, None);
+        if extracted.segments.iter().any(|segment| segment.thought) {
+            find_parts(&mut self.hidden);
+        }
         let mut edits = Vec::new();
         // Strings inside a text before the text: what is put back into a call is what such a string means, not how it was written.
         for (index, segment) in extracted.segments.iter().enumerate().rev().filter(|(_, segment)| !segment.fixed) {
@@ -99,7 +115,11 @@ impl Redaction {
                 let parts = api::withheld(&segment.text, spans);
                 change(&parts, vec![notice.clone(); parts.len()]);
             }
-            if let Some(finder) = &finder {
+            let finder = finder.as_ref().filter(|finder| finder.is_match(&*segment.text));
+            // Its provider signed a thought as the model wrote it: with the placeholders of what had been hidden before.
+            let before =
+                finder.filter(|_| segment.thought).and_then(|_| self::finder(&self.hidden, Some(segment.item)));
+            if let Some(finder) = before.as_ref().or(finder) {
                 // What the model wrote names nothing: it may have been told to write it.
                 let is_said = segment.source != Source::Assistant;
                 let (parts, texts) = find(&mut self.hidden, finder, &segment.text, is_said);
@@ -108,6 +128,30 @@ impl Redaction {
         }
         edits
     }
+}
+
+/// What is a part of another value was hidden with that.
+fn find_parts(hidden: &mut [Hidden]) {
+    let Ok(parts) = AhoCorasick::new(hidden.iter().map(|hidden| hidden.value.expose())) else { return };
+    for whole in 0..hidden.len() {
+        let Some(Hidden { found, value, .. }) = hidden.get(whole) else { continue };
+        let (found, parts) = (*found, parts.find_overlapping_iter(value.expose()));
+        let parts: Vec<usize> = parts.map(|part| part.pattern().as_usize()).collect();
+        for part in parts {
+            if let Some(part) = hidden.get_mut(part) {
+                part.found = part.found.min(found);
+            }
+        }
+    }
+}
+
+/// Finds the hidden values, each by its number: only those that were found before an item, if one is given, and of the others the
+/// placeholders.
+fn finder(hidden: &[Hidden], before: Option<usize>) -> Option<AhoCorasick> {
+    let is_sought = |hidden: &Hidden| before.is_none_or(|before| hidden.found < before);
+    let sought = |hidden| if is_sought(hidden) { hidden.value.expose() } else { hidden.placeholder.as_str() };
+    let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(hidden.iter().map(sought));
+    builder.ok().filter(|_| !hidden.is_empty())
 }
 
 /// Where hidden values stand in a text, and what to write there. Notes where its URLs lead, if it `names` them.
