@@ -415,6 +415,48 @@ fn ids_names_and_keys_stay_as_they_are() {
 }
 
 #[test]
+fn the_address_and_the_data_of_a_file_reach_the_provider_as_they_are() {
+    let proxy = Fixture::start("addresses");
+    let token = proxy.run.secret(TOKEN);
+    let signed =
+        format!("https://files.example/a.png?token={token}&X-Amz-Signature=5d672d79c15b13162d9279b0855cfba6789a");
+    let text = "IyBub3RlcwpUT0tFTj1naHBfcTdSdDJZdzlLeDRMbThOcDNWYjZaYzFIZDVKZjBHc0FlVW9UCg==";
+    let file = format!("data:text/plain;base64,{text}");
+    let user = |parts: Value| json!([{"role": "user", "content": parts}]);
+    for (path, body) in [
+        (
+            CHAT,
+            json!({"model": "m", "messages": user(json!([{"type": "image_url", "image_url": {"url": signed}},
+            {"type": "file", "file": {"file_data": file, "filename": "a.txt"}}]))}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "m", "input": user(json!([{"type": "input_image", "image_url": signed},
+            {"type": "input_file", "file_url": signed}, {"type": "input_file", "filename": "a.txt", "file_data": file}]))}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "m", "max_tokens": 9, "messages": user(json!([
+            {"type": "image", "source": {"type": "url", "url": signed}},
+            {"type": "document", "source": {"type": "url", "url": signed}},
+            {"type": "document", "source": {"type": "base64", "media_type": "text/plain", "data": text}}]))}),
+        ),
+    ] {
+        let reply = proxy.post(path, &body);
+        assert_eq!((reply.status, reply.header("x-infershield-verdict")), (200, Some("warn")), "{path}");
+        assert_eq!(forwarded(&proxy, path), body.to_string());
+    }
+    // Nothing is fetched from what a search has found, nor from what stands in the place of an address.
+    for part in [
+        json!({"type": "text", "text": "x", "citations": [{"url": signed}]}),
+        json!({"type": "image_url", "image_url": format!("T: {token}")}),
+    ] {
+        assert_eq!(proxy.post(CHAT, &json!({"model": "m", "messages": user(json!([part]))})).status, 200);
+        assert_eq!(placeholders(&forwarded(&proxy, CHAT)).len(), 1, "{part}");
+    }
+}
+
+#[test]
 fn a_compressed_reply_is_refused_when_something_would_have_to_be_put_back() {
     let proxy = Fixture::start("gzip-redacted");
     let token = proxy.run.secret(TOKEN);

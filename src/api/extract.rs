@@ -279,6 +279,7 @@ impl<'a> Walk<'a> {
                     if is_binary(&text.text) {
                         return;
                     }
+                    voice.fixed |= is_address(&text.text) && walk.is_for_the_provider();
                 }
                 (Field::Reference, Node::String(_) | Node::Array(_) | Node::Object(_)) => walk.found.unscanned += 1,
                 _ => {}
@@ -310,6 +311,12 @@ impl<'a> Walk<'a> {
         for text in inner {
             self.text(text, voice, Some(index), levels - 1);
         }
+    }
+
+    /// Whether the provider gets an image or a file from what stands here: it needs every byte of it.
+    fn is_for_the_provider(&self) -> bool {
+        let ends = ["file_data", "file_url", "image_url", "image_url.url", "source.url"];
+        ends.iter().any(|end| self.location.ends_with(end))
     }
 
     /// Does something one step further down.
@@ -356,6 +363,11 @@ fn is_binary(text: &str) -> bool {
         _ => text,
     };
     data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte))
+}
+
+/// The address of something on the web, or that something itself.
+fn is_address(text: &str) -> bool {
+    ["data:", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// A word such as `additionalProperties`; a key or a number written as a name has digits.
