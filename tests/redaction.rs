@@ -457,6 +457,33 @@ fn the_address_and_the_data_of_a_file_reach_the_provider_as_they_are() {
 }
 
 #[test]
+fn a_provider_that_calls_a_tools_server_gets_its_credential() {
+    let proxy = Fixture::start("connector");
+    let token = proxy.run.secret(TOKEN);
+    let tool = json!({"type": "mcp", "server_label": "x", "server_url": format!("https://mcp.example/sse?token={token}"),
+        "authorization": token, "headers": {"Authorization": format!("Bearer {token}"), "x": {"type": token}}});
+    let server = json!({"type": "url", "name": "x", "url": format!("https://mcp.example/sse?token={token}"), "authorization_token": token});
+    for (path, body) in [
+        ("/v1/responses", json!({"model": "m", "input": "Hi.", "tools": [tool]})),
+        (
+            "/v1/messages",
+            json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi."}],
+            "mcp_servers": [server]}),
+        ),
+    ] {
+        let reply = proxy.post(path, &body);
+        assert_eq!((reply.status, reply.header("x-infershield-verdict")), (200, Some("warn")), "{path}");
+        assert_eq!(forwarded(&proxy, path), body.to_string());
+    }
+    // What a tool says of itself, and what it is called with, goes no further.
+    let spoken = json!({"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "f",
+        "arguments": json!({"type": "mcp", "authorization": token}).to_string()}],
+        "tools": [{"type": "mcp", "server_description": format!("T={token}")}]});
+    assert_eq!(proxy.post("/v1/responses", &spoken).status, 200);
+    assert_eq!(placeholders(&forwarded(&proxy, "/v1/responses")).len(), 2);
+}
+
+#[test]
 fn a_compressed_reply_is_refused_when_something_would_have_to_be_put_back() {
     let proxy = Fixture::start("gzip-redacted");
     let token = proxy.run.secret(TOKEN);

@@ -140,11 +140,13 @@ struct Voice {
     fixed: bool,
     /// The model thought it.
     thought: bool,
+    /// The provider needs what stands here as it is.
+    kept: bool,
 }
 
 impl Voice {
     fn of(source: Source, newest: bool, free: bool) -> Self {
-        Self { source, newest, free, fixed: false, thought: false }
+        Self { source, newest, free, fixed: false, thought: false, kept: false }
     }
 }
 
@@ -161,6 +163,8 @@ enum Field {
     Sealed,
     /// Names something that lies at the provider.
     Reference,
+    /// What the provider shows to the server of a tool, so that it may call it.
+    Connector,
     /// No API that we know defines it.
     Unknown,
 }
@@ -171,6 +175,8 @@ fn field(kind: &str, name: &str) -> Field {
         "data" if kind == "text" => Field::Defined,
         "result" if kind == "image_generation_call" => Field::Sealed,
         "id" if kind == "item_reference" => Field::Reference,
+        "authorization" | "headers" if kind == "mcp" => Field::Connector,
+        "authorization_token" if kind == "url" => Field::Connector,
         "data" | "encrypted_content" | "reasoning_opaque" | "signature" => Field::Sealed,
         "file_data" | "file_url" | "image_url" | "server_url" | "url" => Field::Sealed,
         "conversation" | "previous_response_id" | "prompt" => Field::Reference,
@@ -181,11 +187,11 @@ fn field(kind: &str, name: &str) -> Field {
         }
         "annotations" | "call_id" | "citations" | "cited_text" | "content" | "context" | "description" | "detail"
         | "effort" | "file" | "filename" | "format" | "function" | "function_call" | "functions" | "id"
-        | "input_audio" | "instructions" | "json_schema" | "media_type" | "messages" | "model" | "name"
-        | "prediction" | "reasoning" | "reasoning_content" | "reasoning_details" | "reasoning_text" | "refusal"
-        | "response_format" | "role" | "source" | "status" | "stop" | "stop_sequences" | "suffix" | "summary"
-        | "system" | "text" | "thinking" | "title" | "tool_call_id" | "tool_calls" | "tool_choice" | "tool_use_id"
-        | "tools" | "type" | "user" | "user_id" => Field::Defined,
+        | "input_audio" | "instructions" | "json_schema" | "mcp_servers" | "media_type" | "messages" | "model"
+        | "name" | "prediction" | "reasoning" | "reasoning_content" | "reasoning_details" | "reasoning_text"
+        | "refusal" | "response_format" | "role" | "source" | "status" | "stop" | "stop_sequences" | "suffix"
+        | "summary" | "system" | "text" | "thinking" | "title" | "tool_call_id" | "tool_calls" | "tool_choice"
+        | "tool_use_id" | "tools" | "type" | "user" | "user_id" => Field::Defined,
         _ => Field::Unknown,
     }
 }
@@ -264,7 +270,8 @@ impl<'a> Walk<'a> {
         let known = if field == Field::Unknown { "*" } else { &name.text };
         let dot = if self.location.is_empty() { "" } else { "." };
         self.at(&format!("{dot}{known}"), |walk| {
-            voice.fixed = !voice.free && is_fixed(&name.text);
+            voice.kept |= !voice.free && field == Field::Connector;
+            voice.fixed = voice.kept || !voice.free && is_fixed(&name.text);
             voice.thought |= !voice.free && voice.source == Source::Assistant && is_thought(kind, &name.text);
             if field == Field::Unknown && !looks_like_a_name(&name.text) {
                 walk.text(name, Voice { fixed: true, ..voice }, None, INNER_LEVELS);
@@ -313,10 +320,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether the provider gets an image or a file from what stands here: it needs every byte of it.
+    /// Whether the provider gets an image or a file from what stands here, or calls a tool's server there: it needs every byte of it.
     fn is_for_the_provider(&self) -> bool {
-        let ends = ["file_data", "file_url", "image_url", "image_url.url", "source.url"];
-        ends.iter().any(|end| self.location.ends_with(end))
+        let ends = ["file_data", "file_url", "image_url", "image_url.url", "server_url", "source.url"];
+        self.location.starts_with("mcp_servers[") || ends.iter().any(|end| self.location.ends_with(end))
     }
 
     /// Does something one step further down.
