@@ -468,7 +468,45 @@ fn a_stream_that_is_stopped_opens_no_block_twice_and_leaves_none_open() {
         those.map(|event| event["index"].as_u64().unwrap()).collect()
     };
     let begun = numbers("content_block_start");
-    assert!(begun.len() > 1 && begun.iter().enumerate().all(|(at, index)| at as u64 == *index), "{came}");
+    assert!(begun.iter().enumerate().all(|(at, index)| at as u64 == *index), "{came}");
     assert_eq!(begun, numbers("content_block_stop"), "{came}");
     assert!(came.contains("InferShield stopped this reply"), "{came}");
+}
+
+#[test]
+fn of_a_call_that_stops_the_reply_not_even_the_beginning_goes_on() {
+    let mut plan = Fixture::plan("stopped-call");
+    plan.config = json!({"policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let command = json!({"command": "rm -rf / --no-preserve-root"}).to_string();
+    for path in STREAMING {
+        for piece in [9, 0] {
+            proxy.practice.set(&json!({"reply": command, "piece": piece, "call": true, "tool": "bash"}));
+            let came = proxy.post(path, &history(path, "Go on.", "Done.", true)).text();
+            assert!(!came.contains("\"bash\"") && came.contains("InferShield stopped this reply"), "{path}: {came}");
+        }
+    }
+    let token = proxy.run.secret(TOKEN);
+    let call = |index: u64, command: &str| {
+        let block = json!({"type": "tool_use", "id": format!("call_{index}"), "name": "bash", "input": {}});
+        let input = json!({"command": command}).to_string();
+        vec![
+            json!({"type": "content_block_start", "index": index, "content_block": block}),
+            json!({"type": "ping"}),
+            json!({"type": "content_block_delta", "index": index, "delta": {"type": "input_json_delta", "partial_json": input}}),
+            json!({"type": "content_block_stop", "index": index}),
+        ]
+    };
+    let written = |events: &[Value]| -> String { events.iter().map(|event| format!("data: {event}\n\n")).collect() };
+    let harmless = format!("{}{}", blocks(&["I list them.".to_owned()]), written(&call(1, "ls")));
+    let stream = format!("{harmless}{}", written(&call(2, "rm -rf / --no-preserve-root")));
+    let came = answered(&proxy, "/v1/messages", &token, "text/event-stream", &stream);
+    let events = came.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Value> = events.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let begun: Vec<_> = events.iter().filter(|event| event["type"] == "content_block_start").collect();
+    let begun: Vec<_> = begun.iter().map(|event| (&event["index"], &event["content_block"]["type"])).collect();
+    let kinds = ["text", "tool_use", "text"].map(|kind| json!(kind));
+    assert_eq!(begun, [(&json!(0), &kinds[0]), (&json!(1), &kinds[1]), (&json!(2), &kinds[2])], "{came}");
+    let (pings, stops) = (came.matches("\"ping\"").count(), came.matches("\"content_block_stop\"").count());
+    assert!(!came.contains("call_2") && (pings, stops) == (2, 3), "{came}");
 }

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 /// Ids that the closing events carry.
 const ID: &str = "infershield";
 
-/// What ends a stream; `open` is the number of the block or item that is being sent, if one is.
-pub fn closing(family: Family, open: Option<u64>, notice: &str) -> String {
-    let next = open.map_or(0, |open| open.saturating_add(1));
+/// What ends a stream; `next` is the number of the block or item that follows, `open` that of the one which is being sent, if one is.
+pub fn closing(family: Family, next: u64, open: Option<u64>, notice: &str) -> String {
     match family {
         Family::Messages | Family::CountTokens => {
             let block = json!({"type": "text", "text": ""});

@@ -5,7 +5,7 @@ use super::restore::{self, Guard, Judged, Restorer, edited, escaped};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::ops::Range;
 
@@ -33,6 +33,22 @@ pub struct Rewriter<'a> {
     /// What the reply says, text by text, with placeholders.
     said: BTreeMap<String, (Kind, String)>,
     room: usize,
+    /// What goes on when no call is open that may yet stop the reply.
+    held: Vec<u8>,
+    /// How the names of the streams begin that belong to such calls.
+    calls: BTreeSet<String>,
+    /// Of all events so far, and of those that went on.
+    seen: Blocks,
+    shown: Blocks,
+}
+
+/// Which blocks, or items, a client knows of.
+#[derive(Clone, Copy, Default)]
+struct Blocks {
+    /// The number of the next one.
+    next: u64,
+    /// The one that has not ended.
+    open: Option<u64>,
 }
 
 /// An event, the place of its data there, and of one piece in the data.
@@ -54,6 +70,10 @@ impl<'a> Rewriter<'a> {
             last: BTreeMap::new(),
             said: BTreeMap::new(),
             room: SAID_BYTES,
+            held: Vec::new(),
+            calls: BTreeSet::new(),
+            seen: Blocks::default(),
+            shown: Blocks::default(),
         }
     }
 
@@ -83,10 +103,11 @@ impl<'a> Rewriter<'a> {
             // Clients differ in what they make of an event without the empty line behind it.
             self.event(true, &mut ready);
         } else if self.pending.len() > EVENT_BYTES {
-            self.flush(|_, _| true, &mut ready);
-            match self.restorer.stops_unread() {
-                true => self.close(&mut ready),
-                false => ready.append(&mut self.pending),
+            if self.restorer.stops_unread() {
+                self.send(Vec::new(), &mut ready);
+            } else {
+                self.flush(|_, _| true, &mut ready);
+                ready.append(&mut self.pending);
             }
         }
         ready
@@ -109,6 +130,35 @@ impl<'a> Rewriter<'a> {
 
     /// A complete event, or whatever stands at the end of the stream, where all texts end.
     fn event(&mut self, is_end: bool, ready: &mut Vec<u8>) {
+        let mut made = Vec::new();
+        match self.read(is_end, &mut made) {
+            // It only shows that the provider is still there.
+            true => ready.append(&mut made),
+            false => self.send(made, ready),
+        }
+    }
+
+    /// Hands on what was made of an event, when no call is open: a client that is shown the beginning of one which then stops the reply
+    /// would send that with its history.
+    fn send(&mut self, mut made: Vec<u8>, ready: &mut Vec<u8>) {
+        if self.held.len() > EVENT_BYTES {
+            self.restorer.stops_unread();
+        }
+        if self.is_stopped() {
+            if self.held.is_empty() {
+                ready.append(&mut made);
+            }
+            return self.close(ready);
+        }
+        self.held.append(&mut made);
+        if self.calls.is_empty() {
+            ready.append(&mut self.held);
+            self.shown = self.seen;
+        }
+    }
+
+    /// Reads an event, and makes what is to go on. True where that says nothing.
+    fn read(&mut self, is_end: bool, ready: &mut Vec<u8>) -> bool {
         let bytes = take(&mut self.pending);
         let (mut at, mut found) = (0, Vec::new());
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -138,12 +188,14 @@ impl<'a> Rewriter<'a> {
         }
         let edits = self.edits(&event, data.start);
         if self.is_stopped() {
-            return self.close(ready);
+            return false;
         }
+        self.note(&event);
         if event.is_unread {
             // What was said before it must not come behind it.
             self.flush(|_, last| last.kind == Kind::Text, ready);
         }
+        let is_silent = ready.is_empty() && event.pieces.is_empty() && event.tools.is_empty() && event.ends.is_none();
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
             let Some(stream) = piece.stream else { continue };
@@ -154,13 +206,31 @@ impl<'a> Rewriter<'a> {
                 self.last.insert(stream, last);
             }
         }
+        is_silent
+    }
+
+    /// Notes which calls and which blocks have begun and ended.
+    fn note(&mut self, event: &api::Event<'_>) {
+        let calls = event.tools.iter().map(|(stream, _)| stream);
+        if self.streamed && self.restorer.may_stop() {
+            self.calls.extend(calls.clone().filter(|stream| !stream.is_empty()).cloned());
+        }
+        let streams = event.pieces.iter().map(|piece| &piece.about).chain(calls);
+        if let Some(number) = streams.filter_map(|stream| stream.split('.').next()?.parse::<u64>().ok()).max() {
+            let next = self.seen.next.max(number.saturating_add(1));
+            self.seen = Blocks { next, open: Some(number) };
+        }
+        if let Some(ends) = &event.ends {
+            self.calls.retain(|stream| !stream.starts_with(ends));
+            self.seen.open = None;
+        }
     }
 
     /// Ends a reply that is stopped.
     fn close(&self, ready: &mut Vec<u8>) {
-        let open = self.last.keys().filter_map(|stream| stream.split('.').next()?.parse().ok()).max();
+        let Blocks { next, open } = self.shown;
         let notice = self.restorer.stopped.as_deref().unwrap_or_default();
-        ready.extend(api::closing(self.family, open, notice).into_bytes());
+        ready.extend(api::closing(self.family, next, open, notice).into_bytes());
     }
 
     /// What to change in an event that begins at `start`.

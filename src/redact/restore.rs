@@ -288,6 +288,11 @@ impl<'a> Restorer<'a> {
         &hidden.placeholder
     }
 
+    /// Whether what the reply says may stop it.
+    pub(super) fn may_stop(&self) -> bool {
+        self.guard.stops.is_some()
+    }
+
     /// Whether a text stops the reply; or something did before.
     pub(super) fn stops(&mut self, kind: Kind, text: &str) -> bool {
         let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, text));
