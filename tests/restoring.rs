@@ -220,6 +220,23 @@ fn answered(proxy: &Fixture, path: &str, token: &str, kind: &str, body: &str) ->
     proxy.post(path, &history(path, "Go on.", &format!("T={token}"), kind != "application/json")).text()
 }
 
+#[test]
+fn a_value_comes_back_in_a_stream_of_the_old_text_api_whatever_its_choices_hold_besides() {
+    let proxy = Fixture::start("text-stream");
+    let token = proxy.run.secret(TOKEN);
+    let place = placeholder(&proxy, &token);
+    let (begin, end) = place.split_at(17);
+    for finish in ["", ",\"finish_reason\":null", ",\"logprobs\":null"] {
+        let event = |text: &str| format!("data: {{\"choices\":[{{\"index\":0,\"text\":\"{text}\"{finish}}}]}}\n\n");
+        let stream = format!("{}{}data: [DONE]\n\n", event(&format!("T={begin}")), event(&format!("{end} and so on")));
+        let reply = answered(&proxy, "/v1/completions", &token, "text/event-stream", &stream);
+        let texts = reply.lines().filter_map(|line| line.strip_prefix("data: {"));
+        let texts = texts.map(|data| serde_json::from_str::<Value>(&format!("{{{data}")).unwrap());
+        let said: String = texts.map(|event| event["choices"][0]["text"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(said, format!("T={token} and so on"), "{reply}");
+    }
+}
+
 /// A stream of Anthropic's with these texts, a block for each.
 fn blocks(texts: &[String]) -> String {
     let events = texts.iter().enumerate().flat_map(|(index, text)| {

@@ -76,12 +76,13 @@ pub fn event(data: &[u8]) -> Event<'_> {
         kind if kind.ends_with("input.delta") => Kind::Call,
         _ => Kind::Text,
     };
-    event.object(members, &kind, outer, String::new(), false);
+    event.object(members, &kind, outer, String::new(), false, "");
     event
 }
 
 impl<'a> Event<'a> {
-    /// `kind`: what the strings below are for, as far as nothing nearer says more. `is_delta`: they are pieces.
+    /// `kind`: what the strings below are for, as far as nothing nearer says more. `is_delta`: they are pieces. `name`: of the member that
+    /// holds the object.
     fn object(
         &mut self,
         members: Vec<(Text<'a>, Node<'a>)>,
@@ -89,6 +90,7 @@ impl<'a> Event<'a> {
         outer: Kind,
         mut stream: String,
         is_delta: bool,
+        name: &str,
     ) {
         stream += &numbers(&members);
         if text_of(&members, "finish_reason").is_some() {
@@ -99,8 +101,7 @@ impl<'a> Event<'a> {
             self.tools.push((stream.clone(), tool.to_owned()));
         }
         // The old text API streams without a member `delta`.
-        let is_choice =
-            text_of(&members, "text").is_some() && members.iter().any(|(name, _)| name.text == "finish_reason");
+        let is_choice = name == "choices";
         for (name, node) in members {
             let (for_what, holds_text) = match &*name.text {
                 "arguments" | "partial_json" => (Kind::Arguments, true),
@@ -130,7 +131,7 @@ impl<'a> Event<'a> {
                     self.value(item, kind, outer, stream.clone(), is_delta, name);
                 }
             }
-            Node::Object(members) => self.object(members, kind, outer, stream, is_delta),
+            Node::Object(members) => self.object(members, kind, outer, stream, is_delta, name),
         }
     }
 
