@@ -41,6 +41,8 @@ pub struct Hidden {
     found: usize,
     /// Where URLs of the request led that held it.
     origins: BTreeSet<String>,
+    /// The lines of the request that held it, each as [`restore::line_hash`].
+    lines: BTreeSet<u64>,
 }
 
 /// Bytes of the body that something else stands for.
@@ -88,8 +90,8 @@ impl Redaction {
             return;
         }
         let (rule, reference) = (rule.to_owned(), reference.to_owned());
-        let (value, origins) = (Secret::new(value.to_owned()), BTreeSet::new());
-        self.hidden.push(Hidden { placeholder, rule, category, reference, value, found, origins });
+        let (value, origins, lines) = (Secret::new(value.to_owned()), BTreeSet::new(), BTreeSet::new());
+        self.hidden.push(Hidden { placeholder, rule, category, reference, value, found, origins, lines });
     }
 
     /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.
@@ -154,7 +156,7 @@ fn finder(hidden: &[Hidden], before: Option<usize>) -> Option<AhoCorasick> {
     builder.ok().filter(|_| !hidden.is_empty())
 }
 
-/// Where hidden values stand in a text, and what to write there. Notes where its URLs lead, if it `names` them.
+/// Where hidden values stand in a text, and what to write there. Notes their lines and where its URLs lead, if it `names` them.
 fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) -> (Vec<Range<usize>>, Vec<String>) {
     let (mut found, mut redacted) = (Vec::new(), String::new());
     finder.replace_all_with(text, &mut redacted, |place, _, redacted| {
@@ -168,8 +170,9 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
         if names {
             let from = boundary(&redacted, usize::saturating_sub(at, NEAR_BYTES));
             let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
-            let around =
-                url::around(redacted.get(from..end).unwrap_or_default(), at - from..at - from + PLACEHOLDER_BYTES);
+            let (near, at) = (redacted.get(from..end).unwrap_or_default(), at - from);
+            hidden.lines.insert(restore::line_hash(restore::line_at(near, at)));
+            let around = url::around(near, at..at + PLACEHOLDER_BYTES);
             hidden.origins.extend(around.origins.into_iter().chain(around.beside));
         }
         Some((place, hidden.placeholder.clone()))

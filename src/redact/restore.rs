@@ -6,6 +6,7 @@ use super::call::{Call, is_json};
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, url};
 use crate::api::{Kind, in_literal, literals};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Longest text between a placeholder in a URL and the end of the host, in bytes: a name of DNS has 253, a port six.
 const AUTHORITY_BYTES: usize = 300;
@@ -94,14 +95,29 @@ impl<'t> Place<'t> {
         let before = seen.get(..at).unwrap_or_default();
         let start = line_ends(before).next_back().map(|end| end + 1);
         let left = before.get(start.unwrap_or_default()..).unwrap_or_default();
-        let line = seen.get(start.unwrap_or_default()..).unwrap_or_default();
         let is_whole = start.is_some() || from == 0 && !is_cut;
         Self {
             around: url::around(seen, at..at + PLACEHOLDER_BYTES),
-            line: line.get(..line_ends(line).next().unwrap_or(line.len())).unwrap_or_default(),
+            line: line_at(seen, at),
             is_cut: !is_whole && !left.contains(char::is_whitespace),
         }
     }
+}
+
+/// The line in which something stands.
+pub(super) fn line_at(text: &str, at: usize) -> &str {
+    let (before, _) = text.split_at_checked(at).unwrap_or_default();
+    let start = line_ends(before).next_back().map_or(0, |end| end + 1);
+    let line = text.get(start..).unwrap_or_default();
+    line.get(..line_ends(line).next().unwrap_or(line.len())).unwrap_or_default()
+}
+
+/// A short name for a line, the same behind the number or the sign of a change that a tool has put before it.
+pub(super) fn line_hash(line: &str) -> u64 {
+    let is_added = |c: char| c.is_whitespace() || c.is_ascii_digit() || "+-→|:".contains(c);
+    let mut hasher = DefaultHasher::new();
+    line.trim_start_matches(is_added).trim_end().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Where lines end. A backslash before its end leads a line on (POSIX shell, section 2.2.1).
@@ -281,7 +297,9 @@ impl<'a> Restorer<'a> {
             && place.around.origins.iter().all(|origin| hidden.origins.contains(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
             && call.leads.iter().all(|lead| is_named(hidden, lead));
-        if is_known && !call.is_leaking && !self.leaks(place.line) {
+        // Nobody but who holds the value could have written a line with it into the request.
+        let is_repeated = hidden.lines.contains(&line_hash(place.line));
+        if is_known && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
             return hidden.value.expose();
         }
         self.refused.insert(&hidden.placeholder, hidden);
