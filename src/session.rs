@@ -197,17 +197,17 @@ impl Session {
         let (login, is_suspect) = (LoginId::of(user, &record), record.state == State::Suspect);
         let moved = || Error::Unusable(provider.id.clone(), MOVED);
         let mut row = row_of(provider, &record).ok_or_else(moved)?;
-        if let Some(account) = record.bound.account_id {
-            row.extra_headers.insert(chatgpt::ACCOUNT_HEADER.into(), account);
+        if let Some(account) = &record.bound.account_id {
+            row.extra_headers.insert(chatgpt::ACCOUNT_HEADER.into(), account.clone());
         }
         if row.login == Login::Chatgpt {
             let (name, value) = chatgpt::ORIGINATOR;
             row.default_headers.insert(name.into(), value.into());
         }
-        let mut api_base = record.bound.api_base.ok_or_else(moved)?;
-        let mut token = record.access_token;
-        if let (Some(_), Some(exchange)) = (record.bound.exchange_endpoint, &row.exchange) {
-            let short_lived = self.exchanged(&login, &row, exchange, &token, refused)?;
+        let mut api_base = record.bound.api_base.clone().ok_or_else(moved)?;
+        let mut token = record.access_token.clone();
+        if let (Some(_), Some(exchange)) = (&record.bound.exchange_endpoint, &row.exchange) {
+            let short_lived = self.short_lived(&login, provider, exchange, &record, refused)?;
             row.default_headers.extend(exchange.headers.clone());
             api_base = short_lived.api_base.unwrap_or(api_base);
             token = short_lived.token;

@@ -2,7 +2,8 @@
 
 use crate::support::{Fixture, Practice, Reply, code, header, hello, recorded};
 use infershield::audit::now;
-use infershield::store::Store as _;
+use infershield::secret::Secret;
+use infershield::store::{Record, Store as _};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -128,11 +129,7 @@ fn a_plain_401_brings_one_more_exchange_and_one_more_try() {
 #[test]
 fn a_refused_exchange_says_why_and_ends_no_login() {
     let desk = copilot("copilot-refused", EDITOR, &[]);
-    for (name, words) in [
-        ("no_seat", "Your plan has no Copilot seat."),
-        ("wrong_app", "status 404"),
-        ("bad_credentials", "infershield auth login github`"),
-    ] {
+    for (name, words) in [("no_seat", "Your plan has no Copilot seat."), ("wrong_app", "status 404")] {
         desk.practice.recorded(EXCHANGE, "github", name);
         let reply = desk.post(CLIENT_CHAT, &hello());
         assert_eq!((reply.status, code(CLIENT_CHAT, &reply).as_str()), (400, "infershield_login_needed"), "{name}");
@@ -153,6 +150,52 @@ fn a_refused_exchange_says_why_and_ends_no_login() {
     assert_eq!(ask(&desk).status, 200);
     assert_eq!(bearer(&desk.practice.last(CHAT)), token);
     assert_eq!(desk.status()[0]["state"], "valid");
+}
+
+#[test]
+fn a_login_that_github_has_revoked_is_dead_and_is_not_exchanged_again() {
+    let desk = copilot("copilot-revoked", EDITOR, &[]);
+    desk.practice.recorded(EXCHANGE, "github", "bad_credentials");
+    for _ in 0..3 {
+        let reply = desk.post(CLIENT_CHAT, &hello());
+        assert_eq!((reply.status, code(CLIENT_CHAT, &reply).as_str()), (400, "infershield_login_needed"));
+        assert!(reply.text().contains("infershield auth login github`"), "{}", reply.text());
+    }
+    assert_eq!(desk.practice.requests(EXCHANGE).len(), 1, "nobody is asked again and again");
+    let row = &desk.status()[0];
+    assert_eq!((&row["state"], &row["repair"]), (&json!("dead"), &json!("infershield auth login github")));
+    let doctor = desk.cli(&["doctor"]).stdout;
+    assert!(doctor.contains("✗ login: github is dead; type `infershield auth login github`"), "{doctor}");
+    assert_eq!(desk.audit_of("auth.dead").len(), 1);
+    assert_eq!(desk.practice.requests(CHAT).len(), 0);
+
+    log_in(&desk, EDITOR, &[]);
+    give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200, "a new login heals it, and the running proxy sees it");
+}
+
+#[test]
+fn a_token_that_github_does_not_exchange_any_more_is_refreshed_once_where_it_can_be() {
+    let desk = copilot("copilot-renewed", EDITOR, &[]);
+    let renewable = |record: &mut Record| record.refresh_token = Some(Secret::new("ghr_spent".to_owned()));
+    desk.store().update("local", "github", &mut { renewable }).unwrap();
+    let renewed = desk.run.random_secret();
+    let tokens = json!({"access_token": renewed, "token_type": "bearer", "refresh_token": desk.run.random_secret()});
+    desk.practice.answer(LOGIN, 200, &tokens.to_string());
+    desk.practice.recorded(EXCHANGE, "github", "bad_credentials");
+    let token = give(&desk, 1500, 1800, None);
+    assert_eq!(ask(&desk).status, 200);
+    assert_eq!(bearer(&desk.practice.last(CHAT)), token);
+    assert_eq!(bearer(&desk.practice.last(EXCHANGE)), renewed);
+    assert_eq!(desk.status()[0]["state"], "valid");
+
+    desk.practice.answer(CHAT, 401, "unauthorized: token expired\n");
+    desk.practice.answer(LOGIN, 200, &tokens.to_string());
+    for _ in 0..2 {
+        desk.practice.recorded(EXCHANGE, "github", "bad_credentials");
+    }
+    assert_eq!(refused(&desk), (400, "infershield_login_needed".to_owned()));
+    assert_eq!((desk.practice.requests(EXCHANGE).len(), &desk.status()[0]["state"]), (4, &json!("dead")));
 }
 
 #[test]

@@ -1,15 +1,38 @@
 //! Short-lived tokens that stand for a login's own where the API takes only such (GitHub Copilot, for editors).
-//! Must never write one down, or let a failed exchange end a login.
+//! Must never write one down, or end a login for anything but the server's word that its token is not taken any more.
 
 use super::{Credential, Error, LoginId, Result, Session, now};
 use crate::audit::Outcome;
-use crate::flow::Provider;
 use crate::flow::copilot::{Exchange, ShortLived, exchange};
+use crate::flow::{self, Provider};
 use crate::secret::Secret;
+use crate::store::{Record, State};
 
 impl Session {
+    /// What stands for the login's token. One that the server does not take any more is renewed once, where it can be, by us or by
+    /// whoever did so meanwhile; else the login is over.
+    pub(super) fn short_lived(
+        &self,
+        login: &LoginId,
+        provider: &Provider,
+        with: &Exchange,
+        record: &Record,
+        refused: Option<&Credential>,
+    ) -> Result<ShortLived> {
+        let is_over = |error: &Error| matches!(error, Error::Flow(_, flow::Error::LoginOver(_)));
+        let mut made = self.exchanged(login, provider, with, &record.access_token, refused);
+        if made.as_ref().is_err_and(is_over) && record.refresh_token.is_some() {
+            let renewed = self.refresh(&login.user, provider, &record.access_token, true)?;
+            made = self.exchanged(login, provider, with, &renewed.access_token, refused);
+        }
+        match made {
+            Err(error) if is_over(&error) => self.mark(login, State::Dead),
+            made => made,
+        }
+    }
+
     /// What the login's token was exchanged for before, unless the provider `refused` that or wants it renewed; else anew.
-    pub(super) fn exchanged(
+    fn exchanged(
         &self,
         login: &LoginId,
         provider: &Provider,
