@@ -1,11 +1,12 @@
 //! GitHub Copilot by the client id of an editor: the second exchange, what is kept of it, and where its tokens may go.
 
-use crate::support::{Fixture, Practice, Reply, code, header, hello, recorded};
+use crate::support::{Fixture, Practice, Reply, Wire, code, header, hello, recorded};
 use infershield::audit::now;
 use infershield::secret::Secret;
 use infershield::store::{Record, Store as _};
 use serde_json::{Value, json};
-use std::fs;
+use std::sync::Barrier;
+use std::{fs, thread};
 
 const EXCHANGE: &str = "/copilot_internal/v2/token";
 const LOGIN: &str = "/login/oauth/access_token";
@@ -105,6 +106,27 @@ fn an_editors_token_is_exchanged_and_the_new_one_kept_in_memory_until_it_is_due(
     assert_eq!(ask(&desk).status, 200);
     assert_eq!(bearer(&desk.practice.last(CHAT)), next, "the answer said when to renew it: at once");
     assert_eq!(desk.practice.requests(EXCHANGE).len(), 3);
+}
+
+#[test]
+fn requests_that_come_together_are_served_by_one_exchange() {
+    let desk = copilot("copilot-together", EDITOR, &[]);
+    let token = give(&desk, 1500, 1800, None);
+    for _ in 0..8 {
+        desk.practice.answer(CHAT, 200, "{}");
+    }
+    let (all, addr, bearer_of_ours, body) = (Barrier::new(8), desk.addr, desk.bearer(), hello().to_string());
+    let one = || {
+        all.wait();
+        let headers = [("authorization", bearer_of_ours.as_str())];
+        Wire::call(addr, "POST", CLIENT_CHAT, &headers, body.as_bytes()).status
+    };
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let calls: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 8]);
+    assert_eq!((desk.practice.requests(EXCHANGE).len(), bearer(&desk.practice.last(CHAT))), (1, token.as_str()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Short-lived tokens that stand for a login's own where the API takes only such (GitHub Copilot, for editors).
 //! Must never write one down, or end a login for anything but the server's word that its token is not taken any more.
 
-use super::{Credential, Error, LoginId, Result, Session, now};
+use super::{Credential, DEAD, Error, Life, LoginId, Result, Session, now};
 use crate::audit::Outcome;
 use crate::flow::copilot::{Exchange, ShortLived, exchange};
 use crate::flow::{self, Provider};
@@ -40,10 +40,21 @@ impl Session {
         token: &Secret,
         refused: Option<&Credential>,
     ) -> Result<ShortLived> {
-        let kept = self.with_life(login, |life| life.short_lived.clone());
-        let kept =
-            kept.filter(|kept| kept.made_of == *token && refused.is_none_or(|refused| refused.token != kept.token));
-        if let Some(kept) = kept.clone().filter(|kept| kept.renew_at > now()) {
+        let fitting = |life: &mut Life| {
+            let is_new = |kept: &ShortLived| refused.is_none_or(|refused| refused.token != kept.token);
+            life.short_lived.clone().filter(|kept| kept.made_of == *token && is_new(kept))
+        };
+        let is_fresh = |kept: &ShortLived| kept.renew_at > now();
+        if let Some(kept) = self.with_life(login, fitting).filter(is_fresh) {
+            return Ok(kept);
+        }
+        // One at a time, as with refreshes: whoever had to wait finds what the one before brought, or how the login is since.
+        let _turn = self.turn(&login.user, &login.provider)?;
+        if self.record(&login.user, &login.provider)?.state == State::Dead {
+            return Err(Error::Unusable(login.provider.clone(), DEAD));
+        }
+        let kept = self.with_life(login, fitting);
+        if let Some(kept) = kept.clone().filter(is_fresh) {
             return Ok(kept);
         }
         match exchange(self.http(provider)?, with, token, now()) {
