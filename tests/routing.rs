@@ -125,18 +125,12 @@ fn the_name_of_the_model_decides_between_several_logins_before_the_default() {
         ("/second/v1/chat/completions", "practice-1", "second", "named in the path"),
         ("/practice/v1/chat/completions", "local-8b", "practice", "named in the path"),
         // Only one of the two serves this API: nothing is left to decide by the model.
-        ("/v1/embeddings", "practice-1", "second", "default_provider"),
+        ("/v1/embeddings", "local-8b", "practice", "the only login that serves it; default_provider does not"),
     ] {
         let (_, went, said) = ask(path, model, &any);
-        let expected = match (path, provider) {
-            ("/v1/embeddings", _) => (0, 0),
-            (_, "practice") => (1, 0),
-            _ => (0, 1),
-        };
+        let expected = if provider == "practice" { (1, 0) } else { (0, 1) };
         assert_eq!(went, expected, "{path} {model}");
-        if path != "/v1/embeddings" {
-            assert_eq!((&said["provider"], &said["why"]), (&json!(provider), &json!(why)), "{path} {model}");
-        }
+        assert_eq!((&said["provider"], &said["why"]), (&json!(provider), &json!(why)), "{path} {model}");
     }
     let bound = new_key(&two.proxy, &["--provider", "second"])["key"].as_str().unwrap().to_owned();
     assert_eq!(ask(CHAT, "practice-1", &bound).1, (0, 1), "the key is stronger");
@@ -176,8 +170,30 @@ fn without_a_default_the_name_of_the_model_is_enough() {
 }
 
 #[test]
+fn a_default_does_not_block_what_another_login_serves() {
+    let mut two = with_models("route-default-blocks", json!("second"));
+    assert_eq!(two.went("/v1/embeddings", &two.proxy.key), (200, "practice"));
+    assert_eq!(two.went(MESSAGES, &two.proxy.key), (200, "practice"));
+    assert_eq!(two.went("/second/v1/embeddings", &two.proxy.key), (400, "nowhere"), "asked for by name");
+    let bound = new_key(&two.proxy, &["--provider", "second"])["key"].as_str().unwrap().to_owned();
+    assert_eq!(two.went("/v1/embeddings", &bound), (400, "nowhere"), "the key's own");
+
+    // Of several that serve it, the model decides; when that does not, somebody has to.
+    let mut three = config(&two.proxy);
+    let row = json!({"id": "third", "login": "none", "api_base": "http://127.0.0.1:9/v1", "apis": ["embeddings"]});
+    three["providers"].as_array_mut().unwrap().push(row);
+    configure(&mut two.proxy, &three);
+    assert_eq!(two.went("/v1/embeddings", &two.proxy.key), (200, "practice"));
+    let reply = two.proxy.post("/v1/embeddings", &json!({"model": "unheard-of", "input": "hello"}));
+    assert_eq!((reply.status, code(CHAT, &reply).as_str()), (400, "infershield_login_needed"));
+    assert!(reply.text().contains("several logins fit (practice, third, …)"), "{}", reply.text());
+}
+
+#[test]
 fn an_api_that_the_provider_does_not_serve_is_not_forwarded_and_the_client_shows_why() {
-    let two = Two::start("route-apis", json!("second"));
+    let mut two = Two::start("route-apis", json!("second"));
+    assert_eq!(two.proxy.cli(&["auth", "logout", "practice"]).code, 0);
+    two.proxy.restart();
     let reply = two.proxy.post(MESSAGES, &hello());
     assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (451, "infershield_not_served"));
     assert!(reply.text().contains("type `infershield auth login anthropic`"), "{}", reply.text());

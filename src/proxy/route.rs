@@ -31,7 +31,8 @@ pub fn called<'p>(method: &str, path: &'p str, takes_any: bool) -> Result<(Optio
 
 /// Chooses by, in this order: the provider named in the path, `own` (the only one that the local key is good for, if it is
 /// bound), `messages` → a provider that speaks only those when logged in, what the name of the `model` begins with when
-/// several logins fit, `default_provider`, the only login. `logins` are the providers that the user has a login for.
+/// several logins fit, `default_provider` unless it does not serve the API and a login does, the only login that serves it.
+/// `logins` are the providers that the user has a login for.
 pub fn choose<'a>(
     providers: &'a [Provider],
     settings: &Settings,
@@ -43,16 +44,20 @@ pub fn choose<'a>(
     let usable = providers.iter().filter(|one| one.login == Login::None || logins.contains(&one.id));
     let anthropic = usable.clone().find(|one| family.is_anthropic() && one.id == "anthropic");
     let fitting: Vec<&Provider> = usable.filter(|one| one.serves(family)).collect();
-    let (id, why) = match (name, own, anthropic, by_model(&fitting, model), &settings.default_provider) {
+    // Who does not serve this API cannot be meant by it, as long as somebody does.
+    let is_meant = |one: &Provider| one.serves(family) || fitting.is_empty();
+    let named = settings.default_provider.as_deref();
+    let default = named.filter(|id| find(providers, id).is_none_or(is_meant));
+    let (id, why) = match (name, own, anthropic, by_model(&fitting, model), default) {
         (Some(name), ..) => (name, "named in the path"),
         (_, Some(own), ..) => (own, "the key's own"),
         (_, _, Some(anthropic), ..) => (anthropic.id.as_str(), "messages go to anthropic"),
         (_, _, _, Some(maker), _) => (maker.id.as_str(), "the model's name"),
-        (_, _, _, _, Some(default)) => (default.as_str(), "default_provider"),
+        (_, _, _, _, Some(default)) => (default, "default_provider"),
+        _ if named.is_some() => (only(fitting, family)?, "the only login that serves it; default_provider does not"),
         _ => (only(fitting, family)?, "the only login"),
     };
-    let found = providers.iter().find(|one| one.names().any(|known| known == id));
-    let provider = found.ok_or_else(|| {
+    let provider = find(providers, id).ok_or_else(|| {
         if name.is_some() {
             return unknown();
         }
@@ -73,6 +78,11 @@ pub fn choose<'a>(
         return Err(Stop::new(Refused::NOT_SERVED, message));
     }
     Ok(Route { family, provider, why })
+}
+
+/// The provider of this name or alias.
+fn find<'a>(providers: &'a [Provider], id: &str) -> Option<&'a Provider> {
+    providers.iter().find(|one| one.names().any(|known| known == id))
 }
 
 /// Splits `/{provider}/v1/…`, `/{provider}/…`, `/v1/…` and `/…` into the provider's name and the API.
