@@ -22,6 +22,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
+use zeroize::Zeroizing;
 
 /// A token is refreshed when it has less than this left, in seconds; a request may take minutes.
 const MARGIN_SECONDS: u64 = 300;
@@ -149,12 +150,9 @@ impl Session {
             let failed = |error| Error::Flow(provider.id.clone(), error);
             let client = Upstream::new(settings, provider.ca_file.as_deref()).map_err(flow::Error::Network);
             clients.insert(provider.id.clone(), client.map_err(failed)?);
-            let key = provider.key_env.as_deref().map(variable).transpose();
-            let key = key.map_err(|error| failed(flow::Error::Config(error.to_string())))?;
-            // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
-            if let Some(key) = key.flatten().filter(|key| !key.starts_with(store::LOCAL_KEY_PREFIX)) {
+            if let Some(key) = given_key(provider)? {
                 let row = provider.of_login(false);
-                from_environment.push(Record { access_token: Secret::new(key), ..new_record(&row) });
+                from_environment.push(Record { access_token: key, ..new_record(&row) });
             }
         }
         let (auto_revoke, default_user) = (settings.auto_revoke, settings.default_user.clone());
@@ -383,6 +381,24 @@ impl LoginId {
     fn of(user: &str, record: &Record) -> Self {
         Self { user: user.to_owned(), provider: record.provider.clone(), created_at: record.created_at }
     }
+}
+
+/// The API key that the provider's variable holds, without what copying leaves around it; `None` when that is nothing.
+///
+/// # Errors
+/// When it cannot be a key; the text names the variable.
+pub fn given_key(provider: &Provider) -> Result<Option<Secret>> {
+    let Some(name) = &provider.key_env else { return Ok(None) };
+    let failed = |what: String| Error::Flow(provider.id.clone(), flow::Error::Config(what));
+    let value = Zeroizing::new(variable(name).map_err(|error| failed(error.to_string()))?.unwrap_or_default());
+    let key = value.trim();
+    if key.chars().any(|letter| letter.is_control() || letter == ' ') {
+        let what = format!("${name} holds a blank or a control character: set it anew, or type `unset {name}`");
+        return Err(failed(what));
+    }
+    // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
+    let is_ours = key.is_empty() || key.starts_with(store::LOCAL_KEY_PREFIX);
+    Ok((!is_ours).then(|| Secret::new(key.to_owned())))
 }
 
 /// Whether the token should be refreshed: less than five minutes left, or half its life when it lives less than ten. One that

@@ -92,3 +92,27 @@ fn a_key_of_ours_in_the_environment_is_not_taken_for_the_provider_s() {
     }
     assert_eq!(desk.practice.requests(CHAT).len(), 0);
 }
+
+#[test]
+fn what_copying_leaves_around_a_key_is_taken_off_and_what_is_inside_it_is_an_error() {
+    let desk = newcomer("environment-blanks");
+    let key = desk.run.random_secret();
+    for value in [format!("{key}\n"), format!("  {key}\r\n")] {
+        let (_serve, addr) = serve(&desk, &[("OPENAI_API_KEY", &value)]);
+        assert_eq!(ask(&desk, addr, CHAT).status, 200, "{value:?}");
+        assert_eq!(header(&desk.practice.last(CHAT), "authorization").unwrap(), format!("Bearer {key}"));
+    }
+    let none = start(&desk, &["auth", "status", "--json"], &[("OPENAI_API_KEY", " \n")]).wait();
+    assert_eq!((rows(&none), none.code), (json!([]), 1), "blanks alone are no key");
+
+    for value in [format!("{key} {key}"), format!("{key}\n{key}"), format!("{key}\u{7}x")] {
+        for command in [&["auth", "status"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+            let done = start(&desk, command, &[("OPENAI_API_KEY", &value)]).wait();
+            assert_ne!(done.code, 0, "{done:?}");
+            let words = ["$OPENAI_API_KEY holds a blank or a control character", "`unset OPENAI_API_KEY`"];
+            assert!(words.iter().all(|word| done.stderr.contains(word)), "{done:?}");
+        }
+        let done = start(&desk, &["doctor"], &[("OPENAI_API_KEY", &value)]).wait();
+        assert!(done.stdout.contains("✗ login: $OPENAI_API_KEY holds a blank"), "{done:?}");
+    }
+}

@@ -39,6 +39,7 @@ pub(super) fn doctor(args: &Args) -> Done {
     found.push(("network", Ok(network.join(", "))));
     let home = home(&config, known, &mut found);
     found.push(("home", home));
+    found.extend(known.iter().filter_map(given));
     found.extend(serve::address(&config.settings.listen).ok().map(|address| ("port", port(address))));
     found.push(("variables", variables(&config.settings.listen)));
     if args.has("online") {
@@ -107,6 +108,14 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
     }
     store.keys(user)?;
     Ok(format!("{} opens, for you alone, with the key from {opened_by}; {logins} logins", config.dir.display()))
+}
+
+/// The login by a key in the environment, which counts where none is stored.
+fn given(provider: &Provider) -> Option<Check> {
+    let (id, variable) = (&provider.id, provider.key_env.as_ref()?);
+    let given = session::given_key(provider).transpose()?;
+    let given = given.map(|_| format!("{id} has a key in {variable}, used where no login is stored"));
+    Some(("login", given.map_err(Failure::from)))
 }
 
 fn port(address: SocketAddr) -> Found {
