@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// A port that is always free.
 const FREE: &str = "127.0.0.1:0";
@@ -251,6 +252,13 @@ fn the_port_is_free_or_ours_or_somebody_elses() {
     fixture.configure(|config| config["listen"] = json!(listen));
     let rows = alone(&fixture.cli(&["doctor", "--json"]), "port", "infershield doctor");
     assert!(of_state(&rows, "failed")[0].1.contains("process"), "{rows:?}");
+    // Connections to this one wait for ever.
+    let silent = TcpListener::bind(FREE).unwrap();
+    let listen = silent.local_addr().unwrap().to_string();
+    fixture.configure(|config| config["listen"] = json!(listen));
+    let begun = Instant::now();
+    alone(&fixture.cli(&["doctor", "--json"]), "port", "infershield doctor");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -288,6 +296,15 @@ fn variables_that_lead_clients_past_the_proxy_are_named_without_their_values() {
     ] {
         assert!(of_state(&doctor(name, value), "warning").is_empty(), "{name}");
     }
+    let mut command = fixture.run.infershield(&fixture.home, &["doctor", "--json"]);
+    command.env("INFERSHIELD_MASTER_KEY", &fixture.master).env("ANTHROPIC_BASE_URL", "https://api.anthropic.com");
+    command.env("OPENAI_BASE_URL", "https://api.openai.com/v1").env("OPENAI_API_KEY", &real);
+    let all = rows(&fixture.run.start(command).wait());
+    let named: Vec<&str> =
+        of_state(&all, "warning").iter().map(|(_, what, _)| what.split_once(' ').unwrap().0).collect();
+    assert_eq!(named, ["ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"], "each of them: {all:?}");
+    let logins: Vec<_> = of_state(&all, "ok").into_iter().filter(|(check, ..)| *check == "login").collect();
+    assert!(logins.iter().any(|(_, what, _)| what.contains("openai has a key in OPENAI_API_KEY")), "{all:?}");
     let rows = doctor("INFERSHIELD_LISEN", "x");
     assert!(
         matches!(of_state(&rows, "warning")[..], [("config", what, _)] if what.contains("did you mean")),

@@ -8,15 +8,21 @@ use crate::detect::Scanner;
 use crate::flow::provider::{Provider, table};
 use crate::keys::{ITERATIONS, Keys, MasterSource};
 use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
-use crate::upstream::{Error, Origin, Response, Upstream, watch_client};
+use crate::upstream::{Error, Origin, Response, Upstream, Watching, watch_client};
 use crate::{home::Home, secret::Secret, session};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time for a host to begin its answer, once there is a connection: no model has a part in it.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Time for a proxy of ours to say that it is one: it is on this machine.
+const OWN_ANSWER_TIME: Duration = Duration::from_secs(3);
+/// Bytes of that which are read: it has some forty.
+const OWN_ANSWER_BYTES: u64 = 1 << 10;
 /// Seconds that our clock may differ from a provider's before tokens seem to live much longer or shorter than they do.
 const MAX_DRIFT: u64 = 60;
 
@@ -41,7 +47,14 @@ pub(super) fn doctor(args: &Args) -> Done {
     found.push(("home", home));
     found.extend(known.iter().filter_map(given));
     found.extend(serve::address(&config.settings.listen).ok().map(|address| ("port", port(address))));
-    found.push(("variables", variables(&config.settings.listen)));
+    match variables(&config.settings.listen) {
+        Ok(past) if past.is_empty() => found.push(("variables", Ok("none leads past the proxy".to_owned()))),
+        Ok(past) => found.extend(past.iter().map(|name| {
+            let what = format_args!("{name} leads past the proxy; type `infershield clients`");
+            ("variables", Err(no(what)))
+        })),
+        Err(failure) => found.push(("variables", Err(failure))),
+    }
     if args.has("online") {
         providers.iter().for_each(|provider| online(&config.settings, provider, &mut found));
     }
@@ -123,34 +136,39 @@ fn port(address: SocketAddr) -> Found {
     let url = format!("http://{}/health", serve::called(address));
     let request = http::Request::get(&url).body(&[][..])?;
     let client = Upstream::new(&Settings::default(), None)?;
+    let _watching = give_up_after(OWN_ANSWER_TIME);
     let ours = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}").as_bytes();
-    match Origin::parse(&url).and_then(|origin| client.call(&origin, request)) {
-        Ok((_, body)) if body.ends_with(ours) => Ok(format!("a proxy answers on {address}")),
-        Ok((_, body)) if body.starts_with(b"{\"status\":") => {
+    let mut body = Vec::new();
+    if let Ok(reply) = Origin::parse(&url).and_then(|origin| client.send(&origin, request)) {
+        // What was cut is not ours either.
+        let _ = reply.into_body().take(OWN_ANSWER_BYTES).read_to_end(&mut body);
+    }
+    match body.as_slice() {
+        body if body.ends_with(ours) => Ok(format!("a proxy answers on {address}")),
+        body if body.starts_with(b"{\"status\":") => {
             Err(no(format_args!("another version's proxy has {address}: end it, then type `infershield serve`")))
         }
         _ => Err(serve::cannot_listen(address, &error)),
     }
 }
 
-/// Whether the variables that `env` sets hold what it would set, as far as they are set.
-fn variables(listen: &str) -> Found {
+/// The variables that hold something else than what `env` would set them to.
+fn variables(listen: &str) -> Result<BTreeSet<String>, Failure> {
     let origin = |url: &str| Origin::parse(&url.replace("//localhost", "//127.0.0.1")).ok();
     let ours = key::base(listen).ok().and_then(|base| origin(&base));
-    for client in key::known()? {
-        for (name, value) in &client.set {
-            let Some(set) = config::variable(name)?.map(Secret::new) else { continue };
-            let is_ours = match value.as_str() {
-                "{key}" => set.expose().starts_with(LOCAL_KEY_PREFIX),
-                address if address.starts_with("{base}") => ours.is_some() && origin(set.expose()) == ours,
-                _ => true,
-            };
-            if !is_ours {
-                return Err(no(format_args!("{name} leads past the proxy; type `infershield clients`")));
-            }
+    let mut past = BTreeSet::new();
+    for (name, value) in key::known()?.iter().flat_map(|client| &client.set) {
+        let Some(set) = config::variable(name)?.map(Secret::new) else { continue };
+        let is_ours = match value.as_str() {
+            "{key}" => set.expose().starts_with(LOCAL_KEY_PREFIX),
+            address if address.starts_with("{base}") => ours.is_some() && origin(set.expose()) == ours,
+            _ => true,
+        };
+        if !is_ours {
+            past.insert(name.clone());
         }
     }
-    Ok("none leads past the proxy".to_owned())
+    Ok(past)
 }
 
 /// Asks each host of a provider for its first page, and compares clocks.
@@ -163,9 +181,14 @@ fn online(settings: &Settings, provider: &Provider, found: &mut Vec<Check>) {
     }
 }
 
-fn ask(settings: &Settings, provider: &Provider, host: &Origin) -> Result<Response, Failure> {
+/// While it lives, nothing is waited for longer than this.
+fn give_up_after(time: Duration) -> Watching {
     let begun = Instant::now();
-    let _watching = watch_client(move || begun.elapsed() > ANSWER_TIME);
+    watch_client(move || begun.elapsed() > time)
+}
+
+fn ask(settings: &Settings, provider: &Provider, host: &Origin) -> Result<Response, Failure> {
+    let _watching = give_up_after(ANSWER_TIME);
     let request = http::Request::get(host.to_string()).body(&[][..])?;
     match Upstream::new(settings, provider.ca_file.as_deref())?.send(host, request) {
         Err(Error::ClientLeft) => Err(usage(format_args!("{host} is silent; type `infershield hosts`"))),
