@@ -306,3 +306,45 @@ fn a_tenant_has_every_endpoint_at_its_own_host() {
     assert_eq!(desk.cli(&["auth", "login", "openai", "--host", "127.0.0.1", "--with-key"]).code, 2);
     assert_eq!(desk.practice.log()["requests"].as_array().unwrap().len(), asked);
 }
+
+#[test]
+fn a_request_that_holds_an_image_says_so_unless_the_client_does() {
+    let desk = copilot("copilot-image", "my-own-app", &[]);
+    let image = "data:image/png;base64,iVBORw0KGgo=";
+    let chat = |part: Value| json!({"model": "m", "messages": [{"role": "user", "content": [part]}]});
+    for (path, body, said) in [
+        (CHAT, chat(json!({"type": "image_url", "image_url": {"url": image}})), Some("true")),
+        (CHAT, chat(json!({"type": "text", "text": "an image_url, said as text"})), None),
+        (
+            "/responses",
+            json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": image}]}]}),
+            Some("true"),
+        ),
+    ] {
+        desk.practice.answer(path, 200, "{}");
+        assert_eq!(desk.post(&format!("/github{path}"), &body).status, 200);
+        assert_eq!(header(&desk.practice.last(path), "copilot-vision-request"), said, "{body}");
+    }
+    desk.practice.answer(CHAT, 200, "{}");
+    let body = chat(json!({"type": "image_url", "image_url": {"url": image}}));
+    assert_eq!(desk.post_with(CLIENT_CHAT, &[("copilot-vision-request", "false")], &body).status, 200);
+    assert_eq!(
+        header(&desk.practice.last(CHAT), "copilot-vision-request"),
+        Some("false"),
+        "the client's own comes first"
+    );
+}
+
+#[test]
+fn errors_of_ours_have_an_id_where_githubs_editors_look_for_one() {
+    let desk = copilot("copilot-request-id", "my-own-app", &[]);
+    let held = |reply: &Reply| reply.header("x-github-request-id").map(str::to_owned);
+    let wrong_key = Wire::call(desk.addr, "POST", "/copilot/chat/completions", &[("x-api-key", "none")], b"{}");
+    let malformed = desk.post_bytes(CLIENT_CHAT, b"{");
+    for reply in [wrong_key, malformed] {
+        assert_eq!(reply.status, 400);
+        assert_eq!(held(&reply), reply.header("x-infershield-request-id").map(str::to_owned), "{}", reply.text());
+    }
+    let elsewhere = Wire::call(desk.addr, "POST", CLIENT_CHAT, &[("x-api-key", "none")], b"{}");
+    assert_eq!((elsewhere.status, held(&elsewhere)), (400, None), "nobody knows yet where this would go");
+}

@@ -8,6 +8,12 @@ use crate::upstream::Upstream;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// What a request that holds an image says of itself, else the API refuses it; added where the client does not say so.
+pub const VISION: (&str, &str) = ("copilot-vision-request", "true");
+/// The name that GitHub's replies have their id under. Its editors take an error without one for that of a network which breaks
+/// connections open, and warn.
+pub const REQUEST_ID: &str = "x-github-request-id";
+
 /// A part of a provider's row.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -185,6 +185,11 @@ impl Provider {
         self.apis.contains(&named)
     }
 
+    /// Whether it is GitHub Copilot: nobody else has that exchange.
+    pub fn is_copilot(&self) -> bool {
+        self.exchange.is_some()
+    }
+
     /// Every host that this row lets us connect to, sorted; nothing that is discovered adds to it.
     pub fn hosts(&self) -> BTreeSet<Origin> {
         let login = [&self.issuer, &self.device_endpoint, &self.token_endpoint, &self.account_endpoint];

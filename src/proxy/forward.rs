@@ -6,7 +6,7 @@ use super::judge::Scanned;
 use super::{Request, Route, Stop, text};
 use crate::api::{Family, Refused, chatgpt_takes};
 use crate::detect::Action;
-use crate::flow::Login;
+use crate::flow::{Login, copilot};
 use crate::redact::Hidden;
 use crate::secret::Secret;
 use crate::server::Head;
@@ -91,6 +91,10 @@ fn build<'a>(head: &Head, scanned: &'a Scanned<'_>, credential: &Credential) -> 
     }
     for (name, value) in &provider.default_headers {
         headers.entry(HeaderName::try_from(name)?).or_insert(HeaderValue::try_from(value)?);
+    }
+    if scanned.has_image && provider.is_copilot() {
+        let (name, value) = copilot::VISION;
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     if let Presented::Own { headers: own, .. } = &scanned.caller.credential {
         headers.extend(own.clone());

@@ -24,6 +24,8 @@ pub(super) struct Scanned<'a> {
     pub(super) body: Body<'a>,
     /// What its placeholders stand for.
     pub(super) hidden: Vec<Hidden>,
+    /// One of its parts is an image.
+    pub(super) has_image: bool,
 }
 
 /// Extracts, detects, judges; writes what was found into the audit line; stops, withholds and redacts what policy says.
@@ -36,7 +38,7 @@ pub(super) fn scan<'a>(
     let proxy = request.proxy;
     let event = &mut request.event;
     if route.family == Family::Models || route.family == Family::Other && body.bytes.is_empty() {
-        return Ok(Scanned { caller, route, body, hidden: Vec::new() });
+        return Ok(Scanned { caller, route, body, hidden: Vec::new(), has_image: false });
     }
     let extracted = api::extract(route.family, &body.bytes);
     let extracted = extracted.map_err(|malformed| Stop::new(Refused::MALFORMED, malformed))?;
@@ -70,11 +72,12 @@ pub(super) fn scan<'a>(
         proxy.stopped.remember(verdict.stopping);
         return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {why}")));
     }
+    let has_image = extracted.segments.iter().any(is_image);
     let edits = verdict.redaction.edits(&extracted, &body.bytes);
     if !edits.is_empty() {
         body.bytes = redact::apply(&body.bytes, edits);
     }
-    Ok(Scanned { caller, route, body, hidden: verdict.redaction.hidden })
+    Ok(Scanned { caller, route, body, hidden: verdict.redaction.hidden, has_image })
 }
 
 /// What a text of a reply is reported or stopped for: data on its way to somebody else, a secret that the request did not hold, a call that
@@ -191,6 +194,11 @@ fn is_allowed(exceptions: &[Exception], reference: &str) -> bool {
 fn said_last(segment: &Segment<'_>) -> bool {
     let place = &segment.location;
     segment.last_turn && !place.contains('*') && ["content", "text", "]"].iter().any(|end| place.ends_with(end))
+}
+
+/// Whether this is the type of a part that is an image, in any of the APIs.
+fn is_image(segment: &Segment<'_>) -> bool {
+    segment.location.ends_with(".type") && ["image", "image_url", "input_image"].contains(&&*segment.text)
 }
 
 /// The short name of a finding: the same for the same text, rule and user, and of no use without the key.

@@ -5,10 +5,11 @@ use super::admit::{self, Presented};
 use super::{Proxy, Request, Route, Stop, echo, forward, judge, relay, route};
 use crate::api::{self, Family, Refused};
 use crate::audit::Outcome;
+use crate::flow::copilot;
 use crate::server::{Exchange, Handler, Refusal};
 use crate::upstream;
 use http::Method;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -160,6 +161,12 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
     }
     if stop.kind.status == 426 {
         headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    }
+    let named = request.event.provider.as_deref().or(request.head.path.split('/').nth(1)).unwrap_or_default();
+    let mut copilots = request.proxy.session.providers.iter().filter(|row| row.is_copilot());
+    if copilots.any(|row| row.names().any(|name| name == named)) {
+        let id = request.event.request_id.as_deref().map(HeaderValue::try_from);
+        headers.extend(id.and_then(Result::ok).map(|id| (HeaderName::from_static(copilot::REQUEST_ID), id)));
     }
     let (status, body) = api::refusal(family, stop.kind, &stop.message);
     let _ = exchange.respond(status, &headers, &body);
