@@ -222,6 +222,8 @@ fn a_login_that_cannot_be_used_comes_with_the_command_that_repairs_it() {
     for state in [State::Dead, State::Suspect] {
         fixture.store().update(USER, "practice", &mut |record| record.state = state).unwrap();
         alone(&fixture.cli(&["doctor", "--json"]), "login", "infershield auth login practice");
+        let said = fixture.cli(&["auth", "status"]).stdout;
+        assert!(said.contains("repair: ") && !said.contains("renewed by itself"), "{said}");
     }
     fixture.store().update(USER, "practice", &mut |record| record.state = State::Valid).unwrap();
     fixture.configure_provider(&json!({"api_base": "http://127.0.0.1:1/moved"}));

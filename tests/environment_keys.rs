@@ -52,7 +52,7 @@ fn a_key_in_the_environment_is_a_login_that_stands_nowhere_else() {
     };
     assert_eq!(rows(&done), json!([row("openai", "OPENAI_API_KEY"), row("anthropic", "ANTHROPIC_API_KEY")]));
     assert_eq!(done.code, 0);
-    assert!(start(&desk, &["auth", "status"], &variables).wait().stdout.contains("OPENAI_API_KEY"));
+    assert!(start(&desk, &["auth", "status"], &variables).wait().stdout.contains("key in OPENAI_API_KEY"));
 
     let (_serve, addr) = serve(&desk, &variables);
     assert_eq!(ask(&desk, addr, CHAT).status, 200);

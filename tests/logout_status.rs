@@ -270,9 +270,15 @@ fn status_tells_a_script_everything_about_a_login() {
 
     let done = desk.cli(&["auth", "status"]);
     assert_eq!(done.code, 0);
-    for part in
-        ["practice", "alex@practice.example", "valid", "token ends in", "renewed by itself", "not used this month"]
-    {
+    for part in [
+        "practice",
+        "alex@practice.example",
+        "valid",
+        "stored login",
+        "token ends in",
+        "renewed by itself",
+        "not used this month",
+    ] {
         assert!(done.stdout.contains(part), "{part}: {done:?}");
     }
     assert_eq!(desk.practice.count("POST /oauth/token"), 1, "nobody is asked for it but by the login");

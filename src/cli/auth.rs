@@ -118,12 +118,13 @@ pub(super) fn status(args: &Args) -> Done {
         let json = json!({"user_id": context.user, "provider": record.provider, "account": record.account,
             "state": state, "expires_at": record.expires_at, "refreshable": refreshable, "source": source,
             "last_used": last_used.get(&record.provider), "repair": repair});
-        let account = record.account.as_deref().or((!is_stored).then_some(source)).unwrap_or("-");
+        let account = record.account.as_deref().unwrap_or("-");
         let end = end(record.expires_at);
-        let renewed = if refreshable { ", renewed by itself" } else { "" };
+        let renewed = if refreshable && state == "valid" { ", renewed by itself" } else { "" };
         let used = last_used.get(&record.provider).map(|at| duration(audit::now().saturating_sub(*at)));
         let used = used.map_or("not used this month".to_owned(), |ago| format!("last used {ago} ago"));
-        let mut text = format!("{:12}  {account}  {state}  token {end}{renewed}, {used}", record.provider);
+        let kind = if is_stored { "stored login".to_owned() } else { format!("key in {source}") };
+        let mut text = format!("{:12}  {account}  {state}  {kind}, token {end}{renewed}, {used}", record.provider);
         if let Some(repair) = repair {
             text += &format!("\n{:12}  repair: {repair}", "");
         }
