@@ -171,6 +171,12 @@ impl Session {
         Ok(self.records(user)?.into_iter().map(|record| record.provider).collect())
     }
 
+    /// Whether the user's login at this provider is that of a ChatGPT account, which takes less than an API key.
+    pub fn is_chatgpt_account(&self, user: &str, provider: &Provider) -> store::Result<bool> {
+        let is_account = |record: &Record| record.provider == provider.id && record.bound.token_endpoint.is_some();
+        Ok(provider.login == Login::Chatgpt && self.records(user)?.iter().any(is_account))
+    }
+
     /// The user's stored logins, then those by keys in the environment.
     pub fn records(&self, user: &str) -> store::Result<Vec<Record>> {
         let mut records = self.store.records(user)?;

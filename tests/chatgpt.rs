@@ -171,7 +171,10 @@ fn what_the_backend_does_not_take_is_refused_by_name_and_never_rewritten() {
         assert_eq!((reply.status, code(path, &reply).as_str()), (400, "infershield_login_unfit"), "{path}");
         let text = reply.text();
         assert!(text.contains("a client that speaks Responses") && text.contains("an API key"), "{text}");
+        let done = desk.cli(&["route", path]);
+        assert!(done.code == 1 && done.stderr.contains("a client that speaks Responses"), "{done:?}");
     }
+    assert_eq!(desk.cli(&["route", "/v1/responses"]).code, 0);
     assert_eq!(desk.fetch("/v1/models").status, 400);
     let cases = [
         ("stream", json!(false)),

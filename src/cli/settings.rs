@@ -3,6 +3,7 @@
 use super::context::{self, Context};
 use super::terminal::{answer, list, note, read_key};
 use super::{Args, Done, no, serve, usage};
+use crate::api::{Family, chatgpt_takes};
 use crate::audit::Event;
 use crate::config::{Config, unknown_variables, without_user};
 use crate::flow::provider::{Provider, table};
@@ -39,13 +40,18 @@ pub(super) fn check(args: &Args) -> Done {
 
 pub(super) fn route(args: &Args) -> Done {
     let context = Context::open(args)?;
-    let logins = context.session()?.logins(&context.user)?;
+    let session = context.session()?;
+    let logins = session.logins(&context.user)?;
     let path = args.word().unwrap_or_default();
     let method = if path.ends_with("/models") { "GET" } else { "POST" };
     let model = || args.value("model").map(str::to_owned);
     let route = called(method, path, false)
         .and_then(|called| choose(&context.providers, &context.config.settings, None, &logins, called, model));
     let route = route.map_err(|stop| no(stop.message))?;
+    // The rest of what such an account takes depends on the body.
+    if route.family != Family::Responses && session.is_chatgpt_account(&context.user, route.provider)? {
+        chatgpt_takes(route.family, b"").map_err(no)?;
+    }
     let json = json!({"provider": route.provider.id, "api": route.family.action(), "why": route.why});
     answer(args, json, format_args!("{path} -> {} ({})", route.provider.id, route.why))
 }
