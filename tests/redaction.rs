@@ -541,6 +541,7 @@ fn a_reply_may_be_stopped_and_ends_as_its_api_ends() {
                 assert!(!stream || ends.iter().any(|end| whole.contains(end)), "{path}: {whole}");
                 let line = proxy.line_of(&answer);
                 assert_eq!((&line["blocked"], &line["outcome"]), (&json!(true), &json!("blocked")), "{line}");
+                assert!(stream || line["tokens_out"].as_u64() > Some(0), "the provider has said how many: {line}");
             }
         }
         let harmless = "Nothing to see, and the text is long enough to be held back in part. ".repeat(12);

@@ -88,6 +88,9 @@ pub(super) fn relay(
         };
         let is_end = bytes.is_empty();
         observer.feed(bytes);
+        if is_end {
+            observer.finish();
+        }
         event.bytes_out += bytes.len() as u64;
         let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end)).filter(|_| restores);
         let is_stopped = rewriter.as_ref().is_some_and(Rewriter::is_stopped);
@@ -104,7 +107,6 @@ pub(super) fn relay(
             break Outcome::Blocked;
         }
         if is_end {
-            observer.finish();
             // A reply without framing ends when its connection does, however that came about: a stream without its own closing
             // event, or JSON that is not whole, was cut.
             let ended = match length {
