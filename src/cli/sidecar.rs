@@ -134,8 +134,8 @@ impl<'a> Tie<'a> {
             Ok(())
         })?;
         let blocked = events.iter().filter(|event| event.blocked).count();
-        let count =
-            |action| events.iter().flat_map(|event| &event.findings).filter(|found| found.action == action).count();
+        let has = |event: &audit::Event, action| event.findings.iter().any(|found| found.action == action);
+        let count = |action| events.iter().filter(|event| has(event, action)).count();
         let (total, redacted, withheld) = (events.len(), count("redact"), count("withhold"));
         note(format_args!(
             "infershield: requests: {total}, redacted: {redacted}, withheld: {withheld}, blocked: {blocked}"
