@@ -30,8 +30,8 @@ const MARGIN_SECONDS: u64 = 300;
 const REFRESH_WAIT: Duration = Duration::from_secs(40);
 /// How often the lock of another refresh is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
-/// After a refresh that failed for a passing reason, requests use the token they have, or get the same error, for so long before the
-/// next try.
+/// After a refresh or an exchange that failed for a passing reason, requests use the token they have, or get the same error, for
+/// so long before the next try.
 const REFRESH_PAUSE: Duration = Duration::from_secs(15);
 /// So many 401s in a row to a token that was just refreshed make a login suspect.
 const STRIKES: u32 = 3;
@@ -132,6 +132,8 @@ struct Life {
     failed: Option<(Instant, String)>,
     /// What the login's token was last exchanged for.
     short_lived: Option<ShortLived>,
+    /// When and how an exchange last failed for a passing reason.
+    unexchanged: Option<(Instant, String)>,
     /// Tokens that the provider gave and the disk did not take: the old ones are worth nothing any more.
     unsaved: Option<Record>,
 }

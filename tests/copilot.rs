@@ -150,7 +150,7 @@ fn a_plain_401_brings_one_more_exchange_and_one_more_try() {
 
 #[test]
 fn a_refused_exchange_says_why_and_ends_no_login() {
-    let desk = copilot("copilot-refused", EDITOR, &[]);
+    let mut desk = copilot("copilot-refused", EDITOR, &[]);
     for (name, words) in [("no_seat", "Your plan has no Copilot seat."), ("wrong_app", "status 404")] {
         desk.practice.recorded(EXCHANGE, "github", name);
         let reply = desk.post(CLIENT_CHAT, &hello());
@@ -161,16 +161,23 @@ fn a_refused_exchange_says_why_and_ends_no_login() {
     desk.practice.recorded(EXCHANGE, "github", "rate_limited");
     assert_eq!(refused(&desk), (503, "infershield_unavailable".to_owned()));
     for fault in [json!({"kind": "close"}), json!({"kind": "html"}), json!({"kind": "status", "status": 500})] {
+        // A new process does not wait before it tries again.
+        desk.restart();
         desk.practice.fail(EXCHANGE, &fault);
-        assert_eq!(refused(&desk).0, 503, "{fault}");
+        let asked = desk.practice.requests(EXCHANGE).len();
+        assert_eq!((refused(&desk).0, refused(&desk).0), (503, 503), "{fault}");
+        assert_eq!(desk.practice.requests(EXCHANGE).len(), asked + 1, "one try, not one for each request: {fault}");
     }
+    desk.restart();
     assert_eq!(desk.practice.requests(CHAT).len(), 0, "the token is not sent to the API instead");
     // A token that is due, but has not ended, goes on while there is no other.
     let token = give(&desk, 0, 1800, None);
     assert_eq!(ask(&desk).status, 200);
     desk.practice.recorded(EXCHANGE, "github", "rate_limited");
-    assert_eq!(ask(&desk).status, 200);
-    assert_eq!(bearer(&desk.practice.last(CHAT)), token);
+    for _ in 0..2 {
+        assert_eq!(ask(&desk).status, 200);
+        assert_eq!(bearer(&desk.practice.last(CHAT)), token);
+    }
     assert_eq!(desk.status()[0]["state"], "valid");
 }
 

@@ -1,12 +1,13 @@
 //! Short-lived tokens that stand for a login's own where the API takes only such (GitHub Copilot, for editors).
 //! Must never write one down, or end a login for anything but the server's word that its token is not taken any more.
 
-use super::{Credential, DEAD, Error, Life, LoginId, Result, Session, now};
+use super::{Credential, DEAD, Error, Life, LoginId, REFRESH_PAUSE, Result, Session, now};
 use crate::audit::Outcome;
 use crate::flow::copilot::{Exchange, ShortLived, exchange};
 use crate::flow::{self, Provider};
 use crate::secret::Secret;
 use crate::store::{Record, State};
+use std::time::Instant;
 
 impl Session {
     /// What stands for the login's token. One that the server does not take any more is renewed once, where it can be, by us or by
@@ -57,6 +58,11 @@ impl Session {
         if let Some(kept) = kept.clone().filter(is_fresh) {
             return Ok(kept);
         }
+        let later = |why| kept.filter(|kept| kept.ends_at > now()).ok_or(Error::Later(login.provider.clone(), why));
+        let paused = |life: &mut Life| life.unexchanged.clone().filter(|(at, _)| at.elapsed() < REFRESH_PAUSE);
+        if let Some((_, why)) = self.with_life(login, paused) {
+            return later(why);
+        }
         match exchange(self.http(provider)?, with, token, now()) {
             Ok(new) => {
                 self.with_life(login, |life| life.short_lived = Some(new.clone()));
@@ -65,7 +71,8 @@ impl Session {
             }
             Err(error) if error.is_transient() => {
                 let why = format!("no short-lived token is to be had just now: {error}");
-                kept.filter(|kept| kept.ends_at > now()).ok_or(Error::Later(login.provider.clone(), why))
+                self.with_life(login, |life| life.unexchanged = Some((Instant::now(), why.clone())));
+                later(why)
             }
             Err(error) => Err(Error::Flow(login.provider.clone(), error)),
         }
