@@ -30,8 +30,8 @@ const MARGIN_SECONDS: u64 = 300;
 const REFRESH_WAIT: Duration = Duration::from_secs(40);
 /// How often the lock of another refresh is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
-/// After a refresh or an exchange that failed for a passing reason, requests use the token they have, or get the same error, for
-/// so long before the next try.
+/// After a refresh that failed for a passing reason, requests use the token they have for so long before the next try; after such an
+/// exchange they get the same error where they have none.
 const REFRESH_PAUSE: Duration = Duration::from_secs(15);
 /// So many 401s in a row to a token that was just refreshed make a login suspect.
 const STRIKES: u32 = 3;
@@ -274,12 +274,8 @@ impl Session {
             return if usable { Ok(record) } else { Err(Error::Unusable(id, what)) };
         };
         let paused = |life: &mut Life| life.failed.clone().filter(|(at, _)| at.elapsed() < REFRESH_PAUSE);
-        if let Some((_, why)) = self.with_life(&login, paused) {
-            return match record.state {
-                _ if usable => Ok(record),
-                State::Valid => Err(Error::Later(id, why)),
-                _ => Err(Error::Unusable(id, SUSPECT)),
-            };
+        if let (true, Some((_, why))) = (lives, self.with_life(&login, paused)) {
+            return if usable { Ok(record) } else { Err(Error::Later(id, why)) };
         }
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
         let http = self.http(provider)?;
