@@ -14,8 +14,6 @@ const FULL_SCORE: f64 = 100.0;
 const BLOCK_AT: u8 = 80;
 /// From this score on the shipped policy reports an attack.
 const WARN_AT: u8 = 40;
-/// How the ids of the learned scorer's rules end.
-const LEARNED: &str = ".learned";
 /// Whose findings make a score together. An attack may have more than one side.
 const JUDGED_TOGETHER: [&[Category]; 3] = {
     use Category::*;
@@ -93,18 +91,8 @@ pub fn judge(findings: &mut [Finding], source: Source, last_turn: bool, policy: 
         let is_one = |finding: &Finding| kinds.contains(&finding.category);
         let by_score = |finding: &&Finding| matches!(policy.response(finding.category), Response::ByScore { .. });
         let score = score(findings.iter().filter(|finding| is_one(finding)).filter(by_score));
-        let is_learned = |finding: &Finding| finding.rule.ends_with(LEARNED);
-        let others = |finding: &&Finding| is_one(finding) && !is_learned(finding);
-        let others_score = self::score(findings.iter().filter(others).filter(by_score));
-        let stops =
-            |finding: &Finding| action(policy, finding.category, others_score, source, last_turn) > Action::Warn;
-        // The learned scorer points at a whole text: where the others stop it without that, they say what for.
-        let is_stopped = findings.iter().filter(others).any(stops);
         for finding in findings.iter_mut().filter(|finding| is_one(finding)) {
             finding.action = action(policy, finding.category, score, source, last_turn);
-            if is_stopped && is_learned(finding) {
-                finding.action = finding.action.min(Action::Warn);
-            }
         }
     }
     score(findings.iter())
@@ -232,19 +220,6 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Policy>(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_learned_scorer_stops_nothing_where_others_do() {
-        let policy = Policy::default();
-        let judged = |weight| {
-            let learned = found(Category::Injection, 60, "injection.learned");
-            let mut findings = [learned, found(Category::Command, weight, "command.x")];
-            judge(&mut findings, Source::Tool, false, &policy);
-            findings.map(|finding| finding.action)
-        };
-        assert_eq!(judged(90), [Action::Warn, Action::Withhold]);
-        assert_eq!(judged(79), [Action::Withhold, Action::Withhold]);
     }
 
     #[test]
