@@ -159,9 +159,11 @@ fn a_thought_is_reported_and_goes_on_and_what_was_put_back_in_it_is_hidden_again
 
 #[test]
 fn a_thought_goes_back_as_its_provider_made_it() {
-    let proxy = Fixture::start("own-thought");
+    let mut proxy = Fixture::start("own-thought");
     let [token, made] = [TOKEN.to_owned(), TOKEN.replace("q7Rt", "w3Ku")].map(|token| proxy.run.secret(&token));
     let [token_place, made_place] = [&token, &made].map(|token| crate::redaction::placeholder(&proxy, token));
+    // It would remember that it has replaced what the model is to make up.
+    proxy.restart();
     let thought = format!("The user has {token}. I make {made} and write it.");
     let summary = json!([{"type": "summary_text", "text": thought}]);
     let said = |thoughts: Value| {
@@ -196,4 +198,11 @@ fn a_thought_goes_back_as_its_provider_made_it() {
             assert_eq!(forwarded, expected, "{path}");
         }
     }
+    // What has been replaced is replaced again when the client has left out where it stood.
+    let turn = json!({"role": "assistant", "content": thinking});
+    let items = [json!({"role": "user", "content": "Hi."}), turn, json!({"role": "user", "content": "Go on."})];
+    let body = json!({"model": "m", "max_tokens": 9, "messages": items});
+    assert_eq!(proxy.post("/v1/messages", &body).status, 200);
+    let sent = forwarded(&proxy, "/v1/messages");
+    assert!(sent.contains(&format!("The user has {token_place}. I make {made}")), "{sent}");
 }

@@ -372,9 +372,10 @@ fn is_binary(text: &str) -> bool {
     data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte))
 }
 
-/// The address of something on the web, or that something itself.
+/// The address of something on the web, or that something itself in base64.
 fn is_address(text: &str) -> bool {
-    ["data:", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
+    let is_data = text.starts_with("data:") && text.contains(";base64,");
+    is_data || ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// A word such as `additionalProperties`; a key or a number written as a name has digits.

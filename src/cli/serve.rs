@@ -108,6 +108,7 @@ fn proxy(context: &Context, args: &Args) -> Result<Proxy, Failure> {
         audit: Arc::clone(&context.audit),
         scanner: Scanner::with(&rules).map_err(usage)?,
         seen: Default::default(),
+        sent: Default::default(),
         policy,
         // Unlocks the keys before the first request has to wait for it, and fails here rather than there.
         stopped: Stopped::default(),

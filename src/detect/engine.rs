@@ -178,9 +178,10 @@ fn end_of_value(text: &str, found: Range<usize>, is_guess: bool) -> usize {
     let (before, from) = text.split_at_checked(found.start).unwrap_or_default();
     let (value, rest) = from.split_at_checked(found.len()).unwrap_or_default();
     if let Some(quote) = before.chars().next_back().filter(|last| matches!(last, '"' | '\'')) {
-        let line = rest.lines().next().unwrap_or_default();
-        let more = line.split_once(quote).map_or("", |(more, _)| more.trim_end_matches('\\'));
-        return if is_guess && more.len() <= QUOTED_BYTES { found.end + more.len() } else { found.end };
+        // No further, or each value of a long line would read all of it.
+        let near = rest.get(..boundary(rest, QUOTED_BYTES)).filter(|_| is_guess).unwrap_or_default();
+        let line = near.lines().next().unwrap_or_default();
+        return found.end + line.split_once(quote).map_or(0, |(more, _)| more.trim_end_matches('\\').len());
     }
     let is_mark = |c: char| matches!(c, '.' | '?' | ':') || !c.is_ascii() && !c.is_alphanumeric();
     let ends_here = rest.is_empty() || rest.starts_with(char::is_whitespace) || rest.starts_with("\\n");
@@ -211,7 +212,14 @@ fn settle(mut findings: Vec<Finding>) -> Vec<Finding> {
     for finding in findings {
         match kept.last_mut() {
             Some(last) if order(last).0 == order(&finding).0 && finding.start < last.end => {
-                if finding.weight > last.weight {
+                if finding.weight <= last.weight {
+                    continue;
+                }
+                if order(&finding).0.is_none() && finding.start > last.start && finding.end >= last.end {
+                    // Two values, the first of which was taken to go on to the end of the second.
+                    last.end = finding.start;
+                    kept.push(finding);
+                } else {
                     *last = finding;
                 }
             }
@@ -404,6 +412,14 @@ mod tests {
             let spans: Vec<&str> = found.iter().map(|finding| &text[finding.start..finding.end]).collect();
             assert!(spans.contains(&secret) && spans.iter().all(|span| secret.contains(span)), "{text}: {spans:?}");
         }
+    }
+
+    #[test]
+    fn a_value_that_goes_on_into_a_heavier_one_is_replaced_up_to_it() {
+        let text = "DB_PASSWORD='Tr0ub4dor9x;AKIAQ3EGRIJ7T5ZPXK2W'";
+        let found = scanner().scan(text, Source::Tool);
+        let spans: Vec<&str> = found.iter().map(|finding| &text[finding.start..finding.end]).collect();
+        assert_eq!(spans, ["Tr0ub4dor9x;", "AKIAQ3EGRIJ7T5ZPXK2W"]);
     }
 
     #[test]

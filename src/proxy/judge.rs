@@ -73,7 +73,7 @@ pub(super) fn scan<'a>(
         return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {why}")));
     }
     let has_image = extracted.segments.iter().any(is_image);
-    let edits = verdict.redaction.edits(&extracted, &body.bytes);
+    let edits = verdict.redaction.edits(&extracted, &body.bytes, &proxy.sent);
     if !edits.is_empty() {
         body.bytes = redact::apply(&body.bytes, edits);
     }

@@ -15,6 +15,7 @@ use crate::api::Refused;
 use crate::audit::{self, Audit, Event, Outcome};
 use crate::config::Settings;
 use crate::detect::{Policy, Scanner, Seen, Source, Stopped};
+use crate::redact::Sent;
 use crate::secret::{self, Key};
 use crate::server::{Head, Refusal};
 use crate::session::{self, Session};
@@ -52,6 +53,8 @@ pub struct Proxy {
     pub policy: Policy,
     /// Short name of mode and policy for the audit log.
     pub policy_name: String,
+    /// What was replaced before.
+    pub sent: Sent,
     /// What requests were stopped for.
     pub stopped: Stopped,
     /// For fingerprints.

@@ -15,6 +15,7 @@ use crate::secret::{self, Key, Secret};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What every placeholder begins with. What follows is six letters for its type, and 80 bits in base32 (RFC 4648).
 pub const PREFIX: &str = "INFERSHIELD_";
@@ -24,6 +25,8 @@ pub const PLACEHOLDER_BYTES: usize = PREFIX.len() + 7 + HASH_DIGITS;
 const HASH_DIGITS: usize = 16;
 /// How far around a value a request is read for what it is named with, in bytes: names are as long as in a reply's URL at most.
 const NEAR_BYTES: usize = 1 << 10;
+/// So many placeholders are remembered as sent, then all are forgotten: a few MiB.
+const SENT: usize = 65_536;
 
 /// A value that a request must not carry.
 #[derive(Debug)]
@@ -101,12 +104,14 @@ impl Redaction {
 
     /// The bytes of the body to change: what is withheld, and hidden values wherever they stand, also where no rule would know them:
     /// what was restored in a reply comes back with the history. Notes to where the URLs lead that hold one.
-    pub fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8]) -> Vec<Edit> {
+    pub fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8], sent: &Sent) -> Vec<Edit> {
         let finder = finder(&self.hidden, None);
         if extracted.segments.iter().any(|segment| segment.thought) {
             find_parts(&mut self.hidden);
+            sent.recall(&mut self.hidden);
         }
         let mut edits = Vec::new();
+        let mut made_up = BTreeSet::new();
         // Strings inside a text before the text: what is put back into a call is what such a string means, not how it was written.
         for (index, segment) in extracted.segments.iter().enumerate().rev().filter(|(_, segment)| !segment.fixed) {
             let mut change = |parts: &[Range<usize>], texts: Vec<String>| {
@@ -119,8 +124,12 @@ impl Redaction {
             }
             let finder = finder.as_ref().filter(|finder| finder.is_match(&*segment.text));
             // Its provider signed a thought as the model wrote it: with the placeholders of what had been hidden before.
-            let before =
-                finder.filter(|_| segment.thought).and_then(|_| self::finder(&self.hidden, Some(segment.item)));
+            let found = finder.filter(|_| segment.thought).map(|finder| finder.find_iter(&*segment.text));
+            let found = found.into_iter().flatten().map(|found| found.pattern().as_usize());
+            let is_new = |index: &usize| self.hidden.get(*index).is_some_and(|hidden| hidden.found >= segment.item);
+            let new: Vec<usize> = found.filter(is_new).collect();
+            let before = if new.is_empty() { None } else { self::finder(&self.hidden, Some(segment.item)) };
+            made_up.extend(new);
             if let Some(finder) = before.as_ref().or(finder) {
                 // What the model wrote names nothing: it may have been told to write it.
                 let is_said = segment.source != Source::Assistant;
@@ -128,7 +137,35 @@ impl Redaction {
                 change(&parts, texts);
             }
         }
+        let hidden = self.hidden.iter().enumerate().filter(|(index, _)| !made_up.contains(index));
+        sent.note(hidden.map(|(_, hidden)| hidden.placeholder.clone()));
         edits
+    }
+}
+
+/// The placeholders that providers have been sent: a client may leave out of its history where a value was found and keep a thought that
+/// quotes it.
+#[derive(Debug, Default)]
+pub struct Sent(Mutex<BTreeSet<String>>);
+
+impl Sent {
+    fn recall(&self, hidden: &mut [Hidden]) {
+        let sent = self.placeholders();
+        for hidden in hidden.iter_mut().filter(|hidden| sent.contains(&hidden.placeholder)) {
+            hidden.found = 0;
+        }
+    }
+
+    fn note(&self, placeholders: impl Iterator<Item = String>) {
+        let mut sent = self.placeholders();
+        if sent.len() >= SENT {
+            sent.clear();
+        }
+        sent.extend(placeholders);
+    }
+
+    fn placeholders(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

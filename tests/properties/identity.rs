@@ -4,7 +4,7 @@ use super::{SCANNER, deltas, said, whole};
 use crate::support::Dice;
 use infershield::api::{self, Extracted, Family};
 use infershield::detect::{BUILTIN, Category, Source};
-use infershield::redact::{self, Guard, Redaction, Rewriter};
+use infershield::redact::{self, Guard, Redaction, Rewriter, Sent};
 use infershield::secret::Key;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -156,7 +156,7 @@ fn holds(family: Family, body: &[u8], cuts: &mut Dice) {
             }
         }
     }
-    let edits = redaction.edits(&extracted, body);
+    let edits = redaction.edits(&extracted, body, &Sent::default());
     let redacted = redact::apply(body, edits.clone());
     let overlaps = assert_only_values_change(body, &redacted, edits, &values);
 

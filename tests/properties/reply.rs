@@ -4,7 +4,7 @@ use super::{deltas, whole};
 use crate::support::Dice;
 use infershield::api::{self, Family, Kind};
 use infershield::detect::Category;
-use infershield::redact::{Guard, Hidden, Redaction, Rewriter, Stops};
+use infershield::redact::{Guard, Hidden, Redaction, Rewriter, Sent, Stops};
 use infershield::secret::Key;
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ static REDACTION: LazyLock<Redaction> = LazyLock::new(|| {
         redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, value), "secret.x", "ref");
     }
     let extracted = api::extract(Family::Chat, REQUEST.as_bytes()).unwrap();
-    assert_eq!(redaction.edits(&extracted, REQUEST.as_bytes()).len(), 2);
+    assert_eq!(redaction.edits(&extracted, REQUEST.as_bytes(), &Sent::default()).len(), 2);
     redaction
 });
 
