@@ -3,10 +3,11 @@
 
 mod bound;
 mod exchanged;
+mod given;
 mod login;
 
 use crate::audit::{Audit, Event, Outcome, now};
-use crate::config::{Settings, variable};
+use crate::config::Settings;
 use crate::flow::copilot::ShortLived;
 use crate::flow::{self, Login, Provider, chatgpt};
 use crate::home::Home;
@@ -15,6 +16,7 @@ use crate::store::{self, Record, State, Store};
 use crate::upstream::{Endpoint, Upstream};
 pub use bound::state;
 use bound::{is_moved, new_record, row_of};
+pub use given::given_key;
 pub use login::Revoke;
 use login::take;
 use std::collections::HashMap;
@@ -22,7 +24,6 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
-use zeroize::Zeroizing;
 
 /// A token is refreshed when it has less than this left, in seconds; a request may take minutes.
 const MARGIN_SECONDS: u64 = 300;
@@ -390,24 +391,6 @@ impl LoginId {
     fn of(user: &str, record: &Record) -> Self {
         Self { user: user.to_owned(), provider: record.provider.clone(), created_at: record.created_at }
     }
-}
-
-/// The API key that the provider's variable holds, without what copying leaves around it; `None` when that is nothing.
-///
-/// # Errors
-/// When it cannot be a key; the text names the variable.
-pub fn given_key(provider: &Provider) -> Result<Option<Secret>> {
-    let Some(name) = &provider.key_env else { return Ok(None) };
-    let failed = |what: String| Error::Flow(provider.id.clone(), flow::Error::Config(what));
-    let value = Zeroizing::new(variable(name).map_err(|error| failed(error.to_string()))?.unwrap_or_default());
-    let key = value.trim();
-    if key.chars().any(|letter| letter.is_control() || letter == ' ') {
-        let what = format!("${name} holds a blank or a control character: set it anew, or type `unset {name}`");
-        return Err(failed(what));
-    }
-    // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
-    let is_ours = key.is_empty() || key.starts_with(store::LOCAL_KEY_PREFIX);
-    Ok((!is_ours).then(|| Secret::new(key.to_owned())))
 }
 
 /// Whether the token should be refreshed: less than five minutes left, or half its life when it lives less than ten. One that

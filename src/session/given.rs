@@ -1,0 +1,27 @@
+//! API keys that the environment gives.
+//! Must never take one of our own local keys for a provider's.
+
+use super::{Error, Result};
+use crate::config::variable;
+use crate::flow::{self, Provider};
+use crate::secret::Secret;
+use crate::store;
+use zeroize::Zeroizing;
+
+/// The API key that the provider's variable holds, without what copying leaves around it; `None` when that is nothing.
+///
+/// # Errors
+/// When it cannot be a key; the text names the variable.
+pub fn given_key(provider: &Provider) -> Result<Option<Secret>> {
+    let Some(name) = &provider.key_env else { return Ok(None) };
+    let failed = |what: String| Error::Flow(provider.id.clone(), flow::Error::Config(what));
+    let value = Zeroizing::new(variable(name).map_err(|error| failed(error.to_string()))?.unwrap_or_default());
+    let key = value.trim();
+    if key.chars().any(|letter| letter.is_control() || letter == ' ') {
+        let what = format!("${name} holds a blank or a control character: set it anew, or type `unset {name}`");
+        return Err(failed(what));
+    }
+    // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
+    let is_ours = key.is_empty() || key.starts_with(store::LOCAL_KEY_PREFIX);
+    Ok((!is_ours).then(|| Secret::new(key.to_owned())))
+}
