@@ -1,5 +1,6 @@
 //! A reply goes through here, as a whole or event by event, and comes out with the hidden values in their places.
-//! Must never hold back an event that is complete, nor change a byte of what it does not understand.
+//! Must never change a byte of what it does not understand, nor hold back an event that is complete, but behind the beginning of a call that may
+//! yet stop the reply.
 
 use super::restore::{self, Guard, Judged, Restorer, edited, escaped};
 use super::{Edit, Hidden, apply};
