@@ -84,6 +84,11 @@ pub(super) fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str>
     Some(disguise)
 }
 
+/// Whether a run of signs is text in base64, base32 or hex.
+pub(super) fn is_coded(run: &str) -> bool {
+    decoded(run, run).is_some()
+}
+
 /// What a list of numbers or a run of signs encodes, when that can be read; of a path, its longest part.
 fn decoded(list: &str, run: &str) -> Option<(&'static str, String)> {
     if let Some(text) = numbers(list).or_else(|| readable(decode_hex(run)?)) {

@@ -1,6 +1,7 @@
 //! Checks that an expression cannot do: check digits, randomness, placeholders.
 //! Must never reject a value only because its check digits are wrong when its form is unmistakable.
 
+use super::decode::is_coded;
 use super::learned::Lesson;
 use super::numbers::{
     COMPLETES_11, MY_NUMBER_WEIGHTS, NHS_WEIGHTS, RESIDENT_WEIGHTS, RRN_WEIGHTS, digits, is_aadhaar, is_card,
@@ -120,6 +121,8 @@ pub(super) enum Validator {
     Nir,
     /// German tax identifier (ISO 7064, mod 11, 10).
     TaxId,
+    /// Text in base64, base32 or hex.
+    Coded,
     /// A phone number that is not one of fiction.
     Phone,
     /// The learned scorer takes it for an attempt of a user.
@@ -199,6 +202,7 @@ impl Validator {
                 97 - number / 100 % 97 == number % 100
             }
             Self::TaxId => is_tax_id(&digits(text)),
+            Self::Coded => is_coded(text),
             Self::Phone => {
                 let number = text.replace(|c: char| !c.is_ascii_digit(), "");
                 let is_fiction = text.contains("555") || FICTION.iter().any(|known| number.contains(known));
