@@ -53,6 +53,36 @@ fn held_out_secrets_and_people_are_found_and_ordinary_texts_are_left_alone() {
 }
 
 #[test]
+fn a_generated_password_is_one_span_whatever_signs_it_is_made_of() {
+    let passwords = [
+        "F{i2J;~G!}$J0P.yvCMp#=mJ",
+        "fqV(XA!nU?T0K@7e~]6]",
+        "4Dt{w8~=bjbh)^BZ",
+        "jo1,$a[T2H+B",
+        "G6ZOq!dRrVPjbYYYAT|Eer-@jL;X%f#~",
+    ];
+    let forms = [
+        ("DB_HOST=db\nDB_PASSWORD=", "\nPORT=1\n"),
+        ("DB_PASSWORD='", "'\n"),
+        ("  password: \"", "\"\n"),
+        ("{\"user\": \"app\", \"password\": \"", "\"}"),
+        ("define('DB_PASSWORD', '", "');"),
+        ("<password>", "</password>"),
+        ("  master_password      = \"", "\"\n"),
+        ("- name: DB_PASSWORD\n  value: \"", "\"\n"),
+        ("const config = { apiKey: \"", "\", debug: true };"),
+        ("log in with password ", " and go on"),
+    ];
+    let pairs: Vec<_> = forms.iter().flat_map(|form| passwords.map(|password| (form, password))).collect();
+    let texts: Vec<String> =
+        pairs.iter().map(|((before, after), password)| format!("{before}{password}{after}")).collect();
+    for (((before, _), password), found) in pairs.iter().zip(findings("generated", &texts)) {
+        let places: Vec<_> = found.iter().map(place).collect();
+        assert_eq!(places, [before.len()..before.len() + password.len()], "{before}{password}");
+    }
+}
+
+#[test]
 fn our_own_placeholders_and_documented_examples_are_never_secrets() {
     let ours = "INFERSHIELD_SECRET_4F2A9C81D0B37E65AA10";
     let texts = [

@@ -25,6 +25,9 @@ const TOKEN_BITS: f64 = 2.8;
 const PASSWORD_BITS: f64 = 2.5;
 /// Of a hundred neighbours in a random token at least this many change between capital, small letter and digit.
 const TOKEN_CHURN: usize = 20;
+/// The same of a generated password without signs, and of one with signs, which part its letters.
+const GENERATED_CHURN: usize = 40;
+const SIGNED_CHURN: usize = 12;
 /// A block of base64 has a line of this length; sentences have no such word.
 const PEM_LINE: usize = 32;
 /// A character repeated this often in a row is filling.
@@ -45,6 +48,8 @@ const COINED: usize = 7;
 static PLACEHOLDERS: Words = Words::new(|| words(include_str!("words/placeholders.txt")));
 /// Parts of names and code that a guessed password is not made of.
 static NOT_PASSWORDS: Words = Words::new(|| words(include_str!("words/not-passwords.txt")));
+/// What no generator of passwords makes, but by a rare chance.
+static NOT_GENERATED: Words = Words::new(|| words(include_str!("words/not-generated.txt")));
 /// Parts of names whose values are random and open nothing.
 static NOT_SECRETS: Words = Words::new(|| words(include_str!("words/not-secrets.txt")));
 /// Parts of names that make a secret even of what looks like a hash or an id.
@@ -85,6 +90,8 @@ pub(super) enum Validator {
     Named,
     /// Not a placeholder, not a word, not code: for values that only their neighbourhood makes a password.
     Password,
+    /// What a generator of passwords makes, whatever signs it uses; neither a word nor code.
+    Generated,
     /// Letters of both cases, not a placeholder.
     Cased,
     /// A token that ends with the CRC-32 of what is before, as its maker writes it.
@@ -136,7 +143,7 @@ pub(super) enum Validator {
 impl Validator {
     /// True when the rule would be a guess without the surrounding text.
     pub(super) fn is_guess(self) -> bool {
-        matches!(self, Self::Named | Self::Password) || self.lesson().is_some()
+        matches!(self, Self::Named | Self::Password | Self::Generated) || self.lesson().is_some()
     }
 
     /// What the learned scorer is asked for instead of an expression.
@@ -174,6 +181,7 @@ impl Validator {
                 is_random(text) && is_named(text, &line(before)) && is_hidden
             }
             Self::Password => is_password(text) && !is_nothing(&line(before)),
+            Self::Generated => is_generated(text) && !is_nothing(&line(before)),
             Self::Cased => {
                 let is_upper = text.bytes().filter(u8::is_ascii_uppercase).count();
                 !is_placeholder(text) && is_upper >= 4 && entropy(text) >= TOKEN_BITS
@@ -314,6 +322,19 @@ fn churn(text: &str) -> usize {
         one.is_ascii_alphanumeric() && other.is_ascii_alphanumeric() && kind(one) != kind(other) && !begins_word
     };
     text.as_bytes().windows(2).filter(changes).count() * 100 / text.len().max(1)
+}
+
+/// Capitals, small letters and digits side by side, also where signs part them: names in code have digits at their ends.
+fn is_generated(text: &str) -> bool {
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
+    kinds.iter().all(|is_kind| text.as_bytes().iter().any(is_kind))
+        && churn(text) >= if is_plain { GENERATED_CHURN } else { SIGNED_CHURN }
+        && entropy(text) >= TOKEN_BITS
+        && !is_wordy(text, 3)
+        && !contains_any(text, &NOT_PASSWORDS)
+        && !contains_any(text, &NOT_GENERATED)
+        && !is_placeholder(text)
 }
 
 fn is_password(text: &str) -> bool {
