@@ -481,6 +481,7 @@ fn a_reply_that_may_be_stopped_and_cannot_be_read_goes_no_further() {
         stream(&format!("data: {}\n\ndata: [DONE]\n\n", call.replacen("[{", "[\ndata: {", 1))),
         stream(&format!("data: {call}")),
         format!("content-type: application/json\r\n\r\n{twice}"),
+        format!("content-type: application/json\r\n\r\n\u{feff}{call}"),
         format!("content-type: application/x-ndjson\r\n\r\n{call}\n"),
         format!("\r\n{call}"),
     ]

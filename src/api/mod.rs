@@ -8,7 +8,6 @@ mod extract;
 mod json;
 mod refusal;
 mod reply;
-mod usage;
 
 pub use crate::flow::Family;
 pub use chatgpt::chatgpt_takes;
@@ -16,8 +15,7 @@ pub use closing::{closing, whole};
 pub use extract::{Extracted, Segment, extract, model};
 pub use json::{in_literal, literals, withheld};
 pub use refusal::{Refused, refusal};
-pub use reply::{Event, Kind, event};
-pub use usage::Observer;
+pub use reply::{Event, Kind, closes, event};
 
 impl Family {
     /// Every family that has a path of its own, in the order in which a list of paths is shown.

@@ -1,6 +1,7 @@
-//! Where text lives in a reply and in an event of a stream, and which pieces belong together.
+//! Where text lives in a reply and in an event of a stream, which pieces belong together, how many tokens it counts, and what closes a stream.
 //! Must never change a byte of what it reads, nor fail on what it does not know: that has no pieces.
 
+use super::Family;
 use super::extract::is_fixed;
 use super::json::{self, Node, Text, text_of};
 use std::borrow::Cow;
@@ -48,22 +49,27 @@ pub struct Event<'a> {
     pub ends: Option<String>,
     /// It is no strict JSON: what a client makes of it nobody knows.
     pub is_unread: bool,
+    /// By its type a stream of its API comes to its own end with it.
+    pub is_closing: bool,
+    /// How many tokens prompt and answer had, as it says; 0 where it does not. What came from a cache is in the prompt.
+    pub tokens: (u64, u64),
 }
 
 /// Reads a reply or the data of an event. What is not strict JSON holds nothing and ends nothing, but for the closing words
 /// of OpenAI's older streams, `[DONE]`.
-pub fn event(data: &[u8]) -> Event<'_> {
+pub fn event(family: Family, data: &[u8]) -> Event<'_> {
     let members = match json::parse(data) {
         Ok(Node::Object(members)) => members,
         other => {
             let ends = (data.trim_ascii() == b"[DONE]").then(String::new);
             let is_unread = other.is_err() && ends.is_none() && !data.trim_ascii().is_empty();
-            return Event { ends, is_unread, ..Event::default() };
+            let is_closing = ends.is_some() && closes(family, b"[DONE]");
+            return Event { ends, is_unread, is_closing, ..Event::default() };
         }
     };
-    let mut event = Event::default();
     let kind = text_of(&members, "type").unwrap_or_default().to_owned();
     let numbers = numbers(&members);
+    let mut event = Event { tokens: tokens(&members), is_closing: closes(family, kind.as_bytes()), ..Event::default() };
     event.ends = match kind.as_str() {
         "content_block_stop" => Some(numbers),
         "message_delta" | "message_stop" | "error" => Some(String::new()),
@@ -142,11 +148,111 @@ impl<'a> Event<'a> {
 
 /// The numbers of an object, each with a point behind it, in the order of [`NUMBERS`].
 fn numbers(members: &[(Text<'_>, Node<'_>)]) -> String {
-    let number = |wanted: &&str| {
-        members.iter().find_map(|(name, node)| match node {
-            Node::Number(Some(number)) if name.text == *wanted => Some(format!("{number}.")),
-            _ => None,
-        })
-    };
+    let number = |wanted: &&str| Some(format!("{}.", number_of(members, wanted)?));
     NUMBERS.iter().filter_map(number).collect()
+}
+
+/// The member of that name, when it counts something.
+fn number_of(members: &[(Text<'_>, Node<'_>)], wanted: &str) -> Option<u64> {
+    members.iter().find_map(|(name, node)| match node {
+        Node::Number(number) if name.text == wanted => *number,
+        _ => None,
+    })
+}
+
+/// Whether an event of that name, or type, is the last of a stream.
+pub fn closes(family: Family, name: &[u8]) -> bool {
+    match family {
+        Family::Messages | Family::CountTokens => name == b"message_stop",
+        Family::Responses => matches!(name, b"response.completed" | b"response.incomplete" | b"response.failed"),
+        _ => name == b"[DONE]",
+    }
+}
+
+/// The most that an object, or one that it is about, says of tokens.
+fn tokens(members: &[(Text<'_>, Node<'_>)]) -> (u64, u64) {
+    let mut most = (0, 0);
+    for (name, node) in members {
+        let Node::Object(inner) = node else { continue };
+        let number = |wanted| number_of(inner, wanted);
+        let (prompt, answer) = match &*name.text {
+            "response" | "message" => tokens(inner),
+            "usage" => {
+                let prompt = number("prompt_tokens").or(number("input_tokens"));
+                let parts = [prompt, number("cache_creation_input_tokens"), number("cache_read_input_tokens")];
+                let answer = number("completion_tokens").or(number("output_tokens"));
+                (parts.into_iter().flatten().fold(0, u64::saturating_add), answer.unwrap_or_default())
+            }
+            _ => continue,
+        };
+        most = (prompt.max(most.0), answer.max(most.1));
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::recorded;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_closing_event_of_its_own_api_ends_a_stream() {
+        let is_closing = |family, data: &str| event(family, data.as_bytes()).is_closing;
+        assert!(is_closing(Family::Chat, "[DONE]") && is_closing(Family::Completions, " [DONE]"));
+        assert!(!is_closing(Family::Messages, "[DONE]") && !is_closing(Family::Responses, "[DONE]"));
+        for name in ["response.completed", "response.incomplete", "response.failed"] {
+            assert!(is_closing(Family::Responses, &json!({"type": name}).to_string()));
+            assert!(!is_closing(Family::Messages, &json!({"type": name}).to_string()));
+        }
+        assert!(is_closing(Family::Messages, "{\"type\":\"message_stop\"}"));
+        assert!(!is_closing(Family::Chat, "{\"type\":\"message_stop\"}"));
+        assert!(!is_closing(Family::Responses, "{\"type\":\"error\",\"message\":\"x\"}"));
+        assert!(!is_closing(Family::Chat, "{\"choices\":[{\"delta\":{\"content\":\"[DONE]\"}}]}"));
+    }
+
+    #[test]
+    fn the_tokens_of_every_api_are_counted_with_those_from_a_cache() {
+        for (usage, expected) in [
+            (json!({"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}), (9, 1)),
+            (json!({"prompt_tokens": 9, "input_tokens": 9, "completion_tokens": 1, "output_tokens": 1}), (9, 1)),
+            (
+                json!({"input_tokens": 3, "cache_creation_input_tokens": 4, "cache_read_input_tokens": null, "output_tokens": 2}),
+                (7, 2),
+            ),
+            (json!({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}), (3, 0)),
+            (json!({"prompt_tokens": u64::MAX, "cache_read_input_tokens": 1}), (u64::MAX, 0)),
+            (json!({"prompt_tokens": -1, "completion_tokens": "1"}), (0, 0)),
+            (json!(null), (0, 0)),
+        ] {
+            for reply in [
+                json!({"id": "x", "choices": [{"message": {"content": "\n\n"}}], "usage": usage}),
+                json!({"type": "response.completed", "response": {"usage": usage}}),
+                json!({"type": "message_start", "message": {"usage": usage}}),
+            ] {
+                assert_eq!(event(Family::Chat, reply.to_string().as_bytes()).tokens, expected, "{reply}");
+            }
+        }
+        assert_eq!(event(Family::CountTokens, b"{\"input_tokens\":9}").tokens, (0, 0), "none were spent");
+    }
+
+    #[test]
+    fn recorded_streams_end_and_recorded_replies_are_counted() {
+        for (family, exchange) in recorded() {
+            let reply = &exchange["reply"];
+            if let Some(events) = reply["events"].as_array() {
+                let (mut counts, mut is_closing) = (false, false);
+                for recorded in events {
+                    let data = recorded["data"].as_str().map_or(recorded["data"].to_string(), str::to_owned);
+                    let event = event(family, data.as_bytes());
+                    counts |= event.tokens > (0, 0);
+                    is_closing = event.is_closing;
+                }
+                assert!(is_closing, "{reply}");
+                assert_eq!(counts, reply.to_string().contains("_tokens\":"), "{reply}");
+            } else if !matches!(family, Family::Models | Family::CountTokens) {
+                assert!(event(family, reply["body"].to_string().as_bytes()).tokens.0 > 0, "{reply}");
+            }
+        }
+    }
 }

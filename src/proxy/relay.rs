@@ -3,7 +3,7 @@
 
 use super::forward::{form, is_encoded, passed};
 use super::{Request, VERDICT, elapsed_ms, judge, text};
-use crate::api::{Family, Kind, Observer};
+use crate::api::{Family, Kind};
 use crate::audit::{self, Outcome};
 use crate::detect::{Action, Category, Finding, Source};
 use crate::redact::{Guard, Hidden, Rewriter, Stops};
@@ -29,7 +29,6 @@ pub(super) fn relay(
     let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
     let status = status.as_u16();
     let form = form(&headers);
-    let (shows_its_end, streamed) = (form.is_some(), form == Some(true));
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter().filter_map(|coding| coding.to_str().ok());
     let chunked = codings.any(|coding| coding.to_ascii_lowercase().contains("chunked"));
     let length = match status {
@@ -39,7 +38,6 @@ pub(super) fn relay(
         _ if chunked => None,
         _ => text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
     };
-    let mut observer = Observer::new(family, streamed);
     let proxy = request.proxy;
     let user = request.event.user_id.clone().unwrap_or_default();
     let action = proxy.policy.on_replies();
@@ -56,14 +54,14 @@ pub(super) fn relay(
     };
     let stops_replies = action == Action::Block;
     let guard = Guard { leaks: &leaks, stops: stops_replies.then_some(&stops as &Stops<'_>) };
-    let mut rewriter = shows_its_end.then(|| Rewriter::new(hidden, guard, family, streamed));
+    let mut rewriter = form.map(|streamed| Rewriter::new(hidden, guard, family, streamed));
     let restores = rewriter.is_some() && (!hidden.is_empty() || stops_replies);
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
     // What is put back, or stopped, changes the length.
     let announced = length.filter(|length| !restores || *length == 0);
     // A whole reply may yet be stopped, which its head then says; a stream's head cannot wait for that.
-    let waits = restores && stops_replies && !streamed;
+    let waits = restores && stops_replies && form == Some(false);
     let (mut unstarted, mut writer) = (Some(exchange), None);
     let mut send = |bytes: &[u8], headers: &HeaderMap| {
         if let Some(exchange) = unstarted.take() {
@@ -87,10 +85,6 @@ pub(super) fn relay(
             },
         };
         let is_end = bytes.is_empty();
-        observer.feed(bytes);
-        if is_end {
-            observer.finish();
-        }
         event.bytes_out += bytes.len() as u64;
         let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end)).filter(|_| restores);
         let is_stopped = rewriter.as_ref().is_some_and(Rewriter::is_stopped);
@@ -111,7 +105,7 @@ pub(super) fn relay(
             // event, or JSON that is not whole, was cut.
             let ended = match length {
                 Some(length) => length == event.bytes_out,
-                None => chunked || !shows_its_end || is_encoded(&headers) || observer.ended,
+                None => chunked || is_encoded(&headers) || rewriter.as_ref().is_none_or(|rewriter| rewriter.ended),
             };
             break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
         }
@@ -120,8 +114,7 @@ pub(super) fn relay(
         // So that the client sees a broken reply, and not none: that it would ask for again.
         let _ = send(b"", &reply_headers);
     }
-    event.tokens_in = observer.tokens_in;
-    event.tokens_out = observer.tokens_out;
+    (event.tokens_in, event.tokens_out) = rewriter.as_ref().map_or((0, 0), |rewriter| rewriter.tokens);
     for hidden in rewriter.iter().flat_map(Rewriter::refused) {
         event.findings.push(audit::Finding {
             rule: hidden.rule.clone(),

@@ -5,6 +5,7 @@
 use super::restore::{self, Guard, Judged, Restorer, edited, escaped};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
@@ -41,6 +42,10 @@ pub struct Rewriter<'a> {
     /// Of all events so far, and of those that went on.
     seen: Blocks,
     shown: Blocks,
+    /// How many tokens prompt and answer had, as far as the reply says; 0 while that is unknown.
+    pub tokens: (u64, u64),
+    /// The stream's own closing event was seen; of a reply that is no stream: it does not break off inside a value.
+    pub ended: bool,
 }
 
 /// Which blocks, or items, a client knows of.
@@ -75,6 +80,8 @@ impl<'a> Rewriter<'a> {
             calls: BTreeSet::new(),
             seen: Blocks::default(),
             shown: Blocks::default(),
+            tokens: (0, 0),
+            ended: false,
         }
     }
 
@@ -95,7 +102,13 @@ impl<'a> Rewriter<'a> {
         }
         if is_end && !self.streamed {
             let reply = take(&mut self.pending);
-            let edits = self.edits(&api::event(&reply), 0);
+            let json = reply.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&reply);
+            // Several values may follow each other.
+            let last = serde_json::Deserializer::from_slice(json).into_iter::<IgnoredAny>().last();
+            self.ended |= last.is_some_and(|value| !value.is_err_and(|error| error.is_eof()));
+            let event = api::event(self.family, json);
+            self.count(&event);
+            let edits = self.edits(&event, reply.len() - json.len());
             match &self.restorer.stopped {
                 Some(notice) => ready.extend(api::whole(self.family, notice).to_string().into_bytes()),
                 None => ready.extend(apply(&reply, edits)),
@@ -104,6 +117,8 @@ impl<'a> Rewriter<'a> {
             // Clients differ in what they make of an event without the empty line behind it.
             self.event(true, &mut ready);
         } else if self.pending.len() > EVENT_BYTES {
+            // Whether the rest of a whole reply is whole can no more be told.
+            self.ended |= !self.streamed;
             if self.restorer.stops_unread() {
                 self.send(Vec::new(), &mut ready);
             } else {
@@ -161,10 +176,12 @@ impl<'a> Rewriter<'a> {
     /// Reads an event, and makes what is to go on. True where that says nothing.
     fn read(&mut self, is_end: bool, ready: &mut Vec<u8>) -> bool {
         let bytes = take(&mut self.pending);
-        let (mut at, mut found) = (0, Vec::new());
+        let (mut at, mut found, mut is_closing) = (0, Vec::new(), false);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let end = at + line.len();
             let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+            // What cannot be read may say so by its name.
+            is_closing |= line.strip_prefix(b"event:").is_some_and(|name| api::closes(self.family, name.trim_ascii()));
             let data = line.strip_prefix(b"data:").map(|data| (end - data.len(), data.trim_ascii_end().len()));
             found.extend(data.map(|(start, length)| start..start + length));
             at = end;
@@ -172,8 +189,10 @@ impl<'a> Rewriter<'a> {
         // Data that spreads over lines could not be put back.
         let is_spread = found.len() > 1;
         let data = found.pop().filter(|_| !is_spread).unwrap_or_default();
-        let mut event = api::event(bytes.get(data.clone()).unwrap_or_default());
+        let mut event = api::event(self.family, bytes.get(data.clone()).unwrap_or_default());
         event.is_unread |= is_spread;
+        self.count(&event);
+        self.ended |= (is_closing || event.is_closing) && !is_end;
         let kept: usize = self.last.values().map(|last| last.event.len()).sum();
         if self.last.len() > OPEN_TEXTS || kept > EVENT_BYTES {
             self.flush(|_, _| true, ready);
@@ -208,6 +227,12 @@ impl<'a> Rewriter<'a> {
             }
         }
         is_silent
+    }
+
+    /// Keeps the most of each, because some events repeat the sums so far.
+    fn count(&mut self, event: &api::Event<'_>) {
+        let (prompt, answer) = self.tokens;
+        self.tokens = (prompt.max(event.tokens.0), answer.max(event.tokens.1));
     }
 
     /// Notes which calls and which blocks have begun and ended.
@@ -346,6 +371,116 @@ fn leave(value: &mut Value, is_delta: bool, rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::Category;
+    use crate::redact::Redaction;
+    use crate::secret::Key;
+
+    const CHAT: &str = ": hello\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"é [DONE]\"}}],\"usage\":null}\n\n\
+        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\nid: 7\ndata: [DONE]\n\n";
+    const RESPONSES: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"usage\":null}}\n\n\
+        event: response.completed\n\
+        data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":12,\"output_tokens\":5}}}\n\n";
+    const MESSAGES: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
+        {\"input_tokens\":12,\"cache_read_input_tokens\":100,\"output_tokens\":1}}}\n\n\
+        event: ping\ndata: {\"type\":\"ping\"}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+    fn rewriter<'a>(family: Family, streamed: bool) -> Rewriter<'a> {
+        Rewriter::new(&[], Guard { leaks: &|_, _| false, stops: None }, family, streamed)
+    }
+
+    #[test]
+    fn a_stream_tells_its_tokens_and_its_end_however_it_is_split() {
+        for (family, stream, tokens) in [
+            (Family::Chat, CHAT, (9, 1)),
+            (Family::Responses, RESPONSES, (12, 5)),
+            (Family::Messages, MESSAGES, (112, 15)),
+        ] {
+            for stream in [stream.to_owned(), stream.replace('\n', "\r\n"), format!("\u{feff}{stream}")] {
+                for length in 1..60 {
+                    let mut rewriter = rewriter(family, true);
+                    stream.as_bytes().chunks(length).for_each(|piece| drop(rewriter.feed(piece, false)));
+                    assert_eq!((rewriter.tokens, rewriter.ended), (tokens, true), "{length} of {stream}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_has_not_ended() {
+        for (family, stream) in [(Family::Chat, CHAT), (Family::Responses, RESPONSES), (Family::Messages, MESSAGES)] {
+            for length in 0..stream.len() {
+                let mut rewriter = rewriter(family, true);
+                rewriter.feed(&stream.as_bytes()[..length], false);
+                rewriter.feed(b"", true);
+                assert!(!rewriter.ended, "{length} of {stream}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_ends_a_stream_by_its_name() {
+        for data in ["{\"a\":1,\"a\":2}", "{\"a\":\"\\ud83d\"}", "{\"a\":\ndata: 1}", "{}"] {
+            let mut rewriter = rewriter(Family::Responses, true);
+            rewriter.feed(format!("event: response.created\ndata: {data}\n\n").as_bytes(), false);
+            assert!(!rewriter.ended);
+            rewriter.feed(format!("event: response.completed\r\ndata: {data}\r\n\r\n").as_bytes(), false);
+            assert!(rewriter.ended, "{data}");
+        }
+    }
+
+    #[test]
+    fn a_whole_reply_has_ended_unless_it_breaks_off_inside_a_value() {
+        for (reply, ended) in [
+            ("{\"a\":1}\n", true),
+            ("\u{feff}{\"a\":1}", true),
+            ("{\"a\":1}{\"a\":2}", true),
+            ("no JSON", true),
+            ("{\"a\":1,\"a\":2}", true),
+            ("", false),
+            ("\u{feff}{\"a\":", false),
+            ("{\"a\":1}{\"a\":", false),
+            ("{\"a\":1,\"a\":", false),
+            ("{\"a\":\"\\ud83d\",\"b\":", false),
+        ] {
+            let mut rewriter = rewriter(Family::Chat, false);
+            reply.as_bytes().chunks(3).for_each(|piece| assert!(rewriter.feed(piece, false).is_empty()));
+            assert_eq!(rewriter.feed(b"", true), reply.as_bytes());
+            assert_eq!(rewriter.ended, ended, "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_mark_before_a_whole_reply_moves_no_value() {
+        let mut redaction = Redaction::default();
+        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "alpha-7"), "secret.x", "ref");
+        let guard = Guard { leaks: &|_, _| false, stops: None };
+        let mut rewriter = Rewriter::new(&redaction.hidden, guard, Family::Chat, false);
+        let placeholder = &redaction.hidden[0].placeholder;
+        let reply = format!("\u{feff}{{\"choices\":[{{\"message\":{{\"content\":\"It is {placeholder}.\"}}}}]}}");
+        rewriter.feed(reply.as_bytes(), false);
+        assert_eq!(rewriter.feed(b"", true), reply.replace(placeholder, "alpha-7").as_bytes());
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept_and_does_not_tell_where_it_ends() {
+        let long = vec![b'x'; EVENT_BYTES / 4];
+        for streamed in [true, false] {
+            let mut rewriter = rewriter(Family::Responses, streamed);
+            rewriter.feed(b"data: \"", false);
+            for _ in 0..5 {
+                rewriter.feed(&long, false);
+                assert!(rewriter.pending.len() <= EVENT_BYTES);
+            }
+            assert_eq!(rewriter.ended, !streamed);
+            let rest = if streamed { format!("\"\n\n{RESPONSES}") } else { "\",\"".to_owned() };
+            rewriter.feed(rest.as_bytes(), false);
+            rewriter.feed(b"", true);
+            assert!(rewriter.ended);
+            assert_eq!(rewriter.tokens, if streamed { (12, 5) } else { (0, 0) });
+        }
+    }
 
     fn chunk(choices: impl Iterator<Item = usize>) -> String {
         let choice = |index| format!("{{\"index\":{index},\"delta\":{{\"content\":\"INFERSHIELD_\"}}}}");
@@ -355,8 +490,7 @@ mod tests {
 
     #[test]
     fn a_reply_of_ever_more_texts_is_not_kept() {
-        let guard = Guard { leaks: &|_, _| false, stops: None };
-        let mut rewriter = Rewriter::new(&[], guard, Family::Chat, true);
+        let mut rewriter = rewriter(Family::Chat, true);
         for index in 0..OPEN_TEXTS * 3 {
             let event = chunk(index..index + 1);
             assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());

@@ -27,9 +27,16 @@ pub fn check(bytes: &[u8]) {
     let mut dice = Dice::of(bytes);
     let family = FAMILIES[dice.below(FAMILIES.len())];
     let hidden: &[Hidden] = if dice.below(4) == 1 { &[] } else { &REDACTION.hidden };
-    let (streamed, stops, is_made) = (dice.below(4) != 1, dice.below(4) == 1, dice.below(2) == 1);
+    let (streamed, stops, kind) = (dice.below(4) != 1, dice.below(4) == 1, dice.below(3));
     let cuts = Dice::new(dice.roll());
-    let reply = if is_made { made(family, streamed, &mut dice).into_bytes() } else { dice.rest() };
+    let reply = match kind {
+        0 => dice.rest(),
+        1 => made(family, streamed, &mut dice).into_bytes(),
+        _ => {
+            let made = made(family, streamed, &mut dice);
+            dice.spoil(made.as_bytes())
+        }
+    };
     holds((family, hidden, streamed, stops), &reply, cuts);
 }
 
@@ -42,8 +49,14 @@ fn made(family: Family, streamed: bool, dice: &mut Dice) -> String {
         }
         match dice.below(8) {
             1 => {
-                reply +=
-                    dice.pick(&[": \n\n", "data: [DONE]\n\n", "event: x\r\ndata: 1\r\n\r\n", "data: {}\ndata: {}\n\n"])
+                reply += dice.pick(&[
+                    ": \n\n",
+                    "data: [DONE]\n\n",
+                    "data: {\"type\":\"message_stop\"}\n\n",
+                    "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":3}}}\n\n",
+                    "event: x\r\ndata: 1\r\n\r\n",
+                    "data: {}\ndata: {}\n\n",
+                ])
             }
             2 => reply += "data: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
             3 => reply += "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
@@ -127,6 +140,7 @@ fn holds((family, hidden, streamed, stops): (Family, &[Hidden], bool, bool), rep
     assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected));
     assert_eq!(got, expected);
     assert_eq!(in_pieces.is_stopped(), at_once.is_stopped());
+    assert_eq!((in_pieces.tokens, in_pieces.ended), (at_once.tokens, at_once.ended));
     assert!(in_pieces.said().eq(at_once.said()));
     let refused = |rewriter: &Rewriter<'_>| Vec::from_iter(rewriter.refused().map(|one| one.placeholder.clone()));
     assert_eq!(refused(&in_pieces), refused(&at_once));
