@@ -234,7 +234,7 @@ fn a_key_is_taken_whole_or_not_at_all() {
     };
     let done = login((16 << 10) + 1);
     assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
-    assert!(done.stderr.contains("longer than 16384 bytes"), "{done:?}");
+    assert!(done.stderr.contains("at most 16384 bytes"), "{done:?}");
     assert_eq!(desk.cli(&["auth", "status"]).code, 1, "nothing was stored");
     assert_eq!(login(16 << 10).code, 0);
 }

@@ -113,23 +113,16 @@ pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
         let shell = Command::new("sh").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
         let shell = shell.map_err(|error| usage(format_args!("cannot start sh: {error}; pipe the key to stdin")))?;
         *bytes = shell.stdout;
-        if !shell.status.success() {
-            return Err(usage("no key was read; pipe it to stdin instead"));
-        }
     } else {
         let read = io::stdin().lock().take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| usage(format_args!("cannot read the key from stdin: {error}")))?;
     }
-    if bytes.len() > MAX_KEY_BYTES {
-        return Err(usage(format_args!("the key is longer than {MAX_KEY_BYTES} bytes: copy it again")));
-    }
-    let text = str::from_utf8(&bytes).map_err(|_| usage("the key is not UTF-8: copy it again"))?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err(usage("no key was given: type it, or pipe it to stdin"));
-    }
-    if text.chars().any(|letter| letter.is_control() || letter == ' ') {
-        return Err(usage("the key holds a blank or a control character: copy it again, one line only"));
+    let text = str::from_utf8(&bytes).unwrap_or_default().trim_end_matches(['\r', '\n']);
+    let is_torn = text.contains(|letter: char| letter.is_control() || letter == ' ');
+    if text.is_empty() || bytes.len() > MAX_KEY_BYTES || is_torn {
+        return Err(usage(format_args!(
+            "no key was read: it is one line of at most {MAX_KEY_BYTES} bytes without blanks; copy it again, or pipe it to stdin"
+        )));
     }
     Ok(Secret::new(text.to_owned()))
 }
