@@ -3,10 +3,10 @@
 
 use crate::redact::{Edit, apply};
 use crate::secret::Secret;
-use crate::upstream::Response;
+use crate::upstream::{self, Response};
 use http::header::{self, HeaderValue};
 use memchr::memmem::find_iter;
-use std::io::{self, Cursor, Read};
+use std::io::{Cursor, Read};
 
 /// What stands in its place.
 const MASK: &str = "[InferShield: credential]";
@@ -15,27 +15,12 @@ const ERROR_BYTES: u64 = 1 << 20;
 /// A credential below so many bytes keeps nobody out, and may be a word of any text.
 const SHORTEST: usize = 8;
 
-/// The body of a reply: what was read of it before, then how that ended, or the rest.
-pub(super) struct Body<R> {
-    begun: Cursor<Vec<u8>>,
-    failed: Option<io::Error>,
-    rest: R,
-}
-
-impl<R: Read> Read for Body<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.begun.read(buffer)? {
-            0 => self.failed.take().map_or_else(|| self.rest.read(buffer), Err),
-            read => Ok(read),
-        }
-    }
-}
-
-/// The reply without `token`, in its headers and, when its status is an error's, in its body, which is read for that.
-pub(super) fn masked(token: &Secret, response: Response) -> http::Response<Body<impl Read>> {
+/// The reply without `token`, in its headers and, when its status is an error's, in its body, which is read for that and fails
+/// when it breaks off.
+pub(super) fn masked(token: &Secret, response: Response) -> upstream::Result<http::Response<impl Read>> {
     let (mut parts, mut rest) = response.into_parts();
     let token = token.expose().as_bytes();
-    let (mut begun, mut failed) = (Vec::new(), None);
+    let mut begun = Vec::new();
     if token.len() >= SHORTEST {
         for value in parts.headers.values_mut() {
             if let Some(Ok(without)) = without(token, value.as_bytes()).map(|bytes| HeaderValue::from_bytes(&bytes)) {
@@ -43,20 +28,20 @@ pub(super) fn masked(token: &Secret, response: Response) -> http::Response<Body<
             }
         }
         if parts.status.as_u16() >= 400 {
-            failed = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun).err();
+            let read = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun);
+            read.map_err(|error| upstream::Error::of("the provider", error.into()))?;
         }
     }
     // Without a token to look for nothing was read.
     if (1..=ERROR_BYTES).contains(&(begun.len() as u64))
         && let Some(without) = without(token, &begun)
     {
-        // Of a body that broke off nobody knows the length.
-        if parts.headers.remove(header::CONTENT_LENGTH).is_some() && failed.is_none() {
+        if parts.headers.contains_key(header::CONTENT_LENGTH) {
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(without.len()));
         }
         begun = without;
     }
-    http::Response::from_parts(parts, Body { begun: Cursor::new(begun), failed, rest })
+    Ok(http::Response::from_parts(parts, Cursor::new(begun).chain(rest)))
 }
 
 /// The bytes with the mask wherever they hold the token; `None` when they do not.

@@ -63,10 +63,15 @@ fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Creden
         Stop::new(Refused::LOGIN_NEEDED, message)
     })?;
     let http = request.proxy.session.http(provider)?;
-    http.send(credential.api_base.origin(), outgoing).map_err(|error| match error {
+    http.send(credential.api_base.origin(), outgoing).map_err(failed)
+}
+
+/// Why there is no reply to relay.
+pub(super) fn failed(error: upstream::Error) -> Stop {
+    match error {
         upstream::Error::ClientLeft => Stop::new(Refused::CLIENT_LEFT, error),
         error => Stop::new(Refused::PROVIDER, error),
-    })
+    }
 }
 
 /// The client's request with the headers of the provider's row and the one that carries the credential.

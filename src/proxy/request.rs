@@ -77,8 +77,9 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     proxy.ready()?;
     let _watching = upstream::watch_client(exchange.watcher());
     let (response, hidden, token) = forward::send(request, scanned)?;
+    let response = echo::masked(&token, response).map_err(forward::failed)?;
     // 9. and 10. The reply as it comes, what was hidden put back, the audit line, the last byte.
-    relay::relay(request, exchange, route.family, &hidden, echo::masked(&token, response));
+    relay::relay(request, exchange, route.family, &hidden, response);
     Ok(())
 }
 
