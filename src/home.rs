@@ -157,7 +157,7 @@ impl Lock<'_> {
 }
 
 /// Whether this is the refusal of a place that can be read and not written.
-pub fn is_read_only(error: &Error) -> bool {
+fn is_read_only(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
 

@@ -17,7 +17,7 @@ pub use append::Audit;
 pub use calendar::{is_near, now, parse_since};
 pub use event::{Event, Finding, Line, Outcome};
 pub use query::{Filter, last_used, query};
-pub use verify::{Anchor, Verified, synced, verify};
+pub use verify::{Anchor, Verified, verify};
 
 use crate::home;
 use std::{fmt, io};

@@ -101,12 +101,6 @@ pub fn verify(home: &Home, chain_key: &Key, head_key: &Key, expect: Option<&Anch
     Ok(Verified { lines: end.seq, notes, warning })
 }
 
-/// The newest line that is known to be on the disk, without making sure of a newer one.
-pub fn synced(home: &Home, head_key: &Key) -> Result<Anchor> {
-    let (_, Head { synced, .. }) = lock_head(home, head_key, false)?;
-    Ok(Anchor { seq: synced.seq, mac: synced.mac })
-}
-
 /// The last point that must be there: what the disk had not confirmed may be gone after a power cut.
 fn certain(head: &Head) -> &Point {
     if head.boot == *BOOT_ID { &head.at } else { &head.synced }
