@@ -1,7 +1,7 @@
 //! From a text to its findings: the text and its copies without disguises go through the rules, sources weigh them.
 //! Must never cost more than linear time in the text, whatever the text says.
 
-use super::mention::{MENTION_WEIGHT, Topics};
+use super::mention::{self, MENTION_WEIGHT};
 use super::rule::{Hit, Rule};
 use super::views::{self, Copy};
 use super::{Action, Category, Finding, Scanner, Severity, Source};
@@ -77,11 +77,8 @@ impl Scanner {
             let start = boundary(text, piece.end - PIECE_OVERLAP);
             piece = start..piece_end(text, start);
         }
-        let is_attack = |finding: &&Finding| !matches!(finding.category, Category::Secret | Category::Pii);
-        let attacks = findings.iter().map(|(_, finding)| finding).filter(is_attack);
-        let topics = Topics::around(text, attacks.map(|finding| finding.start..finding.end).collect());
         let weighed = findings.into_iter().map(|(is_hidden, mut finding)| {
-            let most = topics.most(&(finding.start..finding.end), finding.category, source);
+            let most = mention::most(text, &(finding.start..finding.end), finding.category, source);
             // Nobody hides what he only mentions.
             finding.weight = finding.weight.min(if is_hidden { most.max(MENTION_WEIGHT) } else { most });
             finding

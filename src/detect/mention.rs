@@ -129,94 +129,67 @@ static FORBIDDEN_FOREIGN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(
 static REFERRED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REFERS).ok());
 static ASKED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(ASKS).ok());
 
-/// What a text is about where attacks were found in it.
-pub(super) struct Topics<'a> {
-    text: &'a str,
-    /// The words that say it, with their places, in order.
-    words: Vec<(usize, &'a [u8])>,
+/// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
+/// around it, where it is spoken of as somebody else's, where the sentence forbids it, or where a user asks about a
+/// command. What a user types unquoted otherwise, and what the model says or runs, is meant.
+pub(super) fn most(text: &str, span: &Range<usize>, category: Category, source: Source) -> u8 {
+    if matches!(category, Category::Secret | Category::Pii) {
+        return u8::MAX;
+    }
+    let asks = || {
+        let before = part(text, span.start.saturating_sub(ASKS_BYTES)..span.start);
+        let after = part(text, span.end..span.end.saturating_add(ASKS_BYTES));
+        [before, after].iter().any(|text| ASKED.as_ref().is_some_and(|asked| asked.is_match(text.as_bytes())))
+    };
+    if category == Category::Command && source == Source::User && asks() {
+        return MENTION_WEIGHT;
+    }
+    let before = part(text, span.start.saturating_sub(BEFORE_BYTES)..span.start).as_bytes();
+    let after = part(text, span.end..span.end.saturating_add(AFTER_BYTES)).as_bytes();
+    let is = |words: &Option<Regex>| words.as_ref().is_some_and(|words| words.is_match(before));
+    let is_order = matches!(category, Category::Injection | Category::Jailbreak);
+    let is_cited = || is(&CITES) && !(source != Source::User && is(&CLAIMED)) && !is_to_obey(text, span);
+    let is_reported = source != Source::Assistant && is_order && (is(&SPOKEN_OF) || is_cited());
+    let is_forbidden = (source != Source::Assistant || is_order)
+        && (is(&FORBIDDEN) && !follows(text, &LIFTED, span, LIFTS_BYTES) || is_turned(text, span));
+    let most = if is_reported || is_forbidden { MENTION_WEIGHT } else { u8::MAX };
+    let is_quoted = is_quoted(text, span);
+    // Unquoted, both mean what they say, whatever it is about.
+    if !is_quoted && matches!(source, Source::User | Source::Assistant) {
+        return most;
+    }
+    let by_tests = is_quoted && (is_order || !is(&RUN));
+    let words = [before, after].into_iter().flat_map(|part| TOPICS.iter().flat_map(|topics| topics.find_iter(part)));
+    let mut topics = words.map(|word| word.as_bytes()).filter(|word| by_tests || !is_of_a_test(word));
+    let Some(topic) = topics.next() else { return most };
+    match is_quoted {
+        true if is_order && !follows(text, &REFERRED, span, REFERS_BYTES) => 0,
+        true => MENTION_WEIGHT,
+        false if topics.any(|other| !other.eq_ignore_ascii_case(topic)) => MENTION_WEIGHT,
+        false => most,
+    }
 }
 
-impl<'a> Topics<'a> {
-    /// Reads what stands around these spans, no byte twice.
-    pub(super) fn around(text: &'a str, mut spans: Vec<Range<usize>>) -> Self {
-        spans.sort_unstable_by_key(|span| span.start);
-        let mut parts: Vec<Range<usize>> = Vec::new();
-        for span in spans {
-            let start = span.start.saturating_sub(BEFORE_BYTES);
-            let end = span.end.saturating_add(AFTER_BYTES).min(text.len());
-            match parts.last_mut() {
-                Some(last) if start <= last.end => last.end = last.end.max(end),
-                _ => parts.push(start..end),
-            }
-        }
-        let read = |part: Range<usize>| {
-            let bytes = text.as_bytes().get(part.clone()).unwrap_or_default();
-            let words = TOPICS.iter().flat_map(|topics| topics.find_iter(bytes));
-            words.map(|word| (part.start + word.start(), word.as_bytes())).collect::<Vec<_>>()
-        };
-        Self { text, words: parts.into_iter().flat_map(read).collect() }
-    }
+/// Whether such words follow the span, within so many bytes.
+fn follows(text: &str, words: &LazyLock<Option<Regex>>, span: &Range<usize>, bytes: usize) -> bool {
+    let after = part(text, span.end..span.end.saturating_add(bytes));
+    words.as_ref().is_none_or(|words| words.is_match(after.as_bytes()))
+}
 
-    /// The most that a match may weigh: nothing when it is quoted in words about attacks, little when such words stand
-    /// around it, where it is spoken of as somebody else's, where the sentence forbids it, or where a user asks about a
-    /// command. What a user types unquoted otherwise, and what the model says or runs, is meant.
-    pub(super) fn most(&self, span: &Range<usize>, category: Category, source: Source) -> u8 {
-        if matches!(category, Category::Secret | Category::Pii) {
-            return u8::MAX;
-        }
-        let asks = || {
-            let before = part(self.text, span.start.saturating_sub(ASKS_BYTES)..span.start);
-            let after = part(self.text, span.end..span.end.saturating_add(ASKS_BYTES));
-            [before, after].iter().any(|text| ASKED.as_ref().is_some_and(|asked| asked.is_match(text.as_bytes())))
-        };
-        if category == Category::Command && source == Source::User && asks() {
-            return MENTION_WEIGHT;
-        }
-        let before = part(self.text, span.start.saturating_sub(BEFORE_BYTES)..span.start);
-        let is = |words: &Option<Regex>| words.as_ref().is_some_and(|words| words.is_match(before.as_bytes()));
-        let is_order = matches!(category, Category::Injection | Category::Jailbreak);
-        let is_cited = || is(&CITES) && !(source != Source::User && is(&CLAIMED)) && !self.is_to_obey(span);
-        let is_reported = source != Source::Assistant && is_order && (is(&SPOKEN_OF) || is_cited());
-        let is_forbidden = (source != Source::Assistant || is_order)
-            && (is(&FORBIDDEN) && !self.follows(&LIFTED, span, LIFTS_BYTES) || self.is_turned(span));
-        let most = if is_reported || is_forbidden { MENTION_WEIGHT } else { u8::MAX };
-        let first = self.words.partition_point(|(at, _)| *at < span.start.saturating_sub(BEFORE_BYTES));
-        let near = self.words.iter().skip(first).take_while(|(at, word)| at + word.len() <= span.end + AFTER_BYTES);
-        let beside = near.filter(|(at, word)| at + word.len() <= span.start || *at >= span.end);
-        let is_quoted = is_quoted(self.text, span);
-        let by_tests = is_quoted && (is_order || !is(&RUN));
-        let mut topics = beside.filter(|(_, word)| by_tests || !is_of_a_test(word));
-        let Some((_, topic)) = topics.next() else { return most };
-        match is_quoted {
-            true if is_order && !self.follows(&REFERRED, span, REFERS_BYTES) => 0,
-            true => MENTION_WEIGHT,
-            false if matches!(source, Source::User | Source::Assistant) => most,
-            false if topics.any(|(_, other)| !other.eq_ignore_ascii_case(topic)) => MENTION_WEIGHT,
-            false => most,
-        }
-    }
+/// Whether the only verb of the span is turned into its opposite, as other languages do it: words beside the span say nothing.
+fn is_turned(text: &str, span: &Range<usize>) -> bool {
+    let start = boundary(text, span.start.saturating_sub(FORBID_BYTES));
+    let around = part(text, start..span.end.saturating_add(FORBID_BYTES)).as_bytes();
+    let verbs = IGNORED.iter().flat_map(|words| words.find_iter(around)).count();
+    let mut turns = FORBIDDEN_FOREIGN.iter().flat_map(|words| words.find_iter(around));
+    verbs < 2 && turns.any(|turn| start + turn.end() > span.start && start + turn.start() < span.end)
+}
 
-    /// Whether such words follow the span, within so many bytes.
-    fn follows(&self, words: &LazyLock<Option<Regex>>, span: &Range<usize>, bytes: usize) -> bool {
-        let after = part(self.text, span.end..span.end.saturating_add(bytes));
-        words.as_ref().is_none_or(|words| words.is_match(after.as_bytes()))
-    }
-
-    /// Whether the only verb of the span is turned into its opposite, as other languages do it: words beside the span say nothing.
-    fn is_turned(&self, span: &Range<usize>) -> bool {
-        let start = boundary(self.text, span.start.saturating_sub(FORBID_BYTES));
-        let around = part(self.text, start..span.end.saturating_add(FORBID_BYTES)).as_bytes();
-        let verbs = IGNORED.iter().flat_map(|words| words.find_iter(around)).count();
-        let mut turns = FORBIDDEN_FOREIGN.iter().flat_map(|words| words.find_iter(around));
-        verbs < 2 && turns.any(|turn| start + turn.end() > span.start && start + turn.start() < span.end)
-    }
-
-    /// Whether what is quoted goes on, or is to be obeyed.
-    fn is_to_obey(&self, span: &Range<usize>) -> bool {
-        let end = part(self.text, span.end..span.end.saturating_add(CITED_BYTES));
-        let is_asked = |words| self.follows(words, span, REFERS_BYTES);
-        !end.contains(QUOTES) || is_asked(&REFERRED) || is_asked(&TO_OBEY)
-    }
+/// Whether what is quoted goes on, or is to be obeyed.
+fn is_to_obey(text: &str, span: &Range<usize>) -> bool {
+    let end = part(text, span.end..span.end.saturating_add(CITED_BYTES));
+    let is_asked = |words| follows(text, words, span, REFERS_BYTES);
+    !end.contains(QUOTES) || is_asked(&REFERRED) || is_asked(&TO_OBEY)
 }
 
 /// Whether a word only says that there are tests: they speak of what they quote, not of what stands beside them.
@@ -247,7 +220,7 @@ mod tests {
     fn most(before: &str, said: &str, after: &str, source: Source) -> u8 {
         let text = format!("{before}{said}{after}");
         let span = before.len()..before.len() + said.len();
-        Topics::around(&text, vec![span.clone()]).most(&span, Category::Injection, source)
+        super::most(&text, &span, Category::Injection, source)
     }
 
     #[test]
@@ -305,7 +278,7 @@ mod tests {
         let most = |call: &str| {
             let text = format!("def test_y():\n    {call}(\"rm -rf ~\")\n    assert done()");
             let span = text.find("rm").unwrap()..text.find("~").unwrap() + 1;
-            Topics::around(&text, vec![span.clone()]).most(&span, Category::Command, Source::Tool)
+            super::most(&text, &span, Category::Command, Source::Tool)
         };
         assert_eq!((most("os.system"), most("subprocess.run"), most("refuse")), (u8::MAX, u8::MAX, MENTION_WEIGHT));
     }
@@ -343,7 +316,7 @@ mod tests {
         let most = |before: &str, after: &str, source| {
             let text = format!("{before}rm -rf /{after}");
             let span = before.len()..before.len() + 8;
-            Topics::around(&text, vec![span.clone()]).most(&span, Category::Command, source)
+            super::most(&text, &span, Category::Command, source)
         };
         assert_eq!(most("Why is ", " forbidden", Source::User), MENTION_WEIGHT);
         assert_eq!(most("Is ", " safe?", Source::User), MENTION_WEIGHT);
