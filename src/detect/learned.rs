@@ -85,18 +85,13 @@ impl Lesson {
     /// Place and score of the worst window; nothing where there are too few words.
     fn scored(self, text: &[u8]) -> Option<(Range<usize>, i32)> {
         let mut window: Vec<Word> = Vec::with_capacity(WINDOW);
-        let (mut seen, mut round, mut worst) = (vec![0_u8; BUCKETS], 0, None);
+        let mut worst = None;
         let mut score = |window: &[Word]| {
-            // So that no bucket counts twice.
-            if round == u8::MAX {
-                seen.fill(0);
-                round = 0;
-            }
-            round += 1;
-            let buckets = window.iter().flat_map(|word| word.buckets);
-            let new = buckets
-                .filter(|bucket| seen.get_mut(*bucket).is_some_and(|last| std::mem::replace(last, round) != round));
-            let score: i32 = new.map(|bucket| self.weight(bucket)).sum();
+            // A bucket counts once, however often its words come.
+            let mut buckets: Vec<usize> = window.iter().flat_map(|word| word.buckets).collect();
+            buckets.sort_unstable();
+            buckets.dedup();
+            let score: i32 = buckets.into_iter().map(|bucket| self.weight(bucket)).sum();
             let place = window.first().zip(window.last()).map(|(first, last)| first.place.start..last.place.end);
             if worst.as_ref().is_none_or(|(_, most)| score > *most) {
                 worst = place.map(|place| (place, score));
