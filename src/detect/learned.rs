@@ -14,10 +14,8 @@ const ZERO: i32 = b'O' as i32;
 const BITS: u32 = 14;
 /// So many buckets a lesson has.
 const BUCKETS: usize = 1 << BITS;
-/// Words that are added up.
-const WINDOW: usize = 60;
-/// Words from one such window to the next: what stands between two of them is whole in one.
-const STEP: usize = 30;
+/// Bytes of a word that count: how it ends says little.
+const STEM: usize = 5;
 /// Fewer words say too little.
 const LEAST_WORDS: usize = 10;
 /// How sure the least score that counts is, in percent; each point more is one more.
@@ -74,17 +72,26 @@ impl Lesson {
         format!("learned score {score}: top fragments {}", top.join(", ").to_ascii_lowercase())
     }
 
-    /// Of honest texts that nothing was learned from, 4 of 958 that a user typed and 3 of 2,406 that tools and documents say lie above.
+    /// Of honest texts that nothing was learned from, 3 of 958 that a user typed and 26 of 2,406 that tools and documents say lie above.
+    /// Of the latter the rule reports what lies 21 points higher, and near its keywords.
     fn least_score(self) -> i32 {
         match self {
-            Self::Attempts => 55,
-            Self::Orders => 105,
+            Self::Attempts => 30,
+            Self::Orders => 52,
         }
     }
 
-    /// Place and score of the worst window; nothing where there are too few words.
+    /// Words that are added up. What a user types is an attempt as a whole; an order may stand in a long page.
+    fn window(self) -> usize {
+        match self {
+            Self::Attempts => 100,
+            Self::Orders => 24,
+        }
+    }
+
+    /// Place and score of the worst window, which begins in the middle of the one before; nothing where there are too few words.
     fn scored(self, text: &[u8]) -> Option<(Range<usize>, i32)> {
-        let mut window: Vec<Word> = Vec::with_capacity(WINDOW);
+        let mut window: Vec<Word> = Vec::with_capacity(self.window());
         let mut worst = None;
         let mut score = |window: &[Word]| {
             // A bucket counts once, however often its words come.
@@ -101,10 +108,10 @@ impl Lesson {
         words(text, |word| {
             count += 1;
             window.push(word);
-            if window.len() == WINDOW {
+            if window.len() == self.window() {
                 score(&window);
                 scored = count;
-                window.drain(..STEP);
+                window.drain(..self.window() / 2);
             }
         });
         if count > scored {
@@ -126,8 +133,9 @@ fn words(text: &[u8], mut each: impl FnMut(Word)) {
     let (mut start, mut hash, mut before) = (None, BASIS, 0_u32);
     for (at, byte) in text.iter().copied().chain(iter::once(b' ')).enumerate() {
         if byte.is_ascii_alphanumeric() || !byte.is_ascii() {
-            start = start.or(Some(at));
-            hash = (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+            if at - *start.get_or_insert(at) < STEM {
+                hash = (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+            }
         } else if let Some(start) = start.take() {
             let buckets = [hash, before.wrapping_mul(0x85eb_ca6b) ^ hash].map(bucket);
             each(Word { place: start..at, buckets });
@@ -167,7 +175,7 @@ mod tests {
     #[test]
     fn a_long_text_is_scored_as_its_windows_are_alone() {
         let mut state = 3_u64;
-        for count in [9, 10, 30, 31, 59, 60, 61, 89, 90, 91, 150, 20_000] {
+        for count in [9, 10, 12, 13, 23, 24, 25, 35, 36, 37, 150, 20_000] {
             let mut next = || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 format!("w{}", (state >> 33) % 500)
@@ -175,9 +183,10 @@ mod tests {
             let all: Vec<String> = (0..count).map(|_| next()).collect();
             let mut windows = Vec::new();
             words(all.join(" ").as_bytes(), |word| windows.push(word.buckets));
-            let starts = (0..count).step_by(STEP).filter(|start| *start == 0 || start + STEP < count);
+            let (window, step) = (Lesson::Orders.window(), Lesson::Orders.window() / 2);
+            let starts = (0..count).step_by(step).filter(|start| *start == 0 || start + step < count);
             let alone = |start: usize| {
-                let window = &windows[start..(start + WINDOW).min(count)];
+                let window = &windows[start..(start + window).min(count)];
                 let mut buckets = window.concat();
                 buckets.sort_unstable();
                 buckets.dedup();
