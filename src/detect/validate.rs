@@ -25,8 +25,9 @@ const TOKEN_BITS: f64 = 2.8;
 const PASSWORD_BITS: f64 = 2.5;
 /// Of a hundred neighbours in a random token at least this many change between capital, small letter and digit.
 const TOKEN_CHURN: usize = 20;
-/// The same of a generated password without signs, and of one with signs, which part its letters.
+/// The same of a generated password without signs.
 const GENERATED_CHURN: usize = 40;
+/// The same of one with signs, which part its letters.
 const SIGNED_CHURN: usize = 12;
 /// A block of base64 has a line of this length; sentences have no such word.
 const PEM_LINE: usize = 32;
