@@ -364,11 +364,14 @@ fn env_names_an_address_that_the_proxy_answers_to() {
     };
     for (listen, base) in [
         ("0.0.0.0:8001", "http://127.0.0.1:8001/"),
-        ("[::]:8001", "http://127.0.0.1:8001/"),
+        ("[::]:8001", "http://[::1]:8001/"),
         ("localhost:8001", "http://localhost:8001/"),
     ] {
         assert!(said(listen).stdout.contains(base), "{listen}: {:?}", said(listen));
     }
+    let done = said("127.0.0.1:0");
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""));
+    assert!(done.stderr.contains("port 0") && done.stderr.contains("name a port"), "{done:?}");
 }
 
 #[test]

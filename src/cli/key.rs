@@ -150,6 +150,12 @@ pub(super) fn env(args: &Args) -> Done {
 /// Where clients reach a proxy that listens there.
 pub(super) fn base(listen: &str) -> Result<String, Failure> {
     let address = serve::address(listen)?;
+    if address.port() == 0 {
+        return Err(usage(
+            "`listen` has port 0: `serve` takes any free one, which nobody can tell a client beforehand; \
+             name a port, such as 127.0.0.1:8000, in config.json or INFERSHIELD_LISTEN",
+        ));
+    }
     // Other addresses and names stay as they are configured.
     let is_any = address.ip().is_unspecified();
     Ok(if is_any { format!("http://{}", serve::called(address)) } else { format!("http://{listen}") })

@@ -11,7 +11,7 @@ use crate::proxy::Proxy;
 use crate::secret::sha256_hex;
 use crate::server;
 use crate::upstream::{Origin, Upstream};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::{fs, io, sync::Arc, thread, time::Duration};
 
 /// What the line begins with that says that requests are accepted; the URL follows.
@@ -138,7 +138,12 @@ pub(super) fn address(listen: &str) -> Result<SocketAddr, Failure> {
 
 /// What a listener is called by: one on every address of this machine, by the name of it that `Host` may hold.
 pub(super) fn called(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 pub(super) fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
