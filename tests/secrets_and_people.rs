@@ -83,6 +83,28 @@ fn a_generated_password_is_one_span_whatever_signs_it_is_made_of() {
 }
 
 #[test]
+fn a_password_among_other_things_of_its_line_ends_where_it_does_and_a_path_is_none() {
+    let among = [
+        ("config: {user: bob, password: aB3dE5gH7jK9}\n", "aB3dE5gH7jK9"),
+        ("{password:aB3dE5gH7jK9,user:bob}\n", "aB3dE5gH7jK9"),
+        ("[--user=a,--password=aB3d!E5gH7jK9,--host=db1.X]\n", "aB3d!E5gH7jK9"),
+        ("jdbc:x://h/db?user=a&password=aB3d!E5gH7jK9&allow-Public=true\n", "aB3d!E5gH7jK9"),
+    ];
+    for ((before, password), found) in among.iter().zip(findings("among", &among.map(|(text, _)| text.to_owned()))) {
+        let at = before.find(password).unwrap();
+        assert_eq!(found.iter().map(place).collect::<Vec<_>>(), [at..at + password.len()], "{before}");
+    }
+    let none = [
+        "OLDPWD=/tmp/tmp.q8ZrT2LmVf\n",
+        "PWD=/Users/sam/Projects/iOS17/MyApp2/V3Build\n",
+        "password: \"$(Sql2019PwX)\"\n",
+        "test result: pass Pixel7Pro-API34\n",
+        "private_key = EcKeyP256V1\n",
+    ];
+    assert!(findings("none", &none.map(str::to_owned)).concat().is_empty());
+}
+
+#[test]
 fn our_own_placeholders_and_documented_examples_are_never_secrets() {
     let ours = "INFERSHIELD_SECRET_4F2A9C81D0B37E65AA10";
     let texts = [

@@ -72,7 +72,7 @@ impl Lesson {
         format!("learned score {score}: top fragments {}", top.join(", ").to_ascii_lowercase())
     }
 
-    /// Of honest texts that nothing was learned from, 3 of 958 that a user typed and 26 of 2,406 that tools and documents say lie above.
+    /// Of honest texts that nothing was learned from, 3 of 958 that a user typed and 21 of 2,406 that tools and documents say lie above.
     /// Of the latter the rule reports what lies 21 points higher, and near its keywords.
     fn least_score(self) -> i32 {
         match self {

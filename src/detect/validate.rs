@@ -29,6 +29,12 @@ const TOKEN_CHURN: usize = 20;
 const GENERATED_CHURN: usize = 40;
 /// The same of one with signs, which part its letters.
 const SIGNED_CHURN: usize = 12;
+/// What a value may stand in.
+const QUOTES: [char; 3] = ['"', '\'', '`'];
+/// What stands before a value that is one of many in its line: nobody knows where it ends.
+const STRUCTURE: [char; 8] = ['{', '[', '(', ',', '&', '?', ';', '|'];
+/// What paths, look-ups and names of colours begin with, and few passwords.
+const NO_BEGINNING: [char; 5] = ['/', '~', '.', '#', '$'];
 /// A block of base64 has a line of this length; sentences have no such word.
 const PEM_LINE: usize = 32;
 /// A character repeated this often in a row is filling.
@@ -49,6 +55,8 @@ const COINED: usize = 7;
 static PLACEHOLDERS: Words = Words::new(|| words(include_str!("words/placeholders.txt")));
 /// Parts of names and code that a guessed password is not made of.
 static NOT_PASSWORDS: Words = Words::new(|| words(include_str!("words/not-passwords.txt")));
+/// Parts of addresses whose encoded values say where a list goes on, or what to draw.
+static NOT_DATA: Words = Words::new(|| words(include_str!("words/not-data.txt")));
 /// What no generator of passwords makes, but by a rare chance.
 static NOT_GENERATED: Words = Words::new(|| words(include_str!("words/not-generated.txt")));
 /// Parts of names whose values are random and open nothing.
@@ -182,7 +190,11 @@ impl Validator {
                 is_random(text) && is_named(text, &line(before)) && is_hidden
             }
             Self::Password => is_password(text) && !is_nothing(&line(before)),
-            Self::Generated => is_generated(text) && !is_nothing(&line(before)),
+            Self::Generated => {
+                let line = line(before);
+                let is_alone = line.ends_with(QUOTES) || !line.contains(STRUCTURE);
+                is_alone && is_generated(text) && !is_nothing(&line)
+            }
             Self::Cased => {
                 let is_upper = text.bytes().filter(u8::is_ascii_uppercase).count();
                 !is_placeholder(text) && is_upper >= 4 && entropy(text) >= TOKEN_BITS
@@ -211,7 +223,7 @@ impl Validator {
                 97 - number / 100 % 97 == number % 100
             }
             Self::TaxId => is_tax_id(&digits(text)),
-            Self::Coded => is_coded(text),
+            Self::Coded => is_coded(text) && !contains_any(&*line(before), &NOT_DATA),
             Self::Phone => {
                 let number = text.replace(|c: char| !c.is_ascii_digit(), "");
                 let is_fiction = text.contains("555") || FICTION.iter().any(|known| number.contains(known));
@@ -330,6 +342,7 @@ fn is_generated(text: &str) -> bool {
     let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric());
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
     kinds.iter().all(|is_kind| text.as_bytes().iter().any(is_kind))
+        && !text.starts_with(NO_BEGINNING)
         && churn(text) >= if is_plain { GENERATED_CHURN } else { SIGNED_CHURN }
         && entropy(text) >= TOKEN_BITS
         && !is_wordy(text, 3)

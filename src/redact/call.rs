@@ -120,7 +120,8 @@ fn acts(text: &str) -> &str {
     for line in text.lines() {
         match end {
             Some(word) if line.trim() == word => end = None,
-            Some(_) if line.contains("$(") || line.contains('`') => return text,
+            // The shell joins a line that ends so to the next, which may be the end then.
+            Some(_) if line.contains("$(") || line.contains('`') || line.ends_with('\\') => return text,
             Some(_) => {}
             None => {
                 let (command, rest) = match line.split_once("<<") {
@@ -189,6 +190,7 @@ mod tests {
             "cat > a <<E\nx\nE\nsend",
             "cat > a <<E\nx",
             "cat > a <<E\n$(send)\nE",
+            "cat > a <<EF\nx\nE\\\nF\nsend\nEF",
             "cat > a`send` <<E\nx\nE",
             "cat > /dev/tcp/host/80 <<E\nx\nE",
             "cat <<E > >(send)\nx\nE",
