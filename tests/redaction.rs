@@ -21,7 +21,12 @@ pub fn placeholders(text: &str) -> Vec<String> {
 
 /// What stands for a value in requests of this home.
 pub fn placeholder(proxy: &Fixture, value: &str) -> String {
-    assert_eq!(proxy.post(CHAT, &say(&format!("My token is {value} today."))).status, 200);
+    placeholder_in(proxy, &format!("My token is {value} today."))
+}
+
+/// What stands for the last value of a text.
+pub fn placeholder_in(proxy: &Fixture, text: &str) -> String {
+    assert_eq!(proxy.post(CHAT, &say(text)).status, 200);
     placeholders(&forwarded(proxy, CHAT)).pop().expect("the value is replaced")
 }
 

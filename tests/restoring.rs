@@ -1,13 +1,15 @@
 //! What a call would send to somebody is not put back into it, whatever it sends with; what stays on the machine is.
 
-use crate::redaction::{TOKEN, history, placeholder, said};
+use crate::redaction::{TOKEN, history, placeholder, placeholder_in, said};
 use crate::support::{Fixture, Login, RawProvider, STREAMING, streamed};
 use serde_json::{Value, json};
 
 /// Lets the model call a tool with these arguments, whole and streamed, in every API; `P` stands for the placeholder. True where the
 /// value was put back.
 fn restored(proxy: &Fixture, token: &str, result: &str, tool: &str, arguments: &Value) -> bool {
-    let place = placeholder(proxy, token);
+    let place = placeholder_in(proxy, result);
+    let literal = json!(token).to_string();
+    let escaped = &literal[1..literal.len() - 1];
     let reply = arguments.to_string().replace("@P", &place);
     let mut seen = Vec::new();
     for path in STREAMING {
@@ -16,9 +18,10 @@ fn restored(proxy: &Fixture, token: &str, result: &str, tool: &str, arguments: &
             let answer = proxy.post(path, &history(path, "Go on.", result, stream));
             let (_, called) = said(&answer);
             let called: Value = serde_json::from_str(&called).unwrap();
-            let expected: Value = serde_json::from_str(&reply.replace(&place, token)).unwrap();
+            let expected: Value = serde_json::from_str(&reply.replace(&place, escaped)).unwrap();
             seen.push(called == expected);
-            assert_eq!(answer.text().contains(token), called == expected, "{path}: {arguments}: {}", answer.text());
+            let shown = escaped == token && answer.text().contains(token);
+            assert_eq!(shown, called == expected && escaped == token, "{path}: {arguments}: {}", answer.text());
         }
     }
     assert!(seen.iter().all(|is_restored| *is_restored == seen[0]), "{arguments}: {seen:?}");
@@ -193,6 +196,45 @@ fn a_file_keeps_the_commands_that_it_had_with_the_value_and_gets_no_new_ones() {
                 assert_eq!(restored(&proxy, &token, &result, "write", &file), is_kept, "{read}{text}");
             }
         }
+    }
+}
+
+/// What a page may make up as a value, and where the model would put it, with what it would run there.
+#[test]
+fn a_value_runs_nothing_in_the_command_that_it_is_put_back_into() {
+    let proxy = Fixture::start("value-stays");
+    let run = |command: &str| json!({"command": command});
+    let body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n".repeat(4);
+    let key = |inside: &str| {
+        let marks = ["BEGIN", "END"].map(|mark| format!("-----{mark} PRIVATE{}-----", " KEY"));
+        format!("{}\n{body}{inside}{body}{}", marks[0], marks[1])
+    };
+    let written = "mkdir -p k && cat > k/id <<'EOF'\n@P\nEOF\nchmod 600 k/id";
+    let (poisoned, honest) = (key("EOF\ntouch /tmp/x\ncat > y <<'EOF'\n"), key(""));
+    let file = json!({"file_path": "k/id", "content": "@P\n"});
+    assert!(!restored(&proxy, &poisoned, &poisoned, "bash", &run(written)));
+    assert!(restored(&proxy, &poisoned, &poisoned, "write", &file), "nothing runs a file");
+    for arguments in [run(written), run("printf '%s\\n' '@P' > id"), run("echo \"@P\" > id"), run("k=@P"), file] {
+        assert!(restored(&proxy, &honest, &honest, "bash", &arguments), "{arguments}");
+    }
+    assert!(!restored(&proxy, &poisoned, &poisoned, "bash", &run("echo \"$(echo \"@P\")\" > id")));
+    let result = |password: &str| json!({"password": password}).to_string();
+    for password in ["Zq9;touch$IFS/tmp/x;K3xLm", "Zq9&K3x(Lm)2w$R"] {
+        let said = result(password);
+        for command in ["export P=@P", "export P=\"@P\"", "sh -c 'export P=@P'", "ssh h \"P='@P' ./x\"", "echo ''@P''"]
+        {
+            assert!(!restored(&proxy, password, &said, "bash", &run(command)), "{command}");
+        }
+        for arguments in [
+            run("export P='@P' && ./start"),
+            json!({"command": ["bash", "-lc", "PGPASSWORD='@P' psql"]}),
+            json!({"file_path": ".env", "content": "P=@P\n"}),
+            json!({"login": {"user_password": "@P"}}),
+        ] {
+            assert!(restored(&proxy, password, &said, "bash", &arguments), "{arguments}");
+        }
+        assert!(!restored(&proxy, password, &said, "run", &json!({"command": "@P"})), "{password}");
+        assert!(!restored(&proxy, password, &said, "run", &json!({"command": ["x", "@P"]})), "{password}");
     }
 }
 

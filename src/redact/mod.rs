@@ -4,6 +4,7 @@
 mod call;
 mod reply;
 mod restore;
+mod shell;
 mod url;
 
 pub use reply::Rewriter;

@@ -2,7 +2,7 @@
 //! Must never change a byte of what it does not understand, nor hold back an event that is complete, but behind the beginning of a call that may
 //! yet stop the reply.
 
-use super::restore::{self, Guard, Judged, Restorer, edited, escaped};
+use super::restore::{self, Guard, Restorer, edited, escaped};
 use super::{Edit, Hidden, apply};
 use crate::api::{self, Family, Kind};
 use serde::de::IgnoredAny;
@@ -293,14 +293,14 @@ impl<'a> Rewriter<'a> {
                 (None, Kind::Text) => {
                     let is_cut = is_open;
                     is_open = restore::is_open(&piece.text, is_cut);
-                    restorer.whole(&piece.text, is_cut, &Judged::default())
+                    restorer.whole(&piece.text, is_cut)
                 }
                 _ if !restorer.holds(&piece.text) => Vec::new(),
                 (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
                 (None, Kind::Call) => {
                     let strings = calls.clone().map(|piece| (piece.name.as_str(), &*piece.text));
                     let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
-                    restorer.input(&piece.text, call)
+                    restorer.input(&piece.text, call, Some(&piece.name))
                 }
             };
             let restored = edited(&piece.text, changes);

@@ -2,9 +2,10 @@
 //! Must never put a value where it leads to a host that the request did not name with it, nor hold back text for longer
 //! than it takes to tell.
 
-use super::call::{Call, is_json};
-use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, url};
-use crate::api::{Kind, in_literal, literals};
+use super::call::{Call, Part, is_content, is_json, is_value, parts};
+use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
+use crate::api::{Kind, in_literal};
+use crate::detect::Category;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -76,10 +77,13 @@ pub(super) struct Judged {
     is_call: bool,
     leads: BTreeSet<String>,
     is_leaking: bool,
+    is_patch: bool,
 }
 
 /// Where a placeholder stands.
 struct Place<'t> {
+    before: &'t str,
+    behind: &'t str,
     around: url::Around,
     line: &'t str,
     /// The word that it stands in begins where nobody looks any more.
@@ -97,6 +101,8 @@ impl<'t> Place<'t> {
         let left = before.get(start.unwrap_or_default()..).unwrap_or_default();
         let is_whole = start.is_some() || from == 0 && !is_cut;
         Self {
+            before: text.get(..from + at).unwrap_or_default(),
+            behind: text.get(from + at + PLACEHOLDER_BYTES..).unwrap_or_default(),
             around: url::around(seen, at..at + PLACEHOLDER_BYTES),
             line: line_at(seen, at),
             is_cut: !is_whole && !left.contains(char::is_whitespace),
@@ -168,7 +174,7 @@ impl<'a> Restorer<'a> {
                 self.streams.insert(stream.to_owned(), Stream { text, done: at, is_cut });
                 return restored;
             }
-            restored.push_str(self.value(hidden, &place, &Judged::default()));
+            restored.push_str(self.value(hidden, &place, &Judged::default(), None));
         }
         if is_last {
             self.is_open = is_open(&text, is_cut);
@@ -222,12 +228,17 @@ impl<'a> Restorer<'a> {
         handed
     }
 
-    /// What changes in a whole text. `is_cut`: it may go on with a URL that began before it.
-    pub(super) fn whole(&mut self, text: &str, is_cut: bool, call: &Judged) -> Vec<Edit> {
+    /// What changes in a whole text that somebody reads. `is_cut`: it may go on with a URL that began before it.
+    pub(super) fn whole(&mut self, text: &str, is_cut: bool) -> Vec<Edit> {
+        self.places(text, is_cut, &Judged::default(), None)
+    }
+
+    /// The same for any text. `member`: what holds it in a call, but for content of files.
+    fn places(&mut self, text: &str, is_cut: bool, call: &Judged, member: Option<&str>) -> Vec<Edit> {
         let (mut edits, mut done) = (Vec::new(), 0);
         while let Some((at, hidden)) = self.next(text, done) {
             done = at + PLACEHOLDER_BYTES;
-            let value = self.value(hidden, &Place::of(text, at, is_cut), call).to_owned();
+            let value = self.value(hidden, &Place::of(text, at, is_cut), call, member).to_owned();
             edits.push(Edit { place: at..done, text: value });
         }
         edits
@@ -241,7 +252,7 @@ impl<'a> Restorer<'a> {
     /// Looks at what a tool is called with in the given stream, or in a part of a reply that begins like one.
     pub(super) fn judge<'t>(&self, stream: &str, strings: impl Iterator<Item = (&'t str, &'t str)>) -> Judged {
         let tools = self.tools.iter().filter(|(begin, _)| stream.starts_with(begin.as_str()));
-        let Call { says, leads } = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
+        let Call { says, leads, is_patch } = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
         let held = self.hidden.keys().next().copied().unwrap_or_default();
         // Wherever in it a value stands.
         let mut parts = (0..says.len()).step_by(PART_BYTES).map(|start| {
@@ -249,32 +260,38 @@ impl<'a> Restorer<'a> {
             format!("{} ; {held}", says.get(start..end).unwrap_or_default())
         });
         let leaks = |text: &str| (self.guard.leaks)(Kind::Call, text);
-        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true }
+        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true, is_patch }
     }
 
     /// What changes in all that a tool is called with in the given stream, which holds a placeholder. `is_json`: it is a JSON text, and values are
     /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
         let call = self.judge(stream, [("input", text)].into_iter());
-        if is_json { self.strings(text, &call) } else { self.input(text, &call) }
+        if is_json { self.strings(text, &call, Some("input")) } else { self.input(text, &call, Some("input")) }
     }
 
-    /// What changes in a part of what a tool is called with.
-    pub(super) fn input(&mut self, text: &str, call: &Judged) -> Vec<Edit> {
-        if self.holds(text) && is_json(text) { self.strings(text, call) } else { self.whole(text, false, call) }
+    /// What changes in a part of what a tool is called with. `member`: what holds it, but for content of files.
+    pub(super) fn input(&mut self, text: &str, call: &Judged, member: Option<&str>) -> Vec<Edit> {
+        let member = member.filter(|member| !call.is_patch && !is_content(member));
+        if self.holds(text) && is_json(text) {
+            self.strings(text, call, member)
+        } else {
+            self.places(text, false, call, member)
+        }
     }
 
     /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
-    fn strings(&mut self, text: &str, call: &Judged) -> Vec<Edit> {
+    fn strings(&mut self, json: &str, call: &Judged, member: Option<&str>) -> Vec<Edit> {
         let mut edits = Vec::new();
-        for (place, literal) in literals(text) {
-            let string = serde_json::from_str::<String>(literal).unwrap_or_default();
-            let inner = self.input(&string, call);
+        for Part { literal, start, name, text } in parts(json) {
+            let inner = self.input(&text, call, member.map(|member| name.as_deref().unwrap_or(member)));
             let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
-            edits.extend(in_literal(literal.as_bytes(), &parts).into_iter().zip(inner).map(|(part, edit)| Edit {
-                place: place.start + part.start..place.start + part.end,
-                text: escaped(edit.text),
-            }));
+            edits.extend(
+                in_literal(literal.as_bytes(), &parts)
+                    .into_iter()
+                    .zip(inner)
+                    .map(|(part, edit)| Edit { place: start + part.start..start + part.end, text: escaped(edit.text) }),
+            );
         }
         edits
     }
@@ -289,7 +306,7 @@ impl<'a> Restorer<'a> {
     }
 
     /// The value, if it may stand here; else its placeholder.
-    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged) -> &'a str {
+    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged, member: Option<&str>) -> &'a str {
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
@@ -299,7 +316,14 @@ impl<'a> Restorer<'a> {
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request.
         let is_repeated = hidden.lines.contains(&line_hash(place.line));
-        if is_known && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
+        // The forms of personal data hold nothing that a shell would run.
+        let stays = member.is_none_or(|member| {
+            let is_all = place.before.is_empty() && place.behind.is_empty();
+            hidden.category == Category::Pii
+                || is_all && is_value(member)
+                || shell::stays(place.before, hidden.value.expose(), place.behind)
+        });
+        if is_known && stays && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
             return hidden.value.expose();
         }
         self.refused.insert(&hidden.placeholder, hidden);

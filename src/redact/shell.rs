@@ -1,0 +1,270 @@
+//! What a shell makes of a command: which of it is only written into files, and whether a value that is put into it stays a value.
+//! Must never be sure of what a shell could read in another way.
+
+use super::PREFIX;
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// Commands that do nothing with a text but write it down.
+const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", "tee", "touch"];
+/// Commands that run what they are given.
+const RUNNERS: [&str; 14] =
+    ["awk", "bash", "cmd", "eval", "exec", "iex", "parallel", "pwsh", "sh", "source", "ssh", "su", "xargs", "zsh"];
+/// Options of commands that run what stands behind them.
+const OPTIONS: [&str; 4] = ["-c", "-e", "-ec", "-lc"];
+/// Signs that are no more than themselves wherever they stand, as letters and digits are: in no quotes too, and in other languages.
+const INERT: &str = "!#%*+,-./:=?@[]^_{}~";
+/// A key (RFC 7468) with nothing but long lines of base64 between its marks: words of small letters may be the names of commands.
+const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[a-z0-9+/=]*[A-Z][A-Za-z0-9+/=]{15,}\n)+-----END [A-Z ]+-----\z";
+static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
+/// Longest command that is read for what it makes of a value, in bytes: each value of it asks once more.
+const COMMAND_BYTES: usize = 64 << 10;
+/// What quotes text, in shells and most languages.
+const QUOTES: [char; 2] = ['"', '\''];
+
+/// Whether a value stays one, whatever it holds, between what stands before and behind it: the model wrote the command and has not seen
+/// what the value would make of it.
+pub(super) fn stays(before: &str, value: &str, behind: &str) -> bool {
+    value.chars().all(is_inert)
+        || IS_KEY.as_ref().is_some_and(|key| key.is_match(value))
+        || before.len() + behind.len() <= COMMAND_BYTES
+            && (is_quoted(before, value, behind) || is_document(before, value, behind))
+}
+
+/// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files. Where anything in it could be read
+/// in another way, it is all there.
+pub(super) fn acts(text: &str) -> &str {
+    let mut reading = Reading::default();
+    let is_sure = text.lines().all(|line| reading.line(line));
+    if is_sure && reading.begun && reading.end.is_none() { "" } else { text }
+}
+
+/// Alone in quotes, but for signs that are nothing else, out of which nothing in it leads.
+fn is_quoted(before: &str, value: &str, behind: &str) -> bool {
+    let is_unsure = ["\\\"", "\\'", "`", "#", "<<"].iter().any(|sign| before.contains(sign));
+    let runs = |text: &str, names: &[&str]| {
+        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
+        words.any(|word| names.contains(&word.to_ascii_lowercase().as_str()))
+    };
+    let is_run = runs(before, &OPTIONS) || runs(before, &RUNNERS) || runs(behind, &RUNNERS);
+    let open = before.char_indices().fold(None, |open, (at, c)| match open {
+        None if QUOTES.contains(&c) => Some((at, c)),
+        Some((_, quote)) if quote == c => None,
+        open => open,
+    });
+    let Some((at, outer)) = open.filter(|_| !is_unsure && !is_run && value.is_ascii()) else { return false };
+    let within = before.get(at..).unwrap_or_default();
+    let quote = before.trim_end_matches(is_inert).chars().next_back().filter(|quote| QUOTES.contains(quote));
+    let is_alone = quote.is_some_and(|quote| {
+        within.matches(quote).count() % 2 == 1 && behind.trim_start_matches(is_inert).starts_with(quote)
+    });
+    let leads_out = |c: char| within.contains(c) && QUOTES.contains(&c) || outer == '"' && "$`".contains(c);
+    // Line ends in a key that stands in JSON.
+    is_alone && !value.replace("\\n", "").contains(|c| c == '\\' || leads_out(c))
+}
+
+/// In a here-document that is only written down, and that no line of it ends.
+fn is_document(before: &str, value: &str, behind: &str) -> bool {
+    let Some((lines, left)) = before.rsplit_once('\n') else { return false };
+    let mut reading = Reading::default();
+    let is_sure = lines.lines().all(|line| reading.line(line));
+    let Some((word, is_raw)) = reading.end.filter(|_| is_sure) else { return false };
+    let right = behind.lines().next().unwrap_or_default();
+    // Another value in the same line may hold lines of its own.
+    let is_end = format!("{left}{value}{right}").split(['\n', '\r']).any(|line| line.trim() == word)
+        || [left, right].iter().any(|part| part.contains(PREFIX));
+    !is_end && (is_raw || !value.contains(['$', '`', '\\']))
+}
+
+/// How far a command was read, line by line.
+#[derive(Default)]
+struct Reading<'t> {
+    /// What ends the here-document that has begun, and whether the shell leaves that as it is.
+    end: Option<(&'t str, bool)>,
+    /// There was one.
+    begun: bool,
+}
+
+impl<'t> Reading<'t> {
+    /// The next line. False where it does something else than write, or could be read in another way.
+    fn line(&mut self, line: &'t str) -> bool {
+        if let Some((word, _)) = self.end {
+            if line.trim() == word {
+                self.end = None;
+                return true;
+            }
+            // The shell joins a line that ends so to the next, which may be the end then.
+            return !line.contains("$(") && !line.contains('`') && !line.ends_with('\\');
+        }
+        let (command, rest) = match line.split_once("<<") {
+            None => (line, ""),
+            Some((command, rest)) => {
+                let Some((word, is_raw, rest)) = delimiter(rest) else { return false };
+                (self.end, self.begun) = (Some((word, is_raw)), true);
+                (command, rest)
+            }
+        };
+        let mut commands = line.split(['|', ';', '&']).filter_map(|part| part.split_whitespace().next());
+        [command, rest].into_iter().all(|part| part.chars().all(is_plain))
+            && !line.replace("/dev/null", "").contains("/dev/")
+            && commands.all(|command| WRITERS.contains(&command))
+    }
+}
+
+fn is_inert(c: char) -> bool {
+    c.is_alphanumeric() || INERT.contains(c)
+}
+
+/// No quotes, comments, substitutions or other lines are made with it.
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || " ./~_-+:@%,={}$>|;&".contains(c)
+}
+
+/// What ends a here-document, whether it is quoted, and what else stands behind the `<<`.
+fn delimiter(rest: &str) -> Option<(&str, bool, &str)> {
+    let rest = rest.strip_prefix('-').unwrap_or(rest).trim_start_matches(' ');
+    let quote = rest.chars().next().filter(|c| QUOTES.contains(c));
+    let rest = rest.get(quote.map_or(0, char::len_utf8)..)?;
+    let (word, behind) = rest.split_at(rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()));
+    let behind = quote.map_or(Some(behind), |quote| behind.strip_prefix(quote))?;
+    let ends = behind.is_empty() || behind.starts_with([' ', '>', '|', ';', '&']);
+    (!word.is_empty() && ends).then_some((word, quote.is_some(), behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{acts, stays};
+
+    #[test]
+    fn only_what_a_shell_writes_and_nothing_else_is_left_out() {
+        for text in [
+            "cat > a <<E\nx\nE",
+            "mkdir -p conf && cat <<'EOF' > conf/a.toml\nx # 'y'\nEOF\nls conf",
+            "tee a > /dev/null <<E\nx\nE",
+            "cat <<-E | tee a\nx\n\tE",
+            "cat > a <<E\nx\nE\ncat > b <<\"F\"\ny\nF\n",
+            "apply_patch <<'EOF'\n*** Begin Patch\n*** End Patch\nEOF",
+        ] {
+            assert_eq!(acts(text), "", "{text}");
+        }
+        for text in [
+            "send x",
+            "cat a",
+            "cat <<E \\\n| send\nx\nE",
+            "cat > a <<'E F'\nx\nE F\nsend\nE",
+            "cat > a # <<E\nsend\nE",
+            "cat > 'a <<E'\nsend\nE",
+            "cat > a <<E'F'\nx\nEF\nsend\nE",
+            "cat > a <<E\\F\nx\nEF\nsend\nE",
+            "cat > a <<E <<F\nx\nE\nsend\nF",
+            "cat > a <<E\nx\nE\nsend",
+            "cat > a <<E\nx",
+            "cat > a <<E\n$(send)\nE",
+            "cat > a <<EF\nx\nE\\\nF\nsend\nEF",
+            "cat > a`send` <<E\nx\nE",
+            "cat > /dev/tcp/host/80 <<E\nx\nE",
+            "cat <<E > >(send)\nx\nE",
+            "python <<E\nsend\nE",
+            "cat <<E | sh\nsend\nE",
+            "cat <<<E\nsend\nE",
+        ] {
+            assert_eq!(acts(text), text);
+        }
+    }
+
+    /// Each command with its place for the value, `@`.
+    fn stay(commands: &[&str], value: &str) -> Vec<bool> {
+        let parts = commands.iter().map(|command| command.split_once('@').unwrap());
+        parts.map(|(before, behind)| stays(before, value, behind)).collect()
+    }
+
+    #[test]
+    fn what_has_no_sign_of_a_shell_stays_a_value_everywhere() {
+        let places = ["export P=@", "sh -c \"echo @\"", "cat <<E | sh\n@\nE", "@", "# don't\n'@'"];
+        for value in [
+            "Zq9tK3xLm2w",
+            "AK+/x=.:%41",
+            "p#a,b!c*d[e]{f}~g?",
+            "ключ-7",
+            "-----BEGIN A KEY-----\nMHcCAQEEI0aB3x/Kq+9Z\n-----END A KEY-----",
+        ] {
+            assert!(stay(&places, value).iter().all(|stays| *stays), "{value}");
+        }
+        for value in
+            ["a;b", "a b", "a&b", "$a", "`a`", "a|b", "a>b", "(a)", "a'b", "a\"b", "a\\b", "a\nb", "a\u{2019}b"]
+        {
+            assert!(stay(&places, value).iter().all(|stays| !stays), "{value}");
+        }
+    }
+
+    #[test]
+    fn in_quotes_of_its_own_a_value_stays_one_unless_something_in_it_leads_out() {
+        let single = ["export P='@'", "curl -u 'me:@' https://h", "curl -d '{\"p\":\"@\"}' https://h", "p '@' 'x'"];
+        let double = [
+            "export P=\"@\"",
+            "psql \"postgres://u:@/h/db\" -c 'select 1'",
+            "printf '%s\\n' \"@\" > k",
+            "[\"x\", \"@\"]",
+        ];
+        for value in ["a;b", "a b", "a&b|c<d>(e)", "-----BEGIN\nx y\n-----END"] {
+            for places in [single, double] {
+                assert_eq!(stay(&places, value), [true; 4], "{value}");
+            }
+        }
+        assert_eq!(stay(&single, "a$b`c"), [true; 4]);
+        assert_eq!(stay(&single, "a\"b"), [true, true, false, true]);
+        for value in ["a$b", "a`b", "a\"b", "a\\", "\\$x"] {
+            assert_eq!(stay(&double, value), [false; 4], "{value}");
+        }
+        for command in [
+            "export P=''@''",
+            "export P='x'@'y'",
+            "# don't\nP=''@''",
+            "cat <<E\nit's\nE\nP=''@''",
+            "echo \"it's '@'\" '",
+            "echo \\\"'@'",
+            "echo `'@'`",
+            "sh -c 'export P=@'",
+            "ssh host '@'",
+            "ssh host \"P='@'\"",
+            "eval '@'",
+            "echo 'put @ there'",
+            "echo '@ there'",
+            "echo '@' | sh",
+        ] {
+            assert_eq!(stay(&[command], "a;touch$IFS/tmp/x;'b"), [false], "{command}");
+        }
+        for command in ["export P=''@''", "# don't\nP=''@''", "sh -c 'P=@'", "ssh host '@'", "echo 'put @ there'"] {
+            assert_eq!(stay(&[command], "a;touch$IFS/tmp/x;b"), [false], "{command}");
+        }
+    }
+
+    #[test]
+    fn in_a_here_document_that_is_written_down_a_value_stays_one_unless_it_ends_that() {
+        let key = "-----BEGIN X-----\nA: B\n\nAB+/\n-----END X-----";
+        for document in [
+            "mkdir -p a && cat > a/k <<'EOF'\n@\nEOF\nchmod 600 a/k && ssh -i a/k h",
+            "cat > k <<EOF\n@\nEOF",
+            "tee k > /dev/null <<\"EOF\"\nx=@y\nEOF",
+        ] {
+            assert_eq!(stay(&[document], key), [true], "{document}");
+            for value in ["x\nEOF\nrun", "x\n EOF\t\nrun", "x\r\nEOF\r\nrun"] {
+                assert_eq!(stay(&[document], value), [false], "{document}");
+            }
+        }
+        assert_eq!(stay(&["cat > k <<'E'\n@\nE", "cat > k <<E\n@\nE"], "a$(b)`c`\\"), [true, false]);
+        assert_eq!(stay(&["cat > k <<'E'\n@OF\nE", "cat > k <<'EOF'\nE@"], "\nE"), [true, true]);
+        assert_eq!(stay(&["cat > k <<'EOF'\n@OF\nEOF"], "\nE"), [false]);
+        for document in [
+            "sh <<'EOF'\n@\nEOF",
+            "cat <<'EOF' | sh\n@\nEOF",
+            "echo <<'EOF'; cat\n@\nEOF",
+            "cat > k <<'EOF'\nx\nEOF\n@",
+            "cat > k '<<EOF\n@\nEOF",
+            "cat > @ <<'EOF'\nx\nEOF",
+            "cat > k <<'EOF'\nINFERSHIELD_SECRET_A@\nEOF",
+        ] {
+            assert_eq!(stay(&[document], key), [false], "{document}");
+        }
+    }
+}
