@@ -17,6 +17,8 @@ const ONCE: [&str; 7] =
 
 /// Hexadecimal digits of a chunk's size: those of a `u64`.
 const MAX_SIZE_DIGITS: usize = 16;
+/// Bytes of a body that there is room for before any has come: most are shorter, and an announced length costs nothing to write.
+const FIRST_ROOM: usize = 1 << 20;
 /// Bytes of a chunk extension with its semicolon; nobody sends any, and they mean nothing to us.
 const MAX_EXTENSION: usize = 257;
 /// Bytes of all trailer lines together, with the empty line after them; they are thrown away.
@@ -129,6 +131,7 @@ pub(super) fn read_body(length: Option<u64>, connection: &mut Connection) -> Res
     connection.allow(u64::MAX, limits.body_time, limits.body_read_time);
     let mut whole = Vec::new();
     if let Some(bytes) = length {
+        whole.reserve(usize::try_from(bytes).unwrap_or(usize::MAX).min(FIRST_ROOM));
         connection.take(bytes, &mut whole)?;
         return Ok(whole);
     }
