@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 const CHAT: &str = "/v1/chat/completions";
+const MESSAGES: &str = "/v1/messages";
 pub const TOKEN: &str = concat!("ghp", "_q7Rt2Yw9Kx4Lm8Np3Vb6Zc1Hd5Jf0GsAeUoT");
 const PREFIX: &str = "INFERSHIELD_";
 const PLACEHOLDER_BYTES: usize = 35;
@@ -132,6 +133,61 @@ fn a_value_that_was_put_back_into_a_call_is_replaced_when_the_history_brings_it_
     let forwarded = forwarded(&proxy, CHAT);
     assert!(!forwarded.contains(&password), "{forwarded}");
     assert_eq!(placeholders(&forwarded).len(), 2, "{forwarded}");
+}
+
+/// A request of the Messages API whose history calls a tool with this.
+fn called_with(input: &Value) -> Value {
+    let mut body = history(MESSAGES, "Log in.", "Done.", false);
+    body["messages"][1]["content"][0]["input"] = input.clone();
+    body
+}
+
+#[test]
+fn a_value_in_an_object_is_known_by_its_name_and_nothing_but_the_value_is_replaced() {
+    let proxy = Fixture::start("named");
+    let password = proxy.run.secret("Zq9tK3xLm2w");
+    for input in [
+        json!({"password": password}),
+        json!({"user": "ci", "password": password, "path": "é/b"}),
+        json!({"env": {"DB_PASSWORD": password, "PORT": "1"}, "name": "run"}),
+        json!({"env": [{"name": "DB_PASSWORD", "value": password}]}),
+        json!({"argv": ["mysql", "--password", password, "-h", "db"]}),
+        json!({"password": password, password.as_str(): "the name stays"}),
+    ] {
+        let body = called_with(&input);
+        let reply = proxy.post(MESSAGES, &body);
+        assert_eq!((reply.status, reply.header("x-infershield-verdict")), (200, Some("redact")), "{input}");
+        let forwarded = forwarded(&proxy, MESSAGES);
+        let value = format!("\"{}\"", placeholders(&forwarded).pop().unwrap());
+        let kept = format!("\"{password}\":");
+        let expected = body.to_string().replace(&kept, "KEPT").replace(&format!("\"{password}\""), &value);
+        assert_eq!(forwarded, expected.replace("KEPT", &kept));
+    }
+    // Seen before, and now with a name that says something else.
+    let body = called_with(&json!({"commit": password}));
+    assert_eq!(proxy.post(MESSAGES, &body).header("x-infershield-verdict"), Some("pass"));
+}
+
+#[test]
+fn names_and_look_ups_in_an_object_are_no_values() {
+    let proxy = Fixture::start("named-honest");
+    for input in [
+        json!({"file_path": "/src/auth/password_reset2.rs", "old_string": "let password = read()?;",
+            "new_string": "let password = vault.read(\"db/pass2\")?;"}),
+        json!({"password_field": "#login", "token_field": "input[name='token2']"}),
+        json!({"pattern": "password", "path": "src/Login2Form.tsx", "output_mode": "content"}),
+        json!({"token": "${GITHUB_TOKEN_2}", "api_key": "process.env.API_KEY_2", "secret": "{{vault.db2}}"}),
+        json!({"password": "changeme", "key": "Control+Shift+Digit2", "secret_name": "prod/db-main-2"}),
+        json!({"next_token": "aEtcNbmZv7aB4YL2zsIs8QikyZT4x7Tg", "commit": "f848cf241d86ac68e085b686ca0300a8"}),
+        json!({"old_string": "password", "new_string": "Zq9tK3xLm2w"}),
+        json!({"argv": ["grep", "-rn", "password", "src/Login2Form.tsx"]}),
+        json!({"type": "object", "properties": {"password": {"type": "string", "description": "Of the user db2."}}}),
+    ] {
+        let body = called_with(&input);
+        let reply = proxy.post(MESSAGES, &body);
+        assert_eq!(reply.header("x-infershield-verdict"), Some("pass"), "{}", proxy.line_of(&reply));
+        assert_eq!(forwarded(&proxy, MESSAGES), body.to_string());
+    }
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Extracted<'a> {
 pub struct Segment<'a> {
     /// The text, unescaped.
     pub text: Cow<'a, str>,
+    /// What tells what it is, as it stands before it in an object with names that no API defines: `"env":{"DB_PASSWORD":"`.
+    pub before: Cow<'a, str>,
     /// The string literal, quotes included, in the body or in the text of the segment that it stands `within`.
     pub span: Range<usize>,
     /// For a string of JSON inside another segment's text, that one's index. Only strings that have escapes are given so:
@@ -81,7 +83,7 @@ impl Extracted<'_> {
 pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
     let malformed = |why: String| format!("InferShield cannot scan this request body: {why}");
     let not_strict = |why| malformed(format!("{why}; send strict JSON in UTF-8, each key of an object once"));
-    let mut walk = Walk { found: Extracted::default(), location: String::new(), item: 0 };
+    let mut walk = Walk { body, found: Extracted::default(), location: String::new(), item: 0 };
     // Where no API says who speaks, all of it is judged as the user's last words are, most strictly, and nothing is binary.
     let unknown = family == Family::Other;
     let members = match json::parse(body).map_err(not_strict)? {
@@ -142,11 +144,13 @@ struct Voice {
     thought: bool,
     /// The provider needs what stands here as it is.
     kept: bool,
+    /// Where an object or a list begins whose names, or items, are the client's or the model's.
+    named: Option<usize>,
 }
 
 impl Voice {
     fn of(source: Source, newest: bool, free: bool) -> Self {
-        Self { source, newest, free, fixed: false, thought: false, kept: false }
+        Self { source, newest, free, fixed: false, thought: false, kept: false, named: None }
     }
 }
 
@@ -182,9 +186,8 @@ fn field(kind: &str, name: &str) -> Field {
         "conversation" | "previous_response_id" | "prompt" => Field::Reference,
         "audio" | "container" | "container_id" | "file_id" | "file_ids" | "vector_store_ids" => Field::Reference,
         "output" | "outputs" | "result" | "results" => Field::Returned,
-        "action" | "arguments" | "input" | "input_schema" | "metadata" | "parameters" | "schema" | "variables" => {
-            Field::FreeForm
-        }
+        "action" | "args" | "arguments" | "input" | "input_schema" | "metadata" | "parameters" | "schema"
+        | "variables" => Field::FreeForm,
         "annotations" | "call_id" | "citations" | "cited_text" | "content" | "context" | "description" | "detail"
         | "effort" | "file" | "filename" | "format" | "function" | "function_call" | "functions" | "id"
         | "input_audio" | "instructions" | "json_schema" | "mcp_servers" | "media_type" | "messages" | "model"
@@ -213,6 +216,7 @@ fn is_thought(kind: &str, name: &str) -> bool {
 }
 
 struct Walk<'a> {
+    body: &'a [u8],
     found: Extracted<'a>,
     location: String,
     /// As in [`Segment::item`].
@@ -271,10 +275,13 @@ impl<'a> Walk<'a> {
         let dot = if self.location.is_empty() { "" } else { "." };
         self.at(&format!("{dot}{known}"), |walk| {
             voice.kept |= !voice.free && field == Field::Connector;
+            if field == Field::FreeForm && !matches!(node, Node::String(_)) {
+                voice.named.get_or_insert(name.span.end);
+            }
             voice.fixed = voice.kept || !voice.free && is_fixed(&name.text);
             voice.thought |= !voice.free && voice.source == Source::Assistant && is_thought(kind, &name.text);
             if field == Field::Unknown && !looks_like_a_name(&name.text) {
-                walk.text(name, Voice { fixed: true, ..voice }, None, INNER_LEVELS);
+                walk.text(name, Voice { fixed: true, named: None, ..voice }, None, INNER_LEVELS);
             }
             match (field, &node) {
                 _ if voice.free => {}
@@ -306,6 +313,7 @@ impl<'a> Walk<'a> {
         let index = self.found.segments.len();
         self.found.segments.push(Segment {
             text,
+            before: voice.named.map_or_else(Cow::default, |from| json::before(self.body, from, span.start)),
             span,
             within,
             fixed: voice.fixed,
@@ -316,7 +324,7 @@ impl<'a> Walk<'a> {
             location: self.location.clone(),
         });
         for text in inner {
-            self.text(text, voice, Some(index), levels - 1);
+            self.text(text, Voice { named: None, ..voice }, Some(index), levels - 1);
         }
     }
 
@@ -644,6 +652,21 @@ mod tests {
         assert_eq!(place("4"), Some("*.text[0]"));
         assert_eq!(place("my path"), Some("messages[0].content[0].input.*"));
         assert_eq!(place("5"), Some("messages[0].content[0].input.*.name"));
+    }
+
+    #[test]
+    fn of_objects_with_free_names_each_text_tells_what_stands_before_it_and_no_name_does() {
+        let call = json!({"env": {"DB": "1"}, "fé": ["-p", "2"], "number 4": "{\"a\":\"\\n\"}"});
+        let gemini = json!({"contents": [{"parts": [{"functionCall": {"name": "3", "args": call}}]}]});
+        let messages = json!({"messages": [{"content": [{"type": "tool_use", "name": "3", "input": call}]}]});
+        for (family, body) in [(Family::Other, gemini), (Family::Messages, messages)] {
+            let body = body.to_string();
+            let all = extract(family, body.as_bytes()).unwrap().segments;
+            let before = |text: &str| &*all.iter().find(|segment| segment.text == text).unwrap().before;
+            assert_eq!((before("1"), before("-p")), (":{\"env\":{\"DB\":\"", ":{\"env\":{\"DB\":\"1\"},\"fé\":[\""));
+            assert!(before("2").ends_with(",\"fé\":[\"-p\",\""));
+            assert_eq!((before("3"), before("number 4"), before("\n")), ("", "", ""));
+        }
     }
 
     #[test]

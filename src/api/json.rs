@@ -11,6 +11,9 @@ const MAX_DEPTH: usize = 64;
 /// Most values and member names in one text. A node takes below 100 bytes, so this bounds memory to about 100 MiB.
 pub(super) const MAX_NODES: usize = 1 << 20;
 
+/// How much of what stands before a string tells what it is, in bytes.
+const BEFORE_BYTES: usize = 64;
+
 /// One JSON value.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
@@ -46,6 +49,13 @@ pub(super) fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> 
         Node::String(text) if name.text == wanted => Some(&*text.text),
         _ => None,
     })
+}
+
+/// What stands right before the string that begins at a place, its quote included, and behind `from`: its name, or the string before it in a
+/// list, with which it would be seen if the JSON were a text.
+pub(super) fn before(json: &[u8], from: usize, string: usize) -> Cow<'_, str> {
+    let start = from.max(string.saturating_sub(BEFORE_BYTES));
+    String::from_utf8_lossy(json.get(start..=string).unwrap_or_default())
 }
 
 /// The strings with escapes of a text that may itself be JSON. It is not refused for what it is not: the provider takes

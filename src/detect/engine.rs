@@ -31,6 +31,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const PIECE_OVERLAP: usize = 2 << 10;
 /// In a copy only this neighbourhood of what was undone is new, in bytes.
 const CHANGE_REACH: usize = 256;
+/// Longest string that may be a value which only its name tells, in bytes: the rules look no further.
+const NAMED_BYTES: usize = 512;
 /// A password between quotation marks goes on for so many bytes at most behind a sign that ends one without them.
 const QUOTED_BYTES: usize = 64;
 
@@ -55,6 +57,23 @@ impl Scanner {
             (finding.start, finding.end) = (place.start, place.end);
         }
         findings
+    }
+
+    /// The same for a string of JSON, with the secrets that only what stands `before` it makes known: `("{\"password\":\"", "…")`.
+    pub fn scan_behind(&self, (before, text): (&str, &str), source: Source) -> Vec<Finding> {
+        let mut findings = self.scan(text, source);
+        if before.is_empty() || text.len() > NAMED_BYTES {
+            return findings;
+        }
+        let (shown, start) = (format!("{before}{text}\""), before.len());
+        let is_wanted = |rule: &Rule| rule.category == Category::Secret && rule.applies(source) && !rule.hidden;
+        let hits = self.search(&shown, slice::from_ref(&(0..shown.len())), is_wanted, |span| span.end > start);
+        for found in hits.into_iter().filter_map(|hit| finding(&shown, hit.weight(shown.as_bytes()), hit, source)) {
+            // What belongs to the name, or is the quote behind the text, is none of it.
+            let (begin, end) = (found.start.max(start) - start, text.len().min(found.end.saturating_sub(start)));
+            findings.extend((begin < end).then_some(Finding { start: begin, end, ..found }));
+        }
+        settle(findings)
     }
 
     fn scan_plain(&self, text: &str, source: Source) -> Vec<Finding> {

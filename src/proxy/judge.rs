@@ -121,7 +121,7 @@ impl Verdict<'_> {
     /// The risk score of one text, and what is told of it, each finding with its action. `behind`: how many texts the user said after it.
     fn judge(&mut self, segment: &Segment<'_>, behind: usize) -> Result<(u8, Vec<detect::Finding>), Stop> {
         let proxy = self.proxy;
-        let findings = proxy.seen.scan(&proxy.scanner, &segment.text, segment.source);
+        let findings = proxy.seen.scan(&proxy.scanner, (&segment.before, &segment.text), segment.source);
         if self.exceptions.is_none() && !findings.is_empty() {
             self.exceptions = Some(proxy.store.exceptions(self.user).map_err(|error| proxy.store_failed(&error))?);
         }
