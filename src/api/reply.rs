@@ -26,6 +26,8 @@ pub enum Kind {
 pub struct Piece<'a> {
     /// What it says.
     pub text: Cow<'a, str>,
+    /// What stands before it in what a tool is called with, as in [`super::Segment::before`].
+    pub before: Cow<'a, str>,
     /// Its literal, quotes included.
     pub span: Range<usize>,
     /// What becomes of it.
@@ -83,6 +85,9 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
         _ => Kind::Text,
     };
     event.object(members, &kind, outer, String::new(), false, "");
+    for piece in event.pieces.iter_mut().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none()) {
+        piece.before = json::before(data, 0, piece.span.start);
+    }
     event
 }
 
@@ -142,7 +147,8 @@ impl<'a> Event<'a> {
     }
 
     fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, about: &str, stream: Option<String>) {
-        self.pieces.push(Piece { text, span, kind, name: name.to_owned(), about: about.to_owned(), stream });
+        let (name, about, before) = (name.to_owned(), about.to_owned(), Cow::default());
+        self.pieces.push(Piece { text, before, span, kind, name, about, stream });
     }
 }
 

@@ -80,10 +80,10 @@ pub(super) fn scan<'a>(
     Ok(Scanned { caller, route, body, hidden: verdict.redaction.hidden, has_image })
 }
 
-/// What a text of a reply is reported or stopped for: data on its way to somebody else, a secret that the request did not hold, a call that
-/// destroys.
-pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: Action) -> Vec<audit::Finding> {
-    let mut findings = proxy.scanner.scan(text, Source::Assistant);
+/// What a text of a reply, given behind what stands before it, is reported or stopped for: data on its way to somebody else, a secret that
+/// the request did not hold, a call that destroys.
+pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, said: (&str, &str), action: Action) -> Vec<audit::Finding> {
+    let mut findings = proxy.scanner.scan_behind(said, Source::Assistant);
     findings.retain(|finding| match finding.category {
         Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
         Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
@@ -96,7 +96,7 @@ pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, text: &str, action: A
     // Where they cannot be read there are none.
     let exceptions = proxy.store.exceptions(user).unwrap_or_default();
     let told = findings.into_iter().map(|mut finding| {
-        let reference = reference(proxy, user, text, &finding);
+        let reference = reference(proxy, user, said.1, &finding);
         finding.action = if is_allowed(&exceptions, &reference) { Action::Allow } else { action };
         noted(finding, reference, "reply")
     });

@@ -47,8 +47,8 @@ pub(super) fn relay(
         };
         proxy.scanner.scan(text, Source::Assistant).iter().any(leads_away)
     };
-    let stops = |kind: Kind, text: &str| {
-        let mut found = judge::reply(proxy, &user, kind, text, action).into_iter();
+    let stops = |kind: Kind, said: (&str, &str)| {
+        let mut found = judge::reply(proxy, &user, kind, said, action).into_iter();
         let found = found.find(|found| found.action == action.to_string())?;
         Some(format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference))
     };
@@ -124,8 +124,8 @@ pub(super) fn relay(
             reference: hidden.reference.clone(),
         });
     }
-    for (kind, text) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
-        event.findings.extend(judge::reply(proxy, &user, kind, text, action));
+    for (kind, said) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
+        event.findings.extend(judge::reply(proxy, &user, kind, said, action));
     }
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {

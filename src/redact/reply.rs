@@ -32,8 +32,8 @@ pub struct Rewriter<'a> {
     pending: Vec<u8>,
     /// The last event of each text that comes in pieces: with it goes what is left at the end of the text.
     last: BTreeMap<String, Last>,
-    /// What the reply says, text by text, with placeholders.
-    said: BTreeMap<String, (Kind, String)>,
+    /// What the reply says, text by text, with placeholders, each behind what stands before it.
+    said: BTreeMap<String, (Kind, String, String)>,
     room: usize,
     /// What goes on when no call is open that may yet stop the reply.
     held: Vec<u8>,
@@ -139,9 +139,9 @@ impl<'a> Rewriter<'a> {
         self.restorer.refused.values().copied()
     }
 
-    /// Each text that the reply said so far, as much as is kept of it; with placeholders for what the request hid.
-    pub fn said(&self) -> impl Iterator<Item = (Kind, &str)> {
-        self.said.values().map(|(kind, text)| (*kind, text.as_str()))
+    /// Each text that the reply said so far, behind what stands before it, as much as is kept; with placeholders for what the request hid.
+    pub fn said(&self) -> impl Iterator<Item = (Kind, (&str, &str))> {
+        self.said.values().map(|(kind, before, text)| (*kind, (before.as_str(), text.as_str())))
     }
 
     /// A complete event, or whatever stands at the end of the stream, where all texts end.
@@ -278,11 +278,12 @@ impl<'a> Rewriter<'a> {
             let text = if self.streamed { stream.cloned() } else { Some(number.to_string()) };
             if let Some(text) = text.filter(|_| piece.text.len() <= self.room) {
                 self.room -= piece.text.len();
-                self.said.entry(text).or_insert_with(|| (piece.kind, String::new())).1.push_str(&piece.text);
+                let begun = || (piece.kind, piece.before.to_string(), String::new());
+                self.said.entry(text).or_insert_with(begun).2.push_str(&piece.text);
             }
             let is_last =
                 stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
-            if !self.streamed && restorer.stops(piece.kind, &piece.text) {
+            if !self.streamed && restorer.stops(piece.kind, (&piece.before, &piece.text)) {
                 break;
             }
             let changes = match (stream, piece.kind) {

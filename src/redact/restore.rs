@@ -47,8 +47,8 @@ pub(super) struct Restorer<'a> {
     split: BTreeSet<&'a str>,
 }
 
-/// Says why a text must not go on.
-pub type Stops<'a> = dyn Fn(Kind, &str) -> Option<String> + 'a;
+/// Says why a text must not go on, which is given behind what stands before it.
+pub type Stops<'a> = dyn Fn(Kind, (&str, &str)) -> Option<String> + 'a;
 
 /// What a reply is judged by.
 #[derive(Clone, Copy)]
@@ -162,7 +162,8 @@ impl<'a> Restorer<'a> {
             Stream { is_cut, ..Stream::default() }
         });
         text.push_str(piece);
-        if self.stops(Kind::Text, text.get(boundary(&text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default()) {
+        let new = text.get(boundary(&text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default();
+        if self.stops(Kind::Text, ("", new)) {
             return String::new();
         }
         let mut restored = String::new();
@@ -199,7 +200,7 @@ impl<'a> Restorer<'a> {
         let Stream { mut text, mut done, mut is_cut } = self.streams.remove(stream).unwrap_or_default();
         text.push_str(piece);
         is_cut |= text.len() > CALL_BYTES;
-        if is_last && self.stops(Kind::Call, &text) {
+        if is_last && self.stops(Kind::Call, ("", &text)) {
             return String::new();
         }
         if is_last {
@@ -336,8 +337,8 @@ impl<'a> Restorer<'a> {
     }
 
     /// Whether a text stops the reply; or something did before.
-    pub(super) fn stops(&mut self, kind: Kind, text: &str) -> bool {
-        let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, text));
+    pub(super) fn stops(&mut self, kind: Kind, said: (&str, &str)) -> bool {
+        let why = self.guard.stops.filter(|_| self.stopped.is_none()).and_then(|stops| stops(kind, said));
         self.stopped = self.stopped.take().or(why);
         self.stopped.is_some()
     }

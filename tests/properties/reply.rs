@@ -119,7 +119,7 @@ fn text(dice: &mut Dice) -> String {
 
 fn holds((family, hidden, streamed, stops): (Family, &[Hidden], bool, bool), reply: &[u8], mut cuts: Dice) {
     let leaks = |_: Kind, text: &str| text.contains("leak");
-    let why = |_: Kind, text: &str| text.contains("stop").then(|| "[stopped]".to_owned());
+    let why = |_: Kind, (_, text): (&str, &str)| text.contains("stop").then(|| "[stopped]".to_owned());
     let guard = Guard { leaks: &leaks, stops: stops.then_some(&why as &Stops<'_>) };
 
     let mut at_once = Rewriter::new(hidden, guard, family, streamed);
