@@ -202,8 +202,9 @@ impl<'a> Visitor<'a> for &mut Reader<'a> {
         Ok(Node::Number(None))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Node<'a>, E> {
-        Ok(Node::Number(None))
+    fn visit_f64<E>(self, number: f64) -> Result<Node<'a>, E> {
+        // Some count in floats: `11.0`.
+        Ok(Node::Number(number.to_string().parse().ok()))
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'a str) -> Result<Node<'a>, E> {

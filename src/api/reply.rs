@@ -228,6 +228,8 @@ mod tests {
             ),
             (json!({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}), (3, 0)),
             (json!({"prompt_tokens": u64::MAX, "cache_read_input_tokens": 1}), (u64::MAX, 0)),
+            (json!({"prompt_tokens": 9.0, "completion_tokens": 1e2}), (9, 100)),
+            (json!({"prompt_tokens": 1.5, "completion_tokens": 1e300}), (0, 0)),
             (json!({"prompt_tokens": -1, "completion_tokens": "1"}), (0, 0)),
             (json!(null), (0, 0)),
         ] {
