@@ -1,7 +1,7 @@
 //! What a call would send to somebody is not put back into it, whatever it sends with; what stays on the machine is.
 
 use crate::redaction::{TOKEN, history, placeholder, placeholder_in, said};
-use crate::support::{Fixture, Login, RawProvider, STREAMING, streamed};
+use crate::support::{Fixture, Login, RawProvider, Reply, STREAMING, streamed};
 use serde_json::{Value, json};
 
 /// Lets the model call a tool with these arguments, whole and streamed, in every API; `P` stands for the placeholder. True where the
@@ -440,6 +440,11 @@ fn relayed(name: &'static str, token: &str, config: Value, events: &[&str]) -> S
 
 /// The same for the head and body of a reply.
 fn served(name: &'static str, token: &str, config: Value, reply: &str) -> String {
+    replied(name, token, config, reply).1.text()
+}
+
+/// The reply itself, and whose audit line it has.
+fn replied(name: &'static str, token: &str, config: Value, reply: &str) -> (Fixture, Reply) {
     let provider = RawProvider::start(format!("HTTP/1.1 200 OK\r\n{reply}").leak().as_bytes());
     let mut plan = Fixture::plan(name);
     plan.login = Login::Skip;
@@ -447,7 +452,25 @@ fn served(name: &'static str, token: &str, config: Value, reply: &str) -> String
     plan.provider = json!({"login": "none", "api_base": format!("http://{}/v1", provider.addr)});
     let mut body = streamed();
     body["messages"][0]["content"] = json!(format!("My token is {token} today."));
-    plan.start().post("/v1/chat/completions", &body).text()
+    let proxy = plan.start();
+    let reply = proxy.post("/v1/chat/completions", &body);
+    (proxy, reply)
+}
+
+#[test]
+fn json_is_read_whatever_type_it_comes_with_and_anything_else_passes_as_it_is() {
+    let json =
+        r#" {"choices":[{"message":{"content":"It is @P."}}],"usage":{"prompt_tokens":11.0,"completion_tokens":3}}"#;
+    let length = json.len() - "@P".len() + 35;
+    for head in ["", "content-type: text/plain\r\n", &format!("content-length: {length}\r\n")] {
+        let (proxy, reply) = replied("untyped", TOKEN, json!({}), &format!("{head}\r\n{json}"));
+        let line = proxy.line_of(&reply);
+        assert_eq!(reply.text(), json.replace("@P", TOKEN), "{head}");
+        assert_eq!((&line["tokens_in"], &line["tokens_out"]), (&json!(11), &json!(3)), "{line}");
+        assert_eq!(line["outcome"], "complete");
+    }
+    let came = served("untyped-text", TOKEN, json!({}), &format!("content-type: text/plain\r\n\r\nIt is {json}"));
+    assert!(came.starts_with("It is ") && came.contains("INFERSHIELD_"), "{came}");
 }
 
 #[test]

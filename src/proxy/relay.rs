@@ -54,8 +54,8 @@ pub(super) fn relay(
     };
     let stops_replies = action == Action::Block;
     let guard = Guard { leaks: &leaks, stops: stops_replies.then_some(&stops as &Stops<'_>) };
-    let mut rewriter = form.map(|streamed| Rewriter::new(hidden, guard, family, streamed));
-    let restores = rewriter.is_some() && (!hidden.is_empty() || stops_replies);
+    let mut rewriter = Some(Rewriter::new(hidden, guard, family, form == Some(true)));
+    let restores = !hidden.is_empty() || form.is_some() && stops_replies;
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
     // What is put back, or stopped, changes the length.
@@ -85,6 +85,10 @@ pub(super) fn relay(
             },
         };
         let is_end = bytes.is_empty();
+        // JSON may come without its type, or with another one.
+        if form.is_none() && event.bytes_out == 0 && !bytes.trim_ascii_start().starts_with(b"{") {
+            rewriter = None;
+        }
         event.bytes_out += bytes.len() as u64;
         let restored = rewriter.as_mut().map(|rewriter| rewriter.feed(bytes, is_end)).filter(|_| restores);
         let is_stopped = rewriter.as_ref().is_some_and(Rewriter::is_stopped);
