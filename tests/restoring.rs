@@ -559,6 +559,43 @@ fn a_reply_that_may_be_stopped_and_cannot_be_read_goes_no_further() {
 }
 
 #[test]
+fn a_reply_that_may_be_stopped_goes_no_further_than_it_is_kept() {
+    let block = json!({"policy": {"replies": "block"}});
+    let call = |name: &str, arguments: &str| {
+        let call = json!({"index": 0, "id": "c", "function": {"name": name, "arguments": arguments}});
+        json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+    };
+    let says = |index: u64, text: &str| json!({"index": index, "delta": {"content": text}});
+    let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]});
+    let around = |between: &[Value]| {
+        let [begun, rest] = [call("bash", "{\"command\":\"rm -r"), call("", "f ~/*\"}")];
+        [&[begun], between, &[rest, end.clone()]].concat()
+    };
+    let many: Vec<Value> = (1..1_100).map(|index| json!({"choices": [says(index, "a")]})).collect();
+    let long: Vec<Value> = (1..900).map(|index| says(index, "and so on")).collect();
+    let mut large = vec![call("bash", "{\"command\":\"rm -rf ~/*; echo ")];
+    large.extend((0..5).map(|_| call("", &"x".repeat(1 << 20))));
+    large.extend([call("", "\"}"), end.clone()]);
+    for (name, events) in [
+        ("many", around(&many)),
+        ("long", around(&[json!({"choices": long})])),
+        ("large", large),
+        ("plain", around(&[])),
+    ] {
+        let events: Vec<String> = events.iter().map(Value::to_string).collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        let came = relayed("too-much", TOKEN, block.clone(), &events);
+        assert!(!came.contains("bash") && came.contains("[InferShield stopped this reply: "), "{name}: {}", came.len());
+        assert!(came.ends_with("data: [DONE]\n\n"), "{name}");
+    }
+    let whole = json!({"choices": [{"message": {"content": "x".repeat(33 << 20)}}]});
+    let (proxy, reply) = replied("too-long", TOKEN, block, &format!("content-type: application/json\r\n\r\n{whole}"));
+    let told = reply.json()["choices"][0]["message"]["content"].to_string();
+    assert!(told.contains("[InferShield stopped this reply: ") && told.contains("too long"), "{told}");
+    assert_eq!(proxy.line_of(&reply)["outcome"], "blocked");
+}
+
+#[test]
 fn a_stream_that_is_stopped_opens_no_block_twice_and_leaves_none_open() {
     let mut plan = Fixture::plan("stopped-blocks");
     plan.config = json!({"policy": {"replies": "block"}});

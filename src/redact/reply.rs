@@ -109,10 +109,8 @@ impl<'a> Rewriter<'a> {
             let event = api::event(self.family, json);
             self.count(&event);
             let edits = self.edits(&event, reply.len() - json.len());
-            match &self.restorer.stopped {
-                Some(notice) => ready.extend(api::whole(self.family, notice).to_string().into_bytes()),
-                None => ready.extend(apply(&reply, edits)),
-            }
+            let made = if self.is_stopped() { Vec::new() } else { apply(&reply, edits) };
+            self.send(made, &mut ready);
         } else if is_end {
             // Clients differ in what they make of an event without the empty line behind it.
             self.event(true, &mut ready);
@@ -193,15 +191,16 @@ impl<'a> Rewriter<'a> {
         event.is_unread |= is_spread;
         self.count(&event);
         self.ended |= (is_closing || event.is_closing) && !is_end;
+        let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
+        // Each piece is kept with its whole event: of many, or of a long event with many pieces, that would be too much.
         let kept: usize = self.last.values().map(|last| last.event.len()).sum();
-        if self.last.len() > OPEN_TEXTS || kept > EVENT_BYTES {
-            self.flush(|_, _| true, ready);
+        let is_much = self.last.len() > OPEN_TEXTS || kept.max(bytes.len().saturating_mul(own.len())) > EVENT_BYTES;
+        if is_much && self.restorer.stops_unread() {
+            return false;
         }
-        // Each piece is kept with its whole event: of a long event with many pieces that would be too much.
-        if is_end || bytes.len().saturating_mul(event.pieces.len()) > EVENT_BYTES {
+        if is_end || is_much {
             event.ends = Some(String::new());
         }
-        let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
         // Before the event is judged, which may repeat what ends with it. What is left of its own texts goes with it.
         if let Some(ends) = &event.ends {
             self.flush(|stream, _| stream.starts_with(ends) && !own.contains(&stream), ready);
@@ -254,9 +253,10 @@ impl<'a> Rewriter<'a> {
 
     /// Ends a reply that is stopped.
     fn close(&self, ready: &mut Vec<u8>) {
-        let Blocks { next, open } = self.shown;
-        let notice = self.restorer.stopped.as_deref().unwrap_or_default();
-        ready.extend(api::closing(self.family, next, open, notice).into_bytes());
+        let Self { family, streamed, shown: Blocks { next, open }, .. } = *self;
+        let why = self.restorer.stopped.as_deref().unwrap_or_default();
+        let end = if streamed { api::closing(family, next, open, why) } else { api::whole(family, why).to_string() };
+        ready.extend(end.into_bytes());
     }
 
     /// What to change in an event that begins at `start`.

@@ -26,7 +26,7 @@ const PART_BYTES: usize = 1 << 10;
 const OVERLAP_BYTES: usize = 128;
 
 /// What a client reads in place of what may say anything.
-const UNREAD: &str = "[InferShield stopped this reply: it is no strict JSON, so that nobody knows what it says]";
+const UNREAD: &str = "[InferShield stopped this reply: no strict JSON, or too long, so that nobody knows what it says]";
 
 /// Restores one reply.
 pub(super) struct Restorer<'a> {
@@ -200,7 +200,7 @@ impl<'a> Restorer<'a> {
         let Stream { mut text, mut done, mut is_cut } = self.streams.remove(stream).unwrap_or_default();
         text.push_str(piece);
         is_cut |= text.len() > CALL_BYTES;
-        if is_last && self.stops(Kind::Call, ("", &text)) {
+        if is_last && self.stops(Kind::Call, ("", &text)) || is_cut && self.stops_unread() {
             return String::new();
         }
         if is_last {
@@ -343,7 +343,7 @@ impl<'a> Restorer<'a> {
         self.stopped.is_some()
     }
 
-    /// The same for what cannot be read, where a reply may be stopped at all.
+    /// The same for what cannot be read or kept, where a reply may be stopped at all.
     pub(super) fn stops_unread(&mut self) -> bool {
         let why = self.guard.stops.map(|_| UNREAD.to_owned());
         self.stopped = self.stopped.take().or(why);
