@@ -246,7 +246,7 @@ fn the_stored_credential_comes_back_in_no_header_and_in_no_text_of_an_error() {
 }
 
 #[test]
-fn an_error_that_breaks_off_is_a_502_without_the_credential() {
+fn an_error_that_breaks_off_keeps_its_status_and_shows_no_credential() {
     let provider = Replay::start();
     let mut plan = Fixture::plan("echo-cut");
     plan.login = Login::Key;
@@ -256,11 +256,19 @@ fn an_error_that_breaks_off_is_a_502_without_the_credential() {
     assert_eq!(proxy.post(MESSAGES, &hello()).status, 200);
     let sent = provider.request();
     let token = values(&sent.headers, "authorization")[0].strip_prefix("Bearer ").unwrap();
-    for framing in ["content-length: 900\r\n\r\n", "transfer-encoding: chunked\r\n\r\n384\r\n"] {
-        provider.answer(format!("HTTP/1.1 403 No\r\n{framing}bad key {token}, ").into_bytes());
+    for (framing, status) in [
+        ("content-length: 900\r\n\r\n", 403),
+        ("transfer-encoding: chunked\r\n\r\n384\r\n", 503),
+        ("content-encoding: gzip\r\ncontent-length: 900\r\n\r\n", 429),
+    ] {
+        let head = format!("HTTP/1.1 {status} No\r\nretry-after: 7\r\n{framing}");
+        provider.answer(format!("{head}bad key {token}, ").into_bytes());
         let reply = proxy.post(MESSAGES, &hello());
-        assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (502, "infershield_provider"));
+        assert_eq!((reply.status, code(MESSAGES, &reply).as_str()), (status, "infershield_provider"));
+        // Whoever is told to wait knows how long.
+        assert_eq!((reply.header("retry-after"), reply.header("content-encoding")), (Some("7"), None));
         assert!(!reply.text().contains(token), "{}", reply.text());
-        assert_eq!(proxy.line_of(&reply)["outcome"], "error");
+        let line = proxy.line_of(&reply);
+        assert_eq!((&line["outcome"], &line["status"]), (&json!("error"), &json!(status)));
     }
 }

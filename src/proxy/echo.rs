@@ -1,10 +1,11 @@
 //! The credential that a request carried, taken out of what its provider says back.
 //! Must never let a reply's head, or the text of an error, show it to the client.
 
+use super::{Stop, forward};
 use crate::redact::{Edit, apply};
 use crate::secret::Secret;
 use crate::upstream::{self, Response};
-use http::header::{self, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use memchr::memmem::find_iter;
 use std::io::{Cursor, Read};
 
@@ -15,10 +16,13 @@ const ERROR_BYTES: u64 = 1 << 20;
 /// A credential below so many bytes keeps nobody out, and may be a word of any text.
 const SHORTEST: usize = 8;
 
+/// A reply that shows no credential.
+type Masked = http::Response<Box<dyn Read>>;
+
 /// The reply without `token`, in its headers and, when its status is an error's, in its body, which is read for that and fails
-/// when it breaks off.
-pub(super) fn masked(token: &Secret, response: Response) -> upstream::Result<http::Response<impl Read>> {
-    let (mut parts, mut rest) = response.into_parts();
+/// when it breaks off. The status stands all the same, and how long to wait goes to `ours`: by these a client asks again, or does not.
+pub(super) fn masked(token: &Secret, reply: Response, ours: &mut HeaderMap) -> Result<Masked, Stop> {
+    let (mut parts, mut rest) = reply.into_parts();
     let token = token.expose().as_bytes();
     let mut begun = Vec::new();
     if token.len() >= SHORTEST {
@@ -27,21 +31,23 @@ pub(super) fn masked(token: &Secret, response: Response) -> upstream::Result<htt
                 *value = without;
             }
         }
-        if parts.status.as_u16() >= 400 {
-            let read = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun);
-            read.map_err(|error| upstream::Error::of("the provider", error.into()))?;
+        if parts.status.as_u16() >= 400
+            && let Err(error) = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun)
+        {
+            ours.extend(parts.headers.remove(RETRY_AFTER).map(|wait| (RETRY_AFTER, wait)));
+            return Err(forward::failed(upstream::Error::of("the provider", error.into()), parts.status.as_u16()));
         }
     }
     // Without a token to look for nothing was read.
     if (1..=ERROR_BYTES).contains(&(begun.len() as u64))
         && let Some(without) = without(token, &begun)
     {
-        if parts.headers.contains_key(header::CONTENT_LENGTH) {
-            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(without.len()));
+        if parts.headers.contains_key(CONTENT_LENGTH) {
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(without.len()));
         }
         begun = without;
     }
-    Ok(http::Response::from_parts(parts, Cursor::new(begun).chain(rest)))
+    Ok(http::Response::from_parts(parts, Box::new(Cursor::new(begun).chain(rest))))
 }
 
 /// The bytes with the mask wherever they hold the token; `None` when they do not.

@@ -77,7 +77,7 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     proxy.ready()?;
     let _watching = upstream::watch_client(exchange.watcher());
     let (response, hidden, token) = forward::send(request, scanned)?;
-    let response = echo::masked(&token, response).map_err(forward::failed)?;
+    let response = echo::masked(&token, response, &mut request.reply_headers)?;
     // 9. and 10. The reply as it comes, what was hidden put back, the audit line, the last byte.
     relay::relay(request, exchange, route.family, &hidden, response);
     Ok(())
@@ -133,7 +133,7 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
         _ if request.event.user_id.is_none() => Outcome::Refused,
         Refused::CLIENT_LEFT => Outcome::ClientLeft,
         Refused::BLOCKED => Outcome::Blocked,
-        Refused::PROVIDER | Refused::UNAVAILABLE => Outcome::Error,
+        kind if [Refused::PROVIDER.code, Refused::UNAVAILABLE.code].contains(&kind.code) => Outcome::Error,
         _ => Outcome::Refused,
     };
     request.why = format!("infershield_{}", stop.kind.code);
