@@ -643,6 +643,21 @@ fn a_reply_may_be_stopped_and_ends_as_its_api_ends() {
 }
 
 #[test]
+fn a_stream_that_is_stopped_is_not_generated_any_further() {
+    let mut plan = Fixture::plan("reply-block-left");
+    plan.config = json!({"limits": {"pbkdf2_iterations": 100_000}, "policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let path = "/v1/messages";
+    let erase = json!({"command": "rm -rf ~/*"}).to_string();
+    proxy.practice.set(&json!({"reply": erase, "piece": 1_000, "call": true}));
+    proxy.practice.fail(path, &json!({"kind": "silence", "after": 5}));
+    let answer = proxy.post(path, &history(path, "Go on.", "Done.", true));
+    assert!(answer.text().contains("[InferShield stopped this reply: rule "), "{}", answer.text());
+    proxy.practice.wait(&format!("left {path}"), 1);
+    assert!(proxy.line_of(&answer)["tokens_in"].as_u64() > Some(0), "it was said at the beginning");
+}
+
+#[test]
 fn a_key_in_a_file_of_json_is_replaced_and_no_attack() {
     let proxy = Fixture::start("key-in-json");
     let lines: Vec<String> = (0..8).map(|n| format!("MHcCAQEEI{n}{}", "aB3x/Kq+9Zt7".repeat(4))).collect();
