@@ -469,6 +469,8 @@ fn json_is_read_whatever_type_it_comes_with_and_anything_else_passes_as_it_is() 
         assert_eq!((&line["tokens_in"], &line["tokens_out"]), (&json!(11), &json!(3)), "{line}");
         assert_eq!(line["outcome"], "complete");
     }
+    let came = served("lines", TOKEN, json!({}), &format!("content-type: application/x-ndjson\r\n\r\n{json}"));
+    assert!(came.starts_with(" {") && came.contains("INFERSHIELD_"), "{came}");
     let came = served("untyped-text", TOKEN, json!({}), &format!("content-type: text/plain\r\n\r\nIt is {json}"));
     assert!(came.starts_with("It is ") && came.contains("INFERSHIELD_"), "{came}");
 }

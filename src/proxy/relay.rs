@@ -54,8 +54,11 @@ pub(super) fn relay(
     };
     let stops_replies = action == Action::Block;
     let guard = Guard { leaks: &leaks, stops: stops_replies.then_some(&stops as &Stops<'_>) };
-    let mut rewriter = Some(Rewriter::new(hidden, guard, family, form == Some(true)));
-    let restores = !hidden.is_empty() || form.is_some() && stops_replies;
+    // JSON may come without its type, or as text. Lines of it (NDJSON) would have to wait for each other.
+    let is_read =
+        form.is_some() || headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/"));
+    let mut rewriter = is_read.then(|| Rewriter::new(hidden, guard, family, form == Some(true)));
+    let restores = is_read && (!hidden.is_empty() || form.is_some() && stops_replies);
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
     // What is put back, or stopped, changes the length.
@@ -85,7 +88,6 @@ pub(super) fn relay(
             },
         };
         let is_end = bytes.is_empty();
-        // JSON may come without its type, or with another one.
         if form.is_none() && event.bytes_out == 0 && !bytes.trim_ascii_start().starts_with(b"{") {
             rewriter = None;
         }
