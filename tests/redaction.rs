@@ -394,6 +394,31 @@ fn a_key_with_line_ends_in_a_file_of_json_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_key_in_a_part_of_json_or_code_stands_in_one_line_however_it_was_found() {
+    let proxy = Fixture::start("key-in-code");
+    let lines: Vec<String> = (0..8).map(|n| format!("MHcCAQEEI{n}{}", "aB3x/Kq+9Zt7".repeat(4))).collect();
+    let pem = format!("-----BEGIN {0} KEY-----\n{1}\n-----END {0} KEY-----\n", "EC PRIVATE", lines.join("\n"));
+    let file = json!({"type": "service_account", "private_key": pem}).to_string();
+    for result in [file.clone(), format!("1\t{file}")] {
+        for text in [
+            "{\"private_key\": \"@P\\n\"}",
+            "  \"private_key\": \"@P\\n\",",
+            "KEY = \"@P\\n\"",
+            "cat > k.json <<'E'\n{\"private_key\": \"@P\\n\"}\nE",
+        ] {
+            assert_eq!(proxy.post(CHAT, &history(CHAT, "Copy it.", &result, false)).status, 200);
+            let place = placeholders(&forwarded(&proxy, CHAT)).pop().expect("replaced");
+            let member = if text.starts_with("cat") { "command" } else { "new_string" };
+            let reply = json!({member: text.replace("@P", &place)}).to_string();
+            proxy.practice.set(&json!({"reply": reply, "piece": 5, "call": true}));
+            let reply = proxy.post(CHAT, &history(CHAT, "Copy it.", &result, true));
+            let call: Value = serde_json::from_str(&said(&reply).1).unwrap();
+            assert_eq!(call[member], text.replace("\"@P\\n\"", &json!(pem).to_string()), "{result}");
+        }
+    }
+}
+
+#[test]
 fn a_reply_full_of_placeholders_costs_no_more_than_its_length() {
     let proxy = Fixture::start("many-placeholders");
     let token = proxy.run.secret(TOKEN);

@@ -214,10 +214,12 @@ fn a_value_runs_nothing_in_the_command_that_it_is_put_back_into() {
     let file = json!({"file_path": "k/id", "content": "@P\n"});
     assert!(!restored(&proxy, &poisoned, &poisoned, "bash", &run(written)));
     assert!(restored(&proxy, &poisoned, &poisoned, "write", &file), "nothing runs a file");
-    for arguments in [run(written), run("printf '%s\\n' '@P' > id"), run("echo \"@P\" > id"), run("k=@P"), file] {
+    for arguments in [run(written), run("printf '%s\\n' '@P' > id"), run("echo \"@P\" > id")] {
         assert!(restored(&proxy, &honest, &honest, "bash", &arguments), "{arguments}");
     }
-    assert!(!restored(&proxy, &poisoned, &poisoned, "bash", &run("echo \"$(echo \"@P\")\" > id")));
+    for command in ["echo \"$(echo \"@P\")\" > id", "k=@P", "cat <<'E' | sh\n@P\nE"] {
+        assert!(!restored(&proxy, &honest, &honest, "bash", &run(command)), "{command}");
+    }
     let result = |password: &str| json!({"password": password}).to_string();
     for password in ["Zq9;touch$IFS/tmp/x;K3xLm", "Zq9&K3x(Lm)2w$R"] {
         let said = result(password);
@@ -228,12 +230,19 @@ fn a_value_runs_nothing_in_the_command_that_it_is_put_back_into() {
         for arguments in [
             run("export P='@P' && ./start"),
             json!({"command": ["bash", "-lc", "PGPASSWORD='@P' psql"]}),
-            json!({"file_path": ".env", "content": "P=@P\n"}),
-            json!({"login": {"user_password": "@P"}}),
+            run("psql 'postgres://me:@P@localhost:5432/db'"),
         ] {
             assert!(restored(&proxy, password, &said, "bash", &arguments), "{arguments}");
         }
-        assert!(!restored(&proxy, password, &said, "run", &json!({"command": "@P"})), "{password}");
+        for arguments in [
+            json!({"file_path": ".env", "content": "P=@P\n"}),
+            json!({"login": {"user_password": "@P"}, "env": {"P": "@P"}}),
+            json!({"pattern": "P=@P"}),
+        ] {
+            assert!(restored(&proxy, password, &said, "write", &arguments), "{arguments}");
+        }
+        assert!(!restored(&proxy, password, &said, "run_code", &json!({"content": "P=@P"})), "{password}");
+        assert!(!restored(&proxy, password, &said, "run", &json!({"password_command": "@P"})), "{password}");
         assert!(!restored(&proxy, password, &said, "run", &json!({"command": ["x", "@P"]})), "{password}");
     }
 }

@@ -32,9 +32,28 @@ const CONTENT: [&str; 21] = [
 ];
 /// Members that name the tool which another one is to call.
 const TOOLS: [&str; 5] = ["action", "recipient-name", "tool", "tool-name", "tool-slug"];
-/// Words in the names of members that hold a value and nothing else.
-const VALUES: [&str; 10] =
-    ["auth", "credentials", "key", "pass", "passphrase", "password", "pin", "secret", "token", "value"];
+/// What the names of members end in that hold what is run.
+const COMMANDS: [&str; 14] = [
+    "args",
+    "arguments",
+    "argv",
+    "cmd",
+    "code",
+    "command",
+    "commands",
+    "expression",
+    "function",
+    "input",
+    "program",
+    "script",
+    "shell",
+    "source",
+];
+/// Words in the names of tools that run what they are called with, whatever they call it.
+const RUNNERS: [&str; 14] = [
+    "bash", "cmd", "code", "command", "eval", "evaluate", "exec", "execute", "node", "python", "repl", "shell", "ssh",
+    "terminal",
+];
 /// A tool that agents know.
 const PATCHES: &str = " tool: apply-patch ";
 
@@ -47,6 +66,8 @@ pub(super) struct Call {
     pub(super) leads: BTreeSet<String>,
     /// All that the tool takes is a patch.
     pub(super) is_patch: bool,
+    /// Its name says that it runs commands.
+    pub(super) is_run: bool,
 }
 
 impl Call {
@@ -57,6 +78,7 @@ impl Call {
     ) -> Self {
         let mut call = Self::default();
         tools.for_each(|tool| call.says.push_str(&format!(" tool: {} ", words(tool))));
+        call.is_run = call.says.split([' ', '-']).any(|word| RUNNERS.contains(&word));
         call.is_patch = !call.says.is_empty() && call.says.replace(PATCHES, "").is_empty();
         let (mut last, is_patch) = (None, call.is_patch);
         for (name, string) in strings.filter(|_| !is_patch) {
@@ -67,7 +89,7 @@ impl Call {
     }
 
     fn add(&mut self, name: &str, string: &str, last: &mut Option<String>) {
-        if is_content(name) {
+        if CONTENT.contains(&words(name).as_str()) {
             return;
         }
         if TOOLS.contains(&words(name).as_str()) {
@@ -116,14 +138,9 @@ pub(super) fn parts(json: &str) -> impl Iterator<Item = Part<'_>> {
     })
 }
 
-/// Whether a member holds what is written into a file.
-pub(super) fn is_content(name: &str) -> bool {
-    CONTENT.contains(&words(name).as_str())
-}
-
-/// Whether a member is named like a value that goes where the tool wants it, and not into a command.
-pub(super) fn is_value(name: &str) -> bool {
-    words(name).split('-').any(|word| VALUES.contains(&word))
+/// Whether a member is named like what a tool runs.
+pub(super) fn is_command(name: &str) -> bool {
+    words(name).rsplit('-').next().is_some_and(|word| COMMANDS.contains(&word))
 }
 
 /// Whether a text is a JSON object or list.

@@ -301,7 +301,7 @@ impl<'a> Rewriter<'a> {
                 (None, Kind::Call) => {
                     let strings = calls.clone().map(|piece| (piece.name.as_str(), &*piece.text));
                     let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
-                    restorer.input(&piece.text, call, Some(&piece.name))
+                    restorer.input(&piece.text, call, (&piece.name, false))
                 }
             };
             let restored = edited(&piece.text, changes);

@@ -2,7 +2,7 @@
 //! Must never put a value where it leads to a host that the request did not name with it, nor hold back text for longer
 //! than it takes to tell.
 
-use super::call::{Call, Part, is_content, is_json, is_value, parts};
+use super::call::{Call, Part, is_command, is_json, parts};
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
 use crate::api::{Kind, in_literal};
 use crate::detect::Category;
@@ -78,6 +78,7 @@ pub(super) struct Judged {
     leads: BTreeSet<String>,
     is_leaking: bool,
     is_patch: bool,
+    is_run: bool,
 }
 
 /// Where a placeholder stands.
@@ -175,7 +176,7 @@ impl<'a> Restorer<'a> {
                 self.streams.insert(stream.to_owned(), Stream { text, done: at, is_cut });
                 return restored;
             }
-            restored.push_str(self.value(hidden, &place, &Judged::default(), None));
+            restored.push_str(self.value(hidden, &place, &Judged::default(), false));
         }
         if is_last {
             self.is_open = is_open(&text, is_cut);
@@ -231,15 +232,21 @@ impl<'a> Restorer<'a> {
 
     /// What changes in a whole text that somebody reads. `is_cut`: it may go on with a URL that began before it.
     pub(super) fn whole(&mut self, text: &str, is_cut: bool) -> Vec<Edit> {
-        self.places(text, is_cut, &Judged::default(), None)
+        self.places(text, is_cut, &Judged::default(), false)
     }
 
-    /// The same for any text. `member`: what holds it in a call, but for content of files.
-    fn places(&mut self, text: &str, is_cut: bool, call: &Judged, member: Option<&str>) -> Vec<Edit> {
+    /// The same for any text. `is_run`: a tool runs it.
+    fn places(&mut self, text: &str, is_cut: bool, call: &Judged, is_run: bool) -> Vec<Edit> {
         let (mut edits, mut done) = (Vec::new(), 0);
         while let Some((at, hidden)) = self.next(text, done) {
             done = at + PLACEHOLDER_BYTES;
-            let value = self.value(hidden, &Place::of(text, at, is_cut), call, member).to_owned();
+            let place = Place::of(text, at, is_cut);
+            let mut value = self.value(hidden, &place, call, is_run).to_owned();
+            let before = place.before.strip_suffix('"').unwrap_or_default();
+            // As the value of a member, in a part of a file that is JSON or code.
+            if call.is_call && is_key(&value) && (before.trim_end().ends_with(':') || before.ends_with("= ")) {
+                value = value.replace('\n', "\\n");
+            }
             edits.push(Edit { place: at..done, text: value });
         }
         edits
@@ -253,7 +260,7 @@ impl<'a> Restorer<'a> {
     /// Looks at what a tool is called with in the given stream, or in a part of a reply that begins like one.
     pub(super) fn judge<'t>(&self, stream: &str, strings: impl Iterator<Item = (&'t str, &'t str)>) -> Judged {
         let tools = self.tools.iter().filter(|(begin, _)| stream.starts_with(begin.as_str()));
-        let Call { says, leads, is_patch } = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
+        let Call { says, leads, is_patch, is_run } = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
         let held = self.hidden.keys().next().copied().unwrap_or_default();
         // Wherever in it a value stands.
         let mut parts = (0..says.len()).step_by(PART_BYTES).map(|start| {
@@ -261,38 +268,39 @@ impl<'a> Restorer<'a> {
             format!("{} ; {held}", says.get(start..end).unwrap_or_default())
         });
         let leaks = |text: &str| (self.guard.leaks)(Kind::Call, text);
-        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true, is_patch }
+        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true, is_patch, is_run }
     }
 
     /// What changes in all that a tool is called with in the given stream, which holds a placeholder. `is_json`: it is a JSON text, and values are
     /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
         let call = self.judge(stream, [("input", text)].into_iter());
-        if is_json { self.strings(text, &call, Some("input")) } else { self.input(text, &call, Some("input")) }
+        if is_json { self.strings(text, &call, (false, false)) } else { self.input(text, &call, ("input", false)) }
     }
 
-    /// What changes in a part of what a tool is called with. `member`: what holds it, but for content of files.
-    pub(super) fn input(&mut self, text: &str, call: &Judged, member: Option<&str>) -> Vec<Edit> {
-        let member = member.filter(|member| !call.is_patch && !is_content(member));
+    /// What changes in a part of what a tool is called with: in which member it stands, and whether that is in what a tool runs.
+    pub(super) fn input(&mut self, text: &str, call: &Judged, (member, is_run): (&str, bool)) -> Vec<Edit> {
+        let is_run = !call.is_patch && (is_run || call.is_run || is_command(member));
         if self.holds(text) && is_json(text) {
-            self.strings(text, call, member)
+            self.strings(text, call, (is_run, true))
         } else {
-            self.places(text, false, call, member)
+            self.places(text, false, call, is_run)
         }
     }
 
-    /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
-    fn strings(&mut self, json: &str, call: &Judged, member: Option<&str>) -> Vec<Edit> {
+    /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped. `is_file`: it stands in a string,
+    /// as it goes into a file.
+    fn strings(&mut self, json: &str, call: &Judged, (is_run, is_file): (bool, bool)) -> Vec<Edit> {
         let mut edits = Vec::new();
         for Part { literal, start, name, text } in parts(json) {
-            let inner = self.input(&text, call, member.map(|member| name.as_deref().unwrap_or(member)));
+            let inner = self.input(&text, call, (name.as_deref().unwrap_or_default(), is_run));
             let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
-            edits.extend(
-                in_literal(literal.as_bytes(), &parts)
-                    .into_iter()
-                    .zip(inner)
-                    .map(|(part, edit)| Edit { place: start + part.start..start + part.end, text: escaped(edit.text) }),
-            );
+            let places = in_literal(literal.as_bytes(), &parts).into_iter();
+            edits.extend(places.zip(inner).map(|(part, Edit { text, .. })| {
+                // It was found in a text that is no JSON, as it stands in a file that is.
+                let text = if is_file && is_key(&text) && text.contains("\\n") { text } else { escaped(text) };
+                Edit { place: start + part.start..start + part.end, text }
+            }));
         }
         edits
     }
@@ -307,23 +315,20 @@ impl<'a> Restorer<'a> {
     }
 
     /// The value, if it may stand here; else its placeholder.
-    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged, member: Option<&str>) -> &'a str {
+    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged, is_run: bool) -> &'a str {
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
         let is_known = !self.split.contains(hidden.placeholder.as_str())
-            && place.around.origins.iter().all(|origin| hidden.origins.contains(origin))
+            && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || url::is_own(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request.
         let is_repeated = hidden.lines.contains(&line_hash(place.line));
         // The forms of personal data hold nothing that a shell would run.
-        let stays = member.is_none_or(|member| {
-            let is_all = place.before.is_empty() && place.behind.is_empty();
-            hidden.category == Category::Pii
-                || is_all && is_value(member)
-                || shell::stays(place.before, hidden.value.expose(), place.behind)
-        });
+        let stays = !is_run
+            || hidden.category == Category::Pii
+            || shell::stays(place.before, hidden.value.expose(), place.behind);
         if is_known && stays && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
             return hidden.value.expose();
         }
@@ -377,6 +382,11 @@ pub(super) fn edited(text: &str, edits: Vec<Edit>) -> String {
 pub(super) fn escaped(text: String) -> String {
     let literal = serde_json::Value::String(text).to_string();
     literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
+}
+
+/// Whether a value is a block of lines (RFC 7468), which in JSON and in code stand in one.
+fn is_key(value: &str) -> bool {
+    value.starts_with("-----BEGIN ")
 }
 
 /// Whether a text ends in a URL. `is_cut`: what it begins with may be a part of one.

@@ -7,28 +7,36 @@ use std::sync::LazyLock;
 
 /// Commands that do nothing with a text but write it down.
 const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", "tee", "touch"];
-/// Commands that run what they are given.
-const RUNNERS: [&str; 14] =
-    ["awk", "bash", "cmd", "eval", "exec", "iex", "parallel", "pwsh", "sh", "source", "ssh", "su", "xargs", "zsh"];
-/// Options of commands that run what stands behind them.
-const OPTIONS: [&str; 4] = ["-c", "-e", "-ec", "-lc"];
 /// Signs that are no more than themselves wherever they stand, as letters and digits are: in no quotes too, and in other languages.
-const INERT: &str = "!#%*+,-./:=?@[]^_{}~";
-/// A key (RFC 7468) with nothing but long lines of base64 between its marks: words of small letters may be the names of commands.
-const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[a-z0-9+/=]*[A-Z][A-Za-z0-9+/=]{15,}\n)+-----END [A-Z ]+-----\z";
-static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
-/// Longest command that is read for what it makes of a value, in bytes: each value of it asks once more.
-const COMMAND_BYTES: usize = 64 << 10;
+const INERT: &str = "!#%*+,-./:=?@[]^_~";
+/// What begins an option, or a comment, where a word begins.
+const BEGINNINGS: [char; 2] = ['-', '#'];
 /// What quotes text, in shells and most languages.
 const QUOTES: [char; 2] = ['"', '\''];
+/// Longest command that is read for what it makes of a value, in bytes: each value of it asks once more.
+const COMMAND_BYTES: usize = 64 << 10;
+
+/// A key (RFC 7468) with nothing but long lines of base64 between its marks: nobody runs a file of that.
+const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[A-Za-z0-9+/=]{4,}\n)+-----END [A-Z ]+-----\z";
+/// Commands that take what they are given in quotes for code.
+const CODE: &str = r"(?i)(?:^|[\s(/])(?:\.|awk|cmd|crontab|eval|iex|node|parallel|perl|php|powershell|python[\d.]*|ruby|script|sed|source|su|tmux|trap|watch|xargs|(?:ba|c|da|fi|k|pw|s|z)?sh)(?:\s|$)";
+/// What runs a value that stands in a variable.
+const AGAIN: &str = r"(?i)(?:^|[\s;&|(/])(?:\.|eval|iex|source|xargs|(?:ba|c|da|fi|k|pw|s|z)?sh\s+-\w*c)(?:\s|$)";
+/// What runs one that went into a file or a pipe.
+const LATER: &str = r"(?i)(?:^|[\s;&|(/])(?:\./|(?:\.|cmd|crontab|eval|iex|make|parallel|powershell|source|xargs|(?:ba|c|da|fi|k|pw|s|z)?sh)(?:\s|$))";
+static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
+static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(CODE).ok());
+static IS_RUN_AGAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(AGAIN).ok());
+static IS_RUN_LATER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(LATER).ok());
 
 /// Whether a value stays one, whatever it holds, between what stands before and behind it: the model wrote the command and has not seen
 /// what the value would make of it.
 pub(super) fn stays(before: &str, value: &str, behind: &str) -> bool {
-    value.chars().all(is_inert)
-        || IS_KEY.as_ref().is_some_and(|key| key.is_match(value))
+    let is_key = matches(&IS_KEY, value);
+    let is_option = !is_key && value.starts_with(BEGINNINGS) && !before.ends_with(is_inert);
+    !is_option && value.chars().all(is_inert)
         || before.len() + behind.len() <= COMMAND_BYTES
-            && (is_quoted(before, value, behind) || is_document(before, value, behind))
+            && (!is_option && is_quoted(before, value, behind, is_key) || is_document(before, value, behind, is_key))
 }
 
 /// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files. Where anything in it could be read
@@ -40,31 +48,46 @@ pub(super) fn acts(text: &str) -> &str {
 }
 
 /// Alone in quotes, but for signs that are nothing else, out of which nothing in it leads.
-fn is_quoted(before: &str, value: &str, behind: &str) -> bool {
-    let is_unsure = ["\\\"", "\\'", "`", "#", "<<"].iter().any(|sign| before.contains(sign));
-    let runs = |text: &str, names: &[&str]| {
-        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
-        words.any(|word| names.contains(&word.to_ascii_lowercase().as_str()))
-    };
-    let is_run = runs(before, &OPTIONS) || runs(before, &RUNNERS) || runs(behind, &RUNNERS);
-    let open = before.char_indices().fold(None, |open, (at, c)| match open {
-        None if QUOTES.contains(&c) => Some((at, c)),
-        Some((_, quote)) if quote == c => None,
-        open => open,
-    });
-    let Some((at, outer)) = open.filter(|_| !is_unsure && !is_run && value.is_ascii()) else { return false };
-    let within = before.get(at..).unwrap_or_default();
-    let quote = before.trim_end_matches(is_inert).chars().next_back().filter(|quote| QUOTES.contains(quote));
-    let is_alone = quote.is_some_and(|quote| {
+fn is_quoted(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
+    let is_unsure = ["\\\"", "\\'", "`", "<<"].iter().any(|sign| before.contains(sign));
+    let Some((command, quote_at)) = open_quote(before).filter(|_| !is_unsure && value.is_ascii()) else { return false };
+    // It goes into a file, or to another command.
+    let is_kept = [before, behind].iter().any(|part| part.contains(['>', '|']));
+    let is_run = matches(&IS_CODE, before.get(command..quote_at).unwrap_or_default())
+        || matches(&IS_RUN_AGAIN, behind)
+        || !is_key && is_kept && matches(&IS_RUN_LATER, behind);
+    let within = before.get(quote_at..).unwrap_or_default();
+    let nearest = before.trim_end_matches(is_inert).chars().next_back().filter(|quote| QUOTES.contains(quote));
+    let is_alone = nearest.is_some_and(|quote| {
         within.matches(quote).count() % 2 == 1 && behind.trim_start_matches(is_inert).starts_with(quote)
     });
-    let leads_out = |c: char| within.contains(c) && QUOTES.contains(&c) || outer == '"' && "$`".contains(c);
-    // Line ends in a key that stands in JSON.
-    is_alone && !value.replace("\\n", "").contains(|c| c == '\\' || leads_out(c))
+    let leads_out =
+        |c: char| within.contains(c) && QUOTES.contains(&c) || within.starts_with('"') && c == '$' || c == '`';
+    // Line ends in a key that stands in JSON; what arithmetic and prompts of shells run also in quotes.
+    is_alone && !is_run && !value.replace("\\n", "").contains(|c| c == '\\' || leads_out(c)) && !value.contains("$(")
+}
+
+/// Where the command begins that a text ends in, and the quote that is open at its end (POSIX shell, section 2.2).
+fn open_quote(text: &str) -> Option<(usize, usize)> {
+    let (mut command, mut open, mut last) = (0, None, ' ');
+    for (at, c) in text.char_indices() {
+        open = match open {
+            Some((_, end)) if c == end => None,
+            None if QUOTES.contains(&c) => Some((at, c)),
+            // A comment goes on to the end of its line.
+            None if c == '#' && (last == ';' || last.is_whitespace()) => Some((at, '\n')),
+            open => open,
+        };
+        if open.is_none() && ";|&\n(".contains(c) {
+            command = at + c.len_utf8();
+        }
+        last = c;
+    }
+    open.filter(|(_, quote)| QUOTES.contains(quote)).map(|(at, _)| (command, at))
 }
 
 /// In a here-document that is only written down, and that no line of it ends.
-fn is_document(before: &str, value: &str, behind: &str) -> bool {
+fn is_document(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
     let Some((lines, left)) = before.rsplit_once('\n') else { return false };
     let mut reading = Reading::default();
     let is_sure = lines.lines().all(|line| reading.line(line));
@@ -73,7 +96,14 @@ fn is_document(before: &str, value: &str, behind: &str) -> bool {
     // Another value in the same line may hold lines of its own.
     let is_end = format!("{left}{value}{right}").split(['\n', '\r']).any(|line| line.trim() == word)
         || [left, right].iter().any(|part| part.contains(PREFIX));
-    !is_end && (is_raw || !value.contains(['$', '`', '\\']))
+    // What else there is may run the file.
+    let is_written =
+        is_raw && is_key && !matches(&IS_RUN_AGAIN, behind) || acts(&format!("{before}{behind}")).is_empty();
+    !is_end && is_written && (is_raw || !value.contains(['$', '`', '\\']))
+}
+
+fn matches(expression: &LazyLock<Option<Regex>>, text: &str) -> bool {
+    expression.as_ref().is_some_and(|expression| expression.is_match(text))
 }
 
 /// How far a command was read, line by line.
@@ -178,22 +208,36 @@ mod tests {
         parts.map(|(before, behind)| stays(before, value, behind)).collect()
     }
 
+    const KEY: &str = "-----BEGIN A KEY-----\nMHcCAQEEI0aB3x/Kq+9Z\nAB==\n-----END A KEY-----";
+
     #[test]
     fn what_has_no_sign_of_a_shell_stays_a_value_everywhere() {
-        let places = ["export P=@", "sh -c \"echo @\"", "cat <<E | sh\n@\nE", "@", "# don't\n'@'"];
-        for value in [
-            "Zq9tK3xLm2w",
-            "AK+/x=.:%41",
-            "p#a,b!c*d[e]{f}~g?",
-            "ключ-7",
-            "-----BEGIN A KEY-----\nMHcCAQEEI0aB3x/Kq+9Z\n-----END A KEY-----",
-        ] {
+        let places = ["export P=@", "sh -c \"echo @\"", "cat <<E | sh\n@\nE", "@"];
+        for value in ["Zq9tK3xLm2w", "AK+/x=.:%41", "p#a,b!c*d[e]~g?", "ключ-7"] {
             assert!(stay(&places, value).iter().all(|stays| *stays), "{value}");
         }
-        for value in
-            ["a;b", "a b", "a&b", "$a", "`a`", "a|b", "a>b", "(a)", "a'b", "a\"b", "a\\b", "a\nb", "a\u{2019}b"]
-        {
+        for value in [
+            "a;b",
+            "a b",
+            "a&b",
+            "$a",
+            "`a`",
+            "a|b",
+            "a>b",
+            "(a)",
+            "{a,b}",
+            "a'b",
+            "a\"b",
+            "a\\b",
+            "a\nb",
+            "a\u{2019}b",
+            KEY,
+        ] {
             assert!(stay(&places, value).iter().all(|stays| !stays), "{value}");
+        }
+        // Where a word begins they begin an option, or a comment.
+        for value in ["-Oopen", "#a"] {
+            assert_eq!(stay(&["x @", "x '@'", "x \"@", "x y=@", "x 'y:@'"], value), [false, false, false, true, true]);
         }
     }
 
@@ -206,16 +250,28 @@ mod tests {
             "printf '%s\\n' \"@\" > k",
             "[\"x\", \"@\"]",
         ];
-        for value in ["a;b", "a b", "a&b|c<d>(e)", "-----BEGIN\nx y\n-----END"] {
+        for value in ["a;b", "a b", "a&b|c<d>(e)", "{a,b}", KEY] {
             for places in [single, double] {
                 assert_eq!(stay(&places, value), [true; 4], "{value}");
             }
         }
-        assert_eq!(stay(&single, "a$b`c"), [true; 4]);
+        assert_eq!(stay(&single, "a$b"), [true; 4]);
         assert_eq!(stay(&single, "a\"b"), [true, true, false, true]);
         for value in ["a$b", "a`b", "a\"b", "a\\", "\\$x"] {
             assert_eq!(stay(&double, value), [false; 4], "{value}");
         }
+        for value in ["a'b", "a`b`", "a[$(b)]", "a\\", "a\u{2019}b"] {
+            assert_eq!(stay(&single, value), [false; 4], "{value}");
+        }
+        let honest = [
+            "# don't ask\nexport P='@'",
+            "source venv/bin/activate && P='@' pytest > log",
+            "P='@' bash run.sh",
+            "docker run -e P='@' postgres && docker exec db mysql -p'x'",
+            "git push 'https://u:@/h/r'",
+            "echo '@' | docker login -u x --password-stdin",
+        ];
+        assert_eq!(stay(&honest, "a;b"), [true; 6]);
         for command in [
             "export P=''@''",
             "export P='x'@'y'",
@@ -225,35 +281,42 @@ mod tests {
             "echo \\\"'@'",
             "echo `'@'`",
             "sh -c 'export P=@'",
+            "/bin/bash -lc 'P=@'",
             "ssh host '@'",
             "ssh host \"P='@'\"",
             "eval '@'",
+            "trap '@' EXIT",
+            "sed -i 's/x/@/' f",
+            "perl -pe 's/x/@/' f",
             "echo 'put @ there'",
             "echo '@ there'",
             "echo '@' | sh",
+            "echo 'P=@' > .env; . ./.env",
+            "echo 'P=@' > x && ./x",
+            "x='@'; sh -c \"$x\"",
+            "x='@'; eval $x",
         ] {
-            assert_eq!(stay(&[command], "a;touch$IFS/tmp/x;'b"), [false], "{command}");
+            assert_eq!(stay(&[command], "a;touch x;b"), [false], "{command}");
         }
-        for command in ["export P=''@''", "# don't\nP=''@''", "sh -c 'P=@'", "ssh host '@'", "echo 'put @ there'"] {
-            assert_eq!(stay(&[command], "a;touch$IFS/tmp/x;b"), [false], "{command}");
-        }
+        assert_eq!(stay(&["echo \"@\" > k && chmod 600 k && ssh -i k h"], KEY), [true]);
     }
 
     #[test]
-    fn in_a_here_document_that_is_written_down_a_value_stays_one_unless_it_ends_that() {
-        let key = "-----BEGIN X-----\nA: B\n\nAB+/\n-----END X-----";
+    fn in_a_here_document_that_is_written_down_a_value_stays_one_unless_something_ends_or_runs_that() {
         for document in [
-            "mkdir -p a && cat > a/k <<'EOF'\n@\nEOF\nchmod 600 a/k && ssh -i a/k h",
+            "mkdir -p a && cat > a/k <<'EOF'\n@\nEOF\nchmod 600 a/k",
             "cat > k <<EOF\n@\nEOF",
             "tee k > /dev/null <<\"EOF\"\nx=@y\nEOF",
         ] {
-            assert_eq!(stay(&[document], key), [true], "{document}");
+            for value in [KEY, "x;\ny"] {
+                assert_eq!(stay(&[document], value), [true], "{document}");
+            }
             for value in ["x\nEOF\nrun", "x\n EOF\t\nrun", "x\r\nEOF\r\nrun"] {
                 assert_eq!(stay(&[document], value), [false], "{document}");
             }
         }
         assert_eq!(stay(&["cat > k <<'E'\n@\nE", "cat > k <<E\n@\nE"], "a$(b)`c`\\"), [true, false]);
-        assert_eq!(stay(&["cat > k <<'E'\n@OF\nE", "cat > k <<'EOF'\nE@"], "\nE"), [true, true]);
+        assert_eq!(stay(&["cat > k <<'E'\n@OF\nE", "cat > k <<'EOF'\nE@\nEOF"], "\nE"), [true, true]);
         assert_eq!(stay(&["cat > k <<'EOF'\n@OF\nEOF"], "\nE"), [false]);
         for document in [
             "sh <<'EOF'\n@\nEOF",
@@ -263,8 +326,14 @@ mod tests {
             "cat > k '<<EOF\n@\nEOF",
             "cat > @ <<'EOF'\nx\nEOF",
             "cat > k <<'EOF'\nINFERSHIELD_SECRET_A@\nEOF",
+            "cat > k <<'EOF'\n@\nEOF\n. ./k",
+            "cat > k <<EOF\n@\n$(printf %s '@')\nEOF",
         ] {
-            assert_eq!(stay(&[document], key), [false], "{document}");
+            for value in [KEY, "x;\ny"] {
+                assert_eq!(stay(&[document], value), [false], "{document}");
+            }
         }
+        let run = "cat > k <<'EOF'\n@\nEOF\nchmod 600 k && ssh -i k h";
+        assert_eq!((stay(&[run], KEY), stay(&[run], "x;y")), (vec![true], vec![false]));
     }
 }

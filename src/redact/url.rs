@@ -128,6 +128,12 @@ fn origins(before: &str, rest: &str) -> BTreeSet<String> {
     hosts.map(|host| format!("{scheme}://{host}").to_ascii_lowercase()).collect()
 }
 
+/// Whether an origin is a database or its like on this machine: the user's, as web pages on it may not be.
+pub(super) fn is_own(origin: &str) -> bool {
+    let host = host(origin);
+    is_here(host) && !host.is_empty() && !origin.starts_with("http") && !origin.starts_with(':')
+}
+
 /// Whether a host is nobody, or this machine.
 fn is_here(host: &str) -> bool {
     ["", "localhost", "0.0.0.0", "[::1]"].contains(&host) || host.starts_with("127.") && is_address(host)
