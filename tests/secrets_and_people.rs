@@ -104,6 +104,98 @@ fn a_password_among_other_things_of_its_line_ends_where_it_does_and_a_path_is_no
     assert!(findings("none", &none.map(str::to_owned)).concat().is_empty());
 }
 
+/// A text that ends where a value begins, how the value is written there, what follows it.
+type Form = (&'static str, fn(&str) -> String, &'static str);
+
+#[test]
+fn a_password_between_quotation_marks_is_one_span_whatever_it_holds() {
+    let as_it_is: fn(&str) -> String = str::to_owned;
+    let in_json: fn(&str) -> String = |value| value.replace('\\', r"\\").replace('"', "\\\"");
+    let in_json_twice: fn(&str) -> String = |value| value.replace('\\', r"\\\\").replace('"', "\\\\\\\"");
+    let in_code: fn(&str) -> String = |value| value.replace('\\', r"\\").replace('\'', "\\'");
+    let in_yaml: fn(&str) -> String = |value| value.replace('\'', "''");
+    let forms: [Form; 12] = [
+        ("DB_PASSWORD=\"", in_json, "\"\nPORT=1\n"),
+        ("  password: \"", in_json, "\"\n"),
+        ("  password: '", in_yaml, "'\n"),
+        ("{\"user\": \"app\", \"password\": \"", in_json, "\", \"port\": 1}"),
+        (r#"{"text": "{\"user\": \"app\", \"password\": \""#, in_json_twice, r#"\", \"port\": 1}"}"#),
+        ("const config = { password: '", in_code, "', debug: true };"),
+        ("define('DB_PASSWORD', '", in_code, "');"),
+        ("- name: DB_PASSWORD\n  value: \"", in_json, "\"\n"),
+        ("os.environ['DB_PASSWORD'] = '", in_code, "'\n"),
+        ("mysql -u root -p'", as_it_is, "' shop\n"),
+        ("curl -u 'nadia:", as_it_is, "' https://x.corp.io\n"),
+        ("sshpass -p '", as_it_is, "' ssh root@h\n"),
+    ];
+    let passwords = [
+        "a'Zq9 t%K3x",
+        "Zq9\"tK3xLm2w",
+        "Zq9'tK3xLm2w",
+        "tK3x\\Lm2wZq9",
+        "tK3 xLm2wZq9",
+        "Zq9(tK3)x[Lm]2w",
+        "$Zq9tK3xLm2w",
+        ".Zq9tK3xLm2w",
+        "/Zq9tK3xLm2w",
+        "Zq9&tK3xLm2w",
+    ];
+    let pairs: Vec<_> = forms.iter().flat_map(|form| passwords.map(|password| (form, password))).collect();
+    // A shell ends one of these there, or would read a variable.
+    let is_command = |(_, write, _): &Form| write("'\"") == "'\"";
+    let pairs: Vec<_> =
+        pairs.into_iter().filter(|(form, password)| !is_command(form) || !password.contains(['\'', '$'])).collect();
+    let texts: Vec<String> =
+        pairs.iter().map(|((before, write, after), password)| format!("{before}{}{after}", write(password))).collect();
+    for (((before, write, _), password), (text, found)) in
+        pairs.iter().zip(texts.iter().zip(findings("quoted", &texts)))
+    {
+        assert_eq!(found.len(), 1, "{text}");
+        assert_eq!(place(&found[0]), before.len()..before.len() + write(password).len(), "{text}");
+    }
+}
+
+#[test]
+fn a_password_alone_in_its_line_holds_what_parts_others_and_in_a_form_it_ends_there() {
+    let among = [
+        ("PASSWORD=HLr-4*AK&!%xzNYR\n", "HLr-4*AK&!%xzNYR"),
+        ("db:\n  password: tr0ub4dor&3\n", "tr0ub4dor&3"),
+        ("     7\tDB_PASSWORD=tr0ub4dor;3!x\n", "tr0ub4dor;3!x"),
+        ("./app/.env:3:DB_PASSWORD=vi0l3t&66\n", "vi0l3t&66"),
+        ("the password is Ridge&Falcon21 and go on\n", "Ridge&Falcon21"),
+        ("mytool login --password tr0ub4dor&3\n", "tr0ub4dor&3"),
+        ("https://h.corp.io/x?password=aB3d!E5gH7jK9&user=b\n", "aB3d!E5gH7jK9"),
+        ("user=a&password=aB3d!E5gH7jK9&x=c\n", "aB3d!E5gH7jK9"),
+        ("password=aB3d!E5gH7jK9&x=c\n", "aB3d!E5gH7jK9"),
+    ];
+    for ((text, password), found) in among.iter().zip(findings("alone", &among.map(|(text, _)| text.to_owned()))) {
+        let at = text.find(password).unwrap();
+        assert_eq!((found.len(), place(&found[0])), (1, at..at + password.len()), "{text}");
+    }
+}
+
+#[test]
+fn a_path_a_variable_a_hash_and_a_piece_of_code_between_quotation_marks_are_no_passwords() {
+    let none = [
+        "password: \"$DB_PASSWORD\"\n",
+        "password: \"${DB_PASSWORD_2}\"\n",
+        "password: \"$userPassword2A\"\n",
+        "password: \"/etc/passwd\"\n",
+        "password: \"./secret.txt\"\n",
+        "password: \"$(pass show Db2/Root)\"\n",
+        "password: \"$2b$12$KIXQ4r0Zy0cP4zVJ0p2uUeQeL7jXk3wRz9Hn5TfYb1mD8sGv6oCa\"\n",
+        "password: \"$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7\"\n",
+        "sql = \"password='\" + userPwd1A + \"'\"\n",
+        "OLDPWD=\"/tmp/tmp.q8ZrT2LmVf\"\n",
+        "ANSIBLE_VAULT_PASSWORD_FILE=~/secrets/vault_pass1.txt\n",
+        "export VAULT_PASSWORD_FILE=~/.vault_pass_2.txt\n",
+        "ANSIBLE_VAULT_PASSWORD_FILE=\"~/ansible/vault-pass1.txt\"\n",
+    ];
+    for (text, found) in none.iter().zip(findings("no-passwords", &none.map(str::to_owned))) {
+        assert!(found.is_empty(), "{text}: {found:?}");
+    }
+}
+
 #[test]
 fn our_own_placeholders_and_documented_examples_are_never_secrets() {
     let ours = "INFERSHIELD_SECRET_4F2A9C81D0B37E65AA10";

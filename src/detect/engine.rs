@@ -197,7 +197,12 @@ fn end_of_value(text: &str, found: Range<usize>, is_guess: bool) -> usize {
         // No further, or each value of a long line would read all of it.
         let near = rest.get(..boundary(rest, QUOTED_BYTES)).filter(|_| is_guess).unwrap_or_default();
         let line = near.lines().next().unwrap_or_default();
-        return found.end + line.split_once(quote).map_or(0, |(more, _)| more.trim_end_matches('\\').len());
+        // Inside JSON inside JSON it is escaped; one that is escaped once more is part of the value.
+        let escapes = |text: &str| text.len() - text.trim_end_matches('\\').len();
+        let depth = escapes(before.trim_end_matches(quote));
+        let mut quotes = line.match_indices(quote).map(|(at, _)| line.get(..at).unwrap_or_default());
+        let more = quotes.find(|more| escapes(more) % (2 * (depth + 1)) == depth);
+        return found.end + more.map_or(0, |more| more.len() - depth);
     }
     let is_mark = |c: char| matches!(c, '.' | '?' | ':') || !c.is_ascii() && !c.is_alphanumeric();
     let ends_here = rest.is_empty() || rest.starts_with(char::is_whitespace) || rest.starts_with("\\n");

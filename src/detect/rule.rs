@@ -56,7 +56,8 @@ pub(super) struct Rule {
     /// Where a match begins.
     #[serde(default)]
     pub(super) begins: Begins,
-    /// Pieces of the expression, joined without anything between them. Group 1, if any, is what the finding spans.
+    /// Pieces of the expression, joined without anything between them. The finding spans the first group that has matched,
+    /// if any.
     pattern: Vec<String>,
     /// Case matters and a space is a space.
     #[serde(default)]
@@ -278,7 +279,7 @@ fn found_at(regex: &Regex, memory: &mut Memory, haystack: &[u8], at: usize) -> O
     let mut groups = regex.create_captures();
     let input = Input::new(haystack).range(found.clone()).anchored(Anchored::Yes);
     regex.search_captures_with(cache, &input, &mut groups);
-    Some(groups.get_group(1).map_or(found, |value| value.range()))
+    Some((1..regex.captures_len()).find_map(|group| groups.get_group(group)).map_or(found, |value| value.range()))
 }
 
 /// No word runs into `at`, but for the letter of an escape (`\n`, `%3D`, `\u003d`), which stands for a sign.

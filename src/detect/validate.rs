@@ -27,6 +27,8 @@ const PASSWORD_BITS: f64 = 2.5;
 const TOKEN_CHURN: usize = 20;
 /// The same of a generated password without signs.
 const GENERATED_CHURN: usize = 40;
+/// So much less is enough for one between quotation marks that begins as a variable or a path does: those have words.
+const ODD_CHURN: usize = 10;
 /// The same of one with signs, which part its letters.
 const SIGNED_CHURN: usize = 12;
 /// What a value may stand in.
@@ -192,8 +194,9 @@ impl Validator {
             Self::Password => is_password(text) && !is_nothing(&line(before)),
             Self::Generated => {
                 let line = line(before);
-                let is_alone = line.ends_with(QUOTES) || !line.contains(STRUCTURE);
-                is_alone && is_generated(text) && !is_nothing(&line)
+                let is_quoted = line.ends_with(QUOTES);
+                let is_alone = is_quoted || !line.contains(STRUCTURE);
+                is_alone && is_generated(text, is_quoted) && !is_nothing(&line)
             }
             Self::Cased => {
                 let is_upper = text.bytes().filter(u8::is_ascii_uppercase).count();
@@ -338,12 +341,13 @@ fn churn(text: &str) -> usize {
 }
 
 /// Capitals, small letters and digits side by side, also where signs part them: names in code have digits at their ends.
-fn is_generated(text: &str) -> bool {
-    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric());
+fn is_generated(text: &str, is_quoted: bool) -> bool {
+    let is_odd = text.starts_with(NO_BEGINNING);
+    let is_plain = is_odd || text.bytes().all(|b| b.is_ascii_alphanumeric());
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
     kinds.iter().all(|is_kind| text.as_bytes().iter().any(is_kind))
-        && !text.starts_with(NO_BEGINNING)
-        && churn(text) >= if is_plain { GENERATED_CHURN } else { SIGNED_CHURN }
+        && (is_quoted || !is_odd)
+        && churn(text) + usize::from(is_odd) * ODD_CHURN >= if is_plain { GENERATED_CHURN } else { SIGNED_CHURN }
         && entropy(text) >= TOKEN_BITS
         && !is_wordy(text, 3)
         && !contains_any(text, &NOT_PASSWORDS)
@@ -375,6 +379,7 @@ fn is_password(text: &str) -> bool {
         && !is_option
         && !is_type
         && !is_heading
+        && !text.starts_with("~/")
         && entropy(text) >= PASSWORD_BITS
         && !contains_any(text, &NOT_PASSWORDS)
         && !is_placeholder(text)
