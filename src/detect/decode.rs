@@ -86,7 +86,9 @@ pub(super) fn undo_piece(piece: &str, copy: &mut String) -> Option<&'static str>
 
 /// Whether a run of signs is text in base64, base32 or hex.
 pub(super) fn is_coded(run: &str) -> bool {
-    decoded(run, run).is_some()
+    // As `decoded` in parts, but for all of them: the rest of an address runs into what it carries.
+    let parts = run.split('/').filter(|part| part.len() >= CODED_LEAST);
+    parts.chain([run]).any(|part| decoded(part, part).is_some())
 }
 
 /// What a list of numbers or a run of signs encodes, when that can be read; of a path, its longest part.

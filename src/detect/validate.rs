@@ -149,12 +149,14 @@ pub(super) enum Validator {
     LearnedOrder,
     /// A mail address outside the domains reserved for examples (RFC 2606, RFC 6761) that is nobody's signature.
     Mail,
+    /// The same in an address that is asked for more than a picture of its owner.
+    CarriedMail,
 }
 
 impl Validator {
     /// True when the rule would be a guess without the surrounding text.
     pub(super) fn is_guess(self) -> bool {
-        matches!(self, Self::Named | Self::Password | Self::Generated) || self.lesson().is_some()
+        matches!(self, Self::Named | Self::Password | Self::Generated | Self::CarriedMail) || self.lesson().is_some()
     }
 
     /// What the learned scorer is asked for instead of an expression.
@@ -233,6 +235,7 @@ impl Validator {
                 !is_fiction && !is_placeholder(&number)
             }
             Self::Mail => is_mail(text) && !is_published(before),
+            Self::CarriedMail => is_mail(&text.replace("%40", "@")) && !contains_any(&*line(before), &NOT_DATA),
         }
     }
 }
