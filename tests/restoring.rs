@@ -20,8 +20,9 @@ fn restored(proxy: &Fixture, token: &str, result: &str, tool: &str, arguments: &
             let called: Value = serde_json::from_str(&called).unwrap();
             let expected: Value = serde_json::from_str(&reply.replace(&place, escaped)).unwrap();
             seen.push(called == expected);
-            let shown = escaped == token && answer.text().contains(token);
-            assert_eq!(shown, called == expected && escaped == token, "{path}: {arguments}: {}", answer.text());
+            // Not even a part of one with line ends, which stands there in other spellings.
+            let shown = answer.text().contains(token.lines().next_back().unwrap());
+            assert_eq!(shown, called == expected, "{path}: {arguments}: {}", answer.text());
         }
     }
     assert!(seen.iter().all(|is_restored| *is_restored == seen[0]), "{arguments}: {seen:?}");
@@ -221,7 +222,7 @@ fn a_value_runs_nothing_in_the_command_that_it_is_put_back_into() {
         assert!(!restored(&proxy, &honest, &honest, "bash", &run(command)), "{command}");
     }
     let result = |password: &str| json!({"password": password}).to_string();
-    for password in ["Zq9;touch$IFS/tmp/x;K3xLm", "Zq9&K3x(Lm)2w$R"] {
+    for password in ["Zq9;touch$IFS/x;K3xLm", "Zq9&K3x(Lm)2w$R"] {
         let said = result(password);
         for command in ["export P=@P", "export P=\"@P\"", "sh -c 'export P=@P'", "ssh h \"P='@P' ./x\"", "echo ''@P''"]
         {
@@ -238,10 +239,12 @@ fn a_value_runs_nothing_in_the_command_that_it_is_put_back_into() {
             json!({"file_path": ".env", "content": "P=@P\n"}),
             json!({"login": {"user_password": "@P"}, "env": {"P": "@P"}}),
             json!({"pattern": "P=@P"}),
+            json!({"new_source": "P=@P"}),
+            json!({"file_path": ".mcp.json", "content": "{\"command\":\"P=@P\"}"}),
         ] {
             assert!(restored(&proxy, password, &said, "write", &arguments), "{arguments}");
         }
-        assert!(!restored(&proxy, password, &said, "run_code", &json!({"content": "P=@P"})), "{password}");
+        assert!(!restored(&proxy, password, &said, "exec", &json!({"content": "P=@P"})), "{password}");
         assert!(!restored(&proxy, password, &said, "run", &json!({"password_command": "@P"})), "{password}");
         assert!(!restored(&proxy, password, &said, "run", &json!({"command": ["x", "@P"]})), "{password}");
     }
@@ -464,6 +467,21 @@ fn replied(name: &'static str, token: &str, config: Value, reply: &str) -> (Fixt
     let proxy = plan.start();
     let reply = proxy.post("/v1/chat/completions", &body);
     (proxy, reply)
+}
+
+#[test]
+fn an_error_without_a_type_is_passed_on_and_not_said_to_be_blocked() {
+    let reply = format!("HTTP/1.1 500 Oops\r\ncontent-type: text/plain\r\n\r\n{{\"error\": \"key {TOKEN}\"}}");
+    let provider = RawProvider::start(reply.leak().as_bytes());
+    let mut plan = Fixture::plan("untyped-error");
+    plan.login = Login::Skip;
+    plan.config = json!({"policy": {"replies": "block"}});
+    plan.provider = json!({"login": "none", "api_base": format!("http://{}/v1", provider.addr)});
+    let proxy = plan.start();
+    let reply = proxy.post("/v1/chat/completions", &streamed());
+    let line = proxy.line_of(&reply);
+    assert_eq!((reply.status, &line["outcome"], &line["blocked"]), (500, &json!("complete"), &json!(false)), "{line}");
+    assert!(reply.text().contains(TOKEN));
 }
 
 #[test]

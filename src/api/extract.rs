@@ -303,17 +303,23 @@ impl<'a> Walk<'a> {
     }
 
     /// A text, and the strings inside it when it may be JSON itself.
-    fn text(&mut self, text: Text<'a>, voice: Voice, within: Option<usize>, levels: usize) {
+    fn text(&mut self, text: Text<'a>, voice: Voice, within: Option<(usize, String)>, levels: usize) {
         if self.found.segments.len() >= MAX_NODES {
             return;
         }
         let Text { text, span } = text;
         let holds_strings = levels > 0 && text.trim_start().starts_with(['{', '[']) && text.contains('\\');
         let inner = if holds_strings { json::escaped_strings(&text) } else { Vec::new() };
+        let before = |inner: &Text<'_>| json::before(text.as_bytes(), 0, inner.span.start).to_owned();
+        let inner: Vec<_> = inner.into_iter().map(|inner| (before(&inner), inner)).collect();
+        let (within, before) = match within {
+            Some((outer, before)) => (Some(outer), Cow::Owned(before)),
+            None => (None, voice.named.map_or("", |from| json::before(self.body, from, span.start)).into()),
+        };
         let index = self.found.segments.len();
         self.found.segments.push(Segment {
             text,
-            before: voice.named.map_or_else(Cow::default, |from| json::before(self.body, from, span.start)),
+            before,
             span,
             within,
             fixed: voice.fixed,
@@ -323,8 +329,8 @@ impl<'a> Walk<'a> {
             last_turn: voice.newest && voice.source == Source::User,
             location: self.location.clone(),
         });
-        for text in inner {
-            self.text(text, Voice { named: None, ..voice }, Some(index), levels - 1);
+        for (before, text) in inner {
+            self.text(text, voice, Some((index, before)), levels - 1);
         }
     }
 
@@ -665,7 +671,7 @@ mod tests {
             let before = |text: &str| &*all.iter().find(|segment| segment.text == text).unwrap().before;
             assert_eq!((before("1"), before("-p")), (":{\"env\":{\"DB\":\"", ":{\"env\":{\"DB\":\"1\"},\"fé\":[\""));
             assert!(before("2").ends_with(",\"fé\":[\"-p\",\""));
-            assert_eq!((before("3"), before("number 4"), before("\n")), ("", "", ""));
+            assert_eq!((before("3"), before("number 4"), before("\n")), ("", "", "{\"a\":\""));
         }
     }
 

@@ -53,9 +53,11 @@ pub(super) fn text_of<'m>(members: &'m [(Text<'_>, Node<'_>)], wanted: &str) -> 
 
 /// What stands right before the string that begins at a place, its quote included, and behind `from`: its name, or the string before it in a
 /// list, with which it would be seen if the JSON were a text.
-pub(super) fn before(json: &[u8], from: usize, string: usize) -> Cow<'_, str> {
-    let start = from.max(string.saturating_sub(BEFORE_BYTES));
-    String::from_utf8_lossy(json.get(start..=string).unwrap_or_default())
+pub(super) fn before(json: &[u8], from: usize, string: usize) -> &str {
+    let near = json.get(from.max(string.saturating_sub(BEFORE_BYTES))..=string).unwrap_or_default();
+    // It may begin inside a character.
+    let start = near.iter().position(|byte| byte & 0xc0 != 0x80).unwrap_or_default();
+    str::from_utf8(near.get(start..).unwrap_or_default()).unwrap_or_default()
 }
 
 /// The strings with escapes of a text that may itself be JSON. It is not refused for what it is not: the provider takes

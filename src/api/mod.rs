@@ -15,7 +15,7 @@ pub use closing::{closing, whole};
 pub use extract::{Extracted, Segment, extract, model};
 pub use json::{in_literal, literals, withheld};
 pub use refusal::{Refused, refusal};
-pub use reply::{Event, Kind, closes, event};
+pub use reply::{Event, Kind, NAME_BYTES, closes, event};
 
 impl Family {
     /// Every family that has a path of its own, in the order in which a list of paths is shown.

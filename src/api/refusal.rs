@@ -51,7 +51,11 @@ impl Refused {
     /// real clients these are shown and not retried.
     pub fn status(self, family: Option<Family>) -> u16 {
         match self.status {
-            400 if self != Self::BAD_REQUEST && family.is_some_and(Family::is_anthropic) => 451,
+            400 if ![Self::BAD_REQUEST.code, Self::PROVIDER.code].contains(&self.code)
+                && family.is_some_and(Family::is_anthropic) =>
+            {
+                451
+            }
             status => status,
         }
     }

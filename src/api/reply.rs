@@ -10,6 +10,9 @@ use std::ops::Range;
 /// Members that number what an event is about.
 const NUMBERS: [&str; 4] = ["index", "output_index", "content_index", "summary_index"];
 
+/// Longest name of a member that says something about its value, in bytes: each item of a list carries it.
+pub const NAME_BYTES: usize = 256;
+
 /// What becomes of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -27,7 +30,7 @@ pub struct Piece<'a> {
     /// What it says.
     pub text: Cow<'a, str>,
     /// What stands before it in what a tool is called with, as in [`super::Segment::before`].
-    pub before: Cow<'a, str>,
+    pub before: &'a str,
     /// Its literal, quotes included.
     pub span: Range<usize>,
     /// What becomes of it.
@@ -147,8 +150,8 @@ impl<'a> Event<'a> {
     }
 
     fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, about: &str, stream: Option<String>) {
-        let (name, about, before) = (name.to_owned(), about.to_owned(), Cow::default());
-        self.pieces.push(Piece { text, before, span, kind, name, about, stream });
+        let name = Some(name).filter(|name| name.len() <= NAME_BYTES).unwrap_or_default().to_owned();
+        self.pieces.push(Piece { text, before: "", span, kind, name, about: about.to_owned(), stream });
     }
 }
 

@@ -32,7 +32,7 @@ const PIECE_OVERLAP: usize = 2 << 10;
 /// In a copy only this neighbourhood of what was undone is new, in bytes.
 const CHANGE_REACH: usize = 256;
 /// Longest string that may be a value which only its name tells, in bytes: the rules look no further.
-const NAMED_BYTES: usize = 512;
+pub(super) const NAMED_BYTES: usize = 512;
 /// A password between quotation marks goes on for so many bytes at most behind a sign that ends one without them.
 const QUOTED_BYTES: usize = 64;
 
@@ -65,7 +65,8 @@ impl Scanner {
         if before.is_empty() || text.len() > NAMED_BYTES {
             return findings;
         }
-        let (shown, start) = (format!("{before}{text}\""), before.len());
+        // No quote in it ends it: each sign stands for one of as many bytes.
+        let (shown, start) = (format!("{before}{}\"", text.replace(['"', '\\'], "'")), before.len());
         let is_wanted = |rule: &Rule| rule.category == Category::Secret && rule.applies(source) && !rule.hidden;
         let hits = self.search(&shown, slice::from_ref(&(0..shown.len())), is_wanted, |span| span.end > start);
         for found in hits.into_iter().filter_map(|hit| finding(&shown, hit.weight(shown.as_bytes()), hit, source)) {

@@ -1,6 +1,7 @@
 //! Texts that were scanned before, and what was found there: clients send their whole history with every request.
 //! Must never keep a text, only its hash.
 
+use super::engine::NAMED_BYTES;
 use super::{Finding, Scanner, Source};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -24,6 +25,7 @@ pub struct Seen {
 impl Seen {
     /// What [`Scanner::scan_behind`] finds, from memory where it can be.
     pub fn scan(&self, scanner: &Scanner, said: (&str, &str), source: Source) -> Vec<Finding> {
+        let said = if said.1.len() > NAMED_BYTES { ("", said.1) } else { said };
         let key = (self.key.hash_one((source as u8, said)), said.1.len());
         if let Some(found) = self.texts().get(&key) {
             return found.clone();

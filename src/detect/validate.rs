@@ -59,6 +59,8 @@ static PLACEHOLDERS: Words = Words::new(|| words(include_str!("words/placeholder
 static NOT_PASSWORDS: Words = Words::new(|| words(include_str!("words/not-passwords.txt")));
 /// Parts of addresses whose encoded values say where a list goes on, or what to draw.
 static NOT_DATA: Words = Words::new(|| words(include_str!("words/not-data.txt")));
+/// Hosts that are asked with a mail address for the picture of its owner.
+const PICTURES: &str = include_str!("words/pictures.txt");
 /// What no generator of passwords makes, but by a rare chance.
 static NOT_GENERATED: Words = Words::new(|| words(include_str!("words/not-generated.txt")));
 /// Parts of names whose values are random and open nothing.
@@ -235,7 +237,7 @@ impl Validator {
                 !is_fiction && !is_placeholder(&number)
             }
             Self::Mail => is_mail(text) && !is_published(before),
-            Self::CarriedMail => is_mail(&text.replace("%40", "@")) && !contains_any(&*line(before), &NOT_DATA),
+            Self::CarriedMail => is_mail(&text.replace("%40", "@")) && !is_picture(before),
         }
     }
 }
@@ -267,6 +269,13 @@ fn is_published(before: &[u8]) -> bool {
     let addresses = lines.iter().enumerate().rev().filter(|(_, b)| **b == b'@');
     let first = addresses.map(|(at, _)| at).nth(AUTHOR_ADDRESSES).unwrap_or_default();
     is_author || contains_any(&*line, &PUBLISHED) || contains_any(lines.get(first..).unwrap_or_default(), &AUTHORS)
+}
+
+/// The address that ends here leads to a maker of pictures of people, or to this machine.
+fn is_picture(before: &[u8]) -> bool {
+    let near = String::from_utf8_lossy(near(before, AUTHOR_BYTES));
+    let address = near.rsplit(['(', '<', '"', '\'', ' ']).next().and_then(|address| address.split_once("://"));
+    address.is_some_and(|(_, rest)| PICTURES.lines().any(|host| rest.starts_with(host)))
 }
 
 /// Words that are looked for all at once, put together when the first text asks for them.
@@ -349,7 +358,7 @@ fn is_generated(text: &str, is_quoted: bool) -> bool {
     let is_plain = is_odd || text.bytes().all(|b| b.is_ascii_alphanumeric());
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
     kinds.iter().all(|is_kind| text.as_bytes().iter().any(is_kind))
-        && (is_quoted || !is_odd)
+        && (is_quoted && !text.starts_with("/tmp/") || !is_odd)
         && churn(text) + usize::from(is_odd) * ODD_CHURN >= if is_plain { GENERATED_CHURN } else { SIGNED_CHURN }
         && entropy(text) >= TOKEN_BITS
         && !is_wordy(text, 3)

@@ -1,7 +1,8 @@
 //! The credential that a request carried, taken out of what its provider says back.
 //! Must never let a reply's head, or the text of an error, show it to the client.
 
-use super::{Stop, forward};
+use super::Stop;
+use crate::api::Refused;
 use crate::redact::{Edit, apply};
 use crate::secret::Secret;
 use crate::upstream::{self, Response};
@@ -35,7 +36,14 @@ pub(super) fn masked(token: &Secret, reply: Response, ours: &mut HeaderMap) -> R
             && let Err(error) = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun)
         {
             ours.extend(parts.headers.remove(RETRY_AFTER).map(|wait| (RETRY_AFTER, wait)));
-            return Err(forward::failed(upstream::Error::of("the provider", error.into()), parts.status.as_u16()));
+            let status = parts.status.as_u16();
+            return Err(match upstream::Error::of("", error.into()) {
+                upstream::Error::ClientLeft => Stop::new(Refused::CLIENT_LEFT, "the client left"),
+                _ => Stop::new(
+                    Refused { status, ..Refused::PROVIDER },
+                    format!("the provider answered with status {status}, and what it said broke off; ask again"),
+                ),
+            });
         }
     }
     // Without a token to look for nothing was read.

@@ -63,14 +63,14 @@ fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Creden
         Stop::new(Refused::LOGIN_NEEDED, message)
     })?;
     let http = request.proxy.session.http(provider)?;
-    http.send(credential.api_base.origin(), outgoing).map_err(|error| failed(error, Refused::PROVIDER.status))
+    http.send(credential.api_base.origin(), outgoing).map_err(failed)
 }
 
-/// Why there is no reply to relay, and the status that says so.
-pub(super) fn failed(error: upstream::Error, status: u16) -> Stop {
+/// Why there is no reply to relay.
+fn failed(error: upstream::Error) -> Stop {
     match error {
         upstream::Error::ClientLeft => Stop::new(Refused::CLIENT_LEFT, error),
-        error => Stop::new(Refused { status, ..Refused::PROVIDER }, error),
+        error => Stop::new(Refused::PROVIDER, error),
     }
 }
 

@@ -52,13 +52,13 @@ pub(super) fn relay(
         let found = found.find(|found| found.action == action.to_string())?;
         Some(format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference))
     };
-    let stops_replies = action == Action::Block;
+    let stops_replies = action == Action::Block && form.is_some();
     let guard = Guard { leaks: &leaks, stops: stops_replies.then_some(&stops as &Stops<'_>) };
     // JSON may come without its type, or as text. Lines of it (NDJSON) would have to wait for each other.
     let is_read =
         form.is_some() || headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/"));
     let mut rewriter = is_read.then(|| Rewriter::new(hidden, guard, family, form == Some(true)));
-    let restores = is_read && (!hidden.is_empty() || form.is_some() && stops_replies);
+    let restores = is_read && (!hidden.is_empty() || stops_replies);
     let mut reply_headers = passed(&headers);
     reply_headers.extend(request.reply_headers.clone());
     // What is put back, or stopped, changes the length.

@@ -160,7 +160,7 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
         let methods = family.unwrap_or(Family::Other).methods().join(", ");
         headers.extend(HeaderValue::try_from(methods).map(|methods| (ALLOW, methods)));
     }
-    if stop.kind.status == 426 {
+    if stop.kind.status == 426 && stop.kind.code != Refused::PROVIDER.code {
         headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
     }
     let named = request.event.provider.as_deref().or(request.head.path.split('/').nth(1)).unwrap_or_default();

@@ -2,58 +2,20 @@
 //! Must never take for the content of a file what a shell may run.
 
 use super::{shell, url};
-use crate::api::literals;
+use crate::api::{NAME_BYTES, literals};
 use std::collections::BTreeSet;
 
 /// Members that hold what is written into a file, also as `newText`. It is judged line by line: it may be about commands,
 /// and runs none.
-const CONTENT: [&str; 21] = [
-    "changes",
-    "code-edit",
-    "content",
-    "contents",
-    "description",
-    "diff",
-    "explanation",
-    "file-text",
-    "insert-text",
-    "new-code",
-    "new-source",
-    "new-str",
-    "new-string",
-    "new-text",
-    "old-str",
-    "old-string",
-    "old-text",
-    "patch",
-    "patch-text",
-    "replacement",
-    "text",
-];
+const CONTENT: &str = "changes code-edit content contents description diff explanation file-text insert-text new-code \
+    new-source new-str new-string new-text old-str old-string old-text patch patch-text replacement text";
 /// Members that name the tool which another one is to call.
 const TOOLS: [&str; 5] = ["action", "recipient-name", "tool", "tool-name", "tool-slug"];
 /// What the names of members end in that hold what is run.
-const COMMANDS: [&str; 14] = [
-    "args",
-    "arguments",
-    "argv",
-    "cmd",
-    "code",
-    "command",
-    "commands",
-    "expression",
-    "function",
-    "input",
-    "program",
-    "script",
-    "shell",
-    "source",
-];
+const COMMANDS: &str = "args arguments argv chars cmd cmds code command commands entrypoint executable expression \
+    function hook input javascript js keys keystrokes program run script shell source stdin";
 /// Words in the names of tools that run what they are called with, whatever they call it.
-const RUNNERS: [&str; 14] = [
-    "bash", "cmd", "code", "command", "eval", "evaluate", "exec", "execute", "node", "python", "repl", "shell", "ssh",
-    "terminal",
-];
+const RUNNERS: &str = "bash cmd console eval evaluate exec execute ipython process powershell pwsh python repl shell spawn ssh terminal tmux zsh";
 /// A tool that agents know.
 const PATCHES: &str = " tool: apply-patch ";
 
@@ -78,7 +40,7 @@ impl Call {
     ) -> Self {
         let mut call = Self::default();
         tools.for_each(|tool| call.says.push_str(&format!(" tool: {} ", words(tool))));
-        call.is_run = call.says.split([' ', '-']).any(|word| RUNNERS.contains(&word));
+        call.is_run = call.says.split([' ', '-']).any(|word| is_one_of(word, RUNNERS));
         call.is_patch = !call.says.is_empty() && call.says.replace(PATCHES, "").is_empty();
         let (mut last, is_patch) = (None, call.is_patch);
         for (name, string) in strings.filter(|_| !is_patch) {
@@ -89,7 +51,7 @@ impl Call {
     }
 
     fn add(&mut self, name: &str, string: &str, last: &mut Option<String>) {
-        if CONTENT.contains(&words(name).as_str()) {
+        if is_content(name) {
             return;
         }
         if TOOLS.contains(&words(name).as_str()) {
@@ -132,15 +94,25 @@ pub(super) fn parts(json: &str) -> impl Iterator<Item = Part<'_>> {
         let text = serde_json::from_str::<String>(literal).unwrap_or_default();
         let is_name = json.get(place.end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
         if is_name {
-            last.clone_from(&text);
+            last = Some(&text).filter(|name| name.len() <= NAME_BYTES).cloned().unwrap_or_default();
         }
         Part { literal, start: place.start, name: (!is_name).then(|| last.clone()), text }
     })
 }
 
+/// Whether a member holds what is written into a file.
+pub(super) fn is_content(name: &str) -> bool {
+    is_one_of(&words(name), CONTENT)
+}
+
 /// Whether a member is named like what a tool runs.
 pub(super) fn is_command(name: &str) -> bool {
-    words(name).rsplit('-').next().is_some_and(|word| COMMANDS.contains(&word))
+    let words = words(name);
+    words == "command-line" || words.split('-').any(|word| is_one_of(word, COMMANDS))
+}
+
+fn is_one_of(word: &str, words: &str) -> bool {
+    words.split(' ').any(|one| one == word)
 }
 
 /// Whether a text is a JSON object or list.

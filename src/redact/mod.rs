@@ -41,6 +41,8 @@ pub struct Hidden {
     /// The finding's reference.
     pub reference: String,
     value: Secret,
+    /// It is spelled with the escapes of a string of JSON or code.
+    is_escaped: bool,
     /// The first item of the conversation in which it was found, but for thoughts.
     found: usize,
     /// Where URLs of the request led that held it.
@@ -70,14 +72,14 @@ pub struct Redaction {
 }
 
 impl Redaction {
-    /// Hides a value that was `found` in an item of the conversation: thoughts up to there keep it. Its placeholder is the same for the same user,
+    /// Hides a value that was `found` in an item of the conversation, behind what stands before it: thoughts up to there keep it. Its placeholder is the same for the same user,
     /// category and value, in every request.
     pub fn hide(
         &mut self,
         key: &Key,
         user: &str,
         category: Category,
-        (found, value): (usize, &str),
+        (found, before, value): (usize, &str, &str),
         rule: &str,
         reference: &str,
     ) {
@@ -94,8 +96,9 @@ impl Redaction {
             return;
         }
         let (rule, reference) = (rule.to_owned(), reference.to_owned());
+        let is_escaped = restore::is_literal(before) && value.contains('\\');
         let (value, origins, lines) = (Secret::new(value.to_owned()), BTreeSet::new(), BTreeSet::new());
-        self.hidden.push(Hidden { placeholder, rule, category, reference, value, found, origins, lines });
+        self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found, origins, lines });
     }
 
     /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.

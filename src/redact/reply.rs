@@ -283,7 +283,7 @@ impl<'a> Rewriter<'a> {
             }
             let is_last =
                 stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
-            if !self.streamed && restorer.stops(piece.kind, (&piece.before, &piece.text)) {
+            if !self.streamed && restorer.stops(piece.kind, (piece.before, &piece.text)) {
                 break;
             }
             let changes = match (stream, piece.kind) {
@@ -301,7 +301,7 @@ impl<'a> Rewriter<'a> {
                 (None, Kind::Call) => {
                     let strings = calls.clone().map(|piece| (piece.name.as_str(), &*piece.text));
                     let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
-                    restorer.input(&piece.text, call, (&piece.name, false))
+                    restorer.input(&piece.text, call, (&piece.name, None))
                 }
             };
             let restored = edited(&piece.text, changes);
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn a_mark_before_a_whole_reply_moves_no_value() {
         let mut redaction = Redaction::default();
-        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "alpha-7"), "secret.x", "ref");
+        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "", "alpha-7"), "secret.x", "ref");
         let guard = Guard { leaks: &|_, _| false, stops: None };
         let mut rewriter = Rewriter::new(&redaction.hidden, guard, Family::Chat, false);
         let placeholder = &redaction.hidden[0].placeholder;

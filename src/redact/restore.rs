@@ -2,7 +2,7 @@
 //! Must never put a value where it leads to a host that the request did not name with it, nor hold back text for longer
 //! than it takes to tell.
 
-use super::call::{Call, Part, is_command, is_json, parts};
+use super::call::{Call, Part, is_command, is_content, is_json, parts};
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
 use crate::api::{Kind, in_literal};
 use crate::detect::Category;
@@ -176,7 +176,7 @@ impl<'a> Restorer<'a> {
                 self.streams.insert(stream.to_owned(), Stream { text, done: at, is_cut });
                 return restored;
             }
-            restored.push_str(self.value(hidden, &place, &Judged::default(), false));
+            restored.push_str(&self.value(hidden, &place, &Judged::default(), false));
         }
         if is_last {
             self.is_open = is_open(&text, is_cut);
@@ -240,13 +240,7 @@ impl<'a> Restorer<'a> {
         let (mut edits, mut done) = (Vec::new(), 0);
         while let Some((at, hidden)) = self.next(text, done) {
             done = at + PLACEHOLDER_BYTES;
-            let place = Place::of(text, at, is_cut);
-            let mut value = self.value(hidden, &place, call, is_run).to_owned();
-            let before = place.before.strip_suffix('"').unwrap_or_default();
-            // As the value of a member, in a part of a file that is JSON or code.
-            if call.is_call && is_key(&value) && (before.trim_end().ends_with(':') || before.ends_with("= ")) {
-                value = value.replace('\n', "\\n");
-            }
+            let value = self.value(hidden, &Place::of(text, at, is_cut), call, is_run);
             edits.push(Edit { place: at..done, text: value });
         }
         edits
@@ -275,32 +269,36 @@ impl<'a> Restorer<'a> {
     /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
         let call = self.judge(stream, [("input", text)].into_iter());
-        if is_json { self.strings(text, &call, (false, false)) } else { self.input(text, &call, ("input", false)) }
+        if is_json { self.strings(text, &call, None) } else { self.input(text, &call, ("input", None)) }
     }
 
-    /// What changes in a part of what a tool is called with: in which member it stands, and whether that is in what a tool runs.
-    pub(super) fn input(&mut self, text: &str, call: &Judged, (member, is_run): (&str, bool)) -> Vec<Edit> {
-        let is_run = !call.is_patch && (is_run || call.is_run || is_command(member));
+    /// What changes in a part of what a tool is called with: in which member it stands, and whether that is in what a tool runs, or in
+    /// the content of a file, as far as that is known.
+    pub(super) fn input(&mut self, text: &str, call: &Judged, (member, is_run): (&str, Option<bool>)) -> Vec<Edit> {
+        let is_run = is_run.or(match member {
+            _ if call.is_patch || is_content(member) && !call.is_run => Some(false),
+            _ if call.is_run || is_command(member) => Some(true),
+            _ => None,
+        });
         if self.holds(text) && is_json(text) {
-            self.strings(text, call, (is_run, true))
+            self.strings(text, call, is_run)
         } else {
-            self.places(text, false, call, is_run)
+            self.places(text, false, call, is_run == Some(true))
         }
     }
 
-    /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped. `is_file`: it stands in a string,
-    /// as it goes into a file.
-    fn strings(&mut self, json: &str, call: &Judged, (is_run, is_file): (bool, bool)) -> Vec<Edit> {
+    /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
+    fn strings(&mut self, json: &str, call: &Judged, is_run: Option<bool>) -> Vec<Edit> {
         let mut edits = Vec::new();
         for Part { literal, start, name, text } in parts(json) {
             let inner = self.input(&text, call, (name.as_deref().unwrap_or_default(), is_run));
             let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
             let places = in_literal(literal.as_bytes(), &parts).into_iter();
-            edits.extend(places.zip(inner).map(|(part, Edit { text, .. })| {
-                // It was found in a text that is no JSON, as it stands in a file that is.
-                let text = if is_file && is_key(&text) && text.contains("\\n") { text } else { escaped(text) };
-                Edit { place: start + part.start..start + part.end, text }
-            }));
+            edits.extend(
+                places
+                    .zip(inner)
+                    .map(|(part, edit)| Edit { place: start + part.start..start + part.end, text: escaped(edit.text) }),
+            );
         }
         edits
     }
@@ -314,8 +312,8 @@ impl<'a> Restorer<'a> {
         })
     }
 
-    /// The value, if it may stand here; else its placeholder.
-    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged, is_run: bool) -> &'a str {
+    /// The value as it is spelled here, if it may stand here; else its placeholder.
+    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged, is_run: bool) -> String {
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
@@ -325,15 +323,20 @@ impl<'a> Restorer<'a> {
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request.
         let is_repeated = hidden.lines.contains(&line_hash(place.line));
+        let value = hidden.value.expose().to_owned();
+        let value = match (hidden.is_escaped, is_literal(place.before)) {
+            _ if !call.is_call => value,
+            (true, false) => serde_json::from_str(&format!("\"{value}\"")).unwrap_or(value),
+            (false, true) => escaped(value),
+            _ => value,
+        };
         // The forms of personal data hold nothing that a shell would run.
-        let stays = !is_run
-            || hidden.category == Category::Pii
-            || shell::stays(place.before, hidden.value.expose(), place.behind);
+        let stays = !is_run || hidden.category == Category::Pii || shell::stays(place.before, &value, place.behind);
         if is_known && stays && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
-            return hidden.value.expose();
+            return value;
         }
         self.refused.insert(&hidden.placeholder, hidden);
-        &hidden.placeholder
+        hidden.placeholder.clone()
     }
 
     /// Whether what the reply says may stop it.
@@ -384,9 +387,10 @@ pub(super) fn escaped(text: String) -> String {
     literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// Whether a value is a block of lines (RFC 7468), which in JSON and in code stand in one.
-fn is_key(value: &str) -> bool {
-    value.starts_with("-----BEGIN ")
+/// Whether what stands behind a text is a string of JSON or code, in which escapes count: the value of a member or of a variable.
+pub(super) fn is_literal(before: &str) -> bool {
+    let before = before.strip_suffix('"').unwrap_or_default();
+    before.trim_end().ends_with(':') || before.ends_with("= ")
 }
 
 /// Whether a text ends in a URL. `is_cut`: what it begins with may be a part of one.

@@ -7,10 +7,12 @@ use std::sync::LazyLock;
 
 /// Commands that do nothing with a text but write it down.
 const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", "tee", "touch"];
-/// Signs that are no more than themselves wherever they stand, as letters and digits are: in no quotes too, and in other languages.
-const INERT: &str = "!#%*+,-./:=?@[]^_~";
-/// What begins an option, or a comment, where a word begins.
-const BEGINNINGS: [char; 2] = ['-', '#'];
+/// Commands that show a file, or say something, and run nothing.
+const READERS: [&str; 6] = ["echo", "grep", "head", "sleep", "tail", "wc"];
+/// Signs that are no more than themselves wherever they stand, as letters and digits are: in no quotes too.
+const INERT: &str = "!#%*+,-./:=?@^_~";
+/// What begins an option, a comment or a literal of another language, where a word begins.
+const BEGINNINGS: [char; 3] = ['-', '#', '%'];
 /// What quotes text, in shells and most languages.
 const QUOTES: [char; 2] = ['"', '\''];
 /// Longest command that is read for what it makes of a value, in bytes: each value of it asks once more.
@@ -18,16 +20,14 @@ const COMMAND_BYTES: usize = 64 << 10;
 
 /// A key (RFC 7468) with nothing but long lines of base64 between its marks: nobody runs a file of that.
 const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[A-Za-z0-9+/=]{4,}\n)+-----END [A-Z ]+-----\z";
-/// Commands that take what they are given in quotes for code.
-const CODE: &str = r"(?i)(?:^|[\s(/])(?:\.|awk|cmd|crontab|eval|iex|node|parallel|perl|php|powershell|python[\d.]*|ruby|script|sed|source|su|tmux|trap|watch|xargs|(?:ba|c|da|fi|k|pw|s|z)?sh)(?:\s|$)";
-/// What runs a value that stands in a variable.
-const AGAIN: &str = r"(?i)(?:^|[\s;&|(/])(?:\.|eval|iex|source|xargs|(?:ba|c|da|fi|k|pw|s|z)?sh\s+-\w*c)(?:\s|$)";
-/// What runs one that went into a file or a pipe.
-const LATER: &str = r"(?i)(?:^|[\s;&|(/])(?:\./|(?:\.|cmd|crontab|eval|iex|make|parallel|powershell|source|xargs|(?:ba|c|da|fi|k|pw|s|z)?sh)(?:\s|$))";
+/// Commands that take what they are given for code, by the name that ends here.
+const CODE: &str = r"(?i)(?:^|[^\w.-])(?:(?:a|ba|c|da|fi|k|mk|pw|s|tc|z)?sh|[gm]?awk|g?sed|node|python[\d.]*|adb|ansible|at|bun|cmd|concurrently|crontab|deno|eval|expect|groovy|iex|julia|lua|make|mapfile|mongosh|osascript|parallel|perl|php|powershell|rscript|ruby|runuser|salt|screen|script|source|su|tclsh|tmux|trap|watch|xargs)(?:\.exe)?(?:\s|$)";
+/// What runs whatever stands in a variable or a file, by itself.
+const AGAIN: &str =
+    r"(?i)(?:^|[^\w.-])(?:eval|iex|source|xargs|[a-z]*sh\s+-\w*c)(?:\s|$)|(?:^|[;&|(\n])\s*\.\s+\S|\$\{?shell\b";
 static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
 static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(CODE).ok());
 static IS_RUN_AGAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(AGAIN).ok());
-static IS_RUN_LATER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(LATER).ok());
 
 /// Whether a value stays one, whatever it holds, between what stands before and behind it: the model wrote the command and has not seen
 /// what the value would make of it.
@@ -42,29 +42,38 @@ pub(super) fn stays(before: &str, value: &str, behind: &str) -> bool {
 /// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files. Where anything in it could be read
 /// in another way, it is all there.
 pub(super) fn acts(text: &str) -> &str {
-    let mut reading = Reading::default();
-    let is_sure = text.lines().all(|line| reading.line(line));
-    if is_sure && reading.begun && reading.end.is_none() { "" } else { text }
+    if read(text).is_some_and(|reading| reading.begun && reading.end.is_none()) { "" } else { text }
 }
 
 /// Alone in quotes, but for signs that are nothing else, out of which nothing in it leads.
 fn is_quoted(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
+    let is_quote = |c: &char| QUOTES.contains(c);
+    let nearest = before.trim_end_matches(is_inert).chars().next_back().filter(is_quote);
+    let is_alone = nearest.is_some_and(|quote| behind.trim_start_matches(is_inert).starts_with(quote));
     let is_unsure = ["\\\"", "\\'", "`", "<<"].iter().any(|sign| before.contains(sign));
-    let Some((command, quote_at)) = open_quote(before).filter(|_| !is_unsure && value.is_ascii()) else { return false };
-    // It goes into a file, or to another command.
-    let is_kept = [before, behind].iter().any(|part| part.contains(['>', '|']));
+    let open = open_quote(before).filter(|_| is_alone && !is_unsure && value.is_ascii());
+    let Some((command, quote_at)) = open else { return false };
+    let within = before.get(quote_at..).unwrap_or_default();
+    let leads_out =
+        |c: char| within.contains(c) && is_quote(&c) || within.starts_with('"') && c == '$' || "\\`".contains(c);
+    // The quote before it opens. Line ends in a key that stands in JSON; what arithmetic and prompts of shells run also in quotes.
+    let is_kept = nearest.is_some_and(|quote| within.matches(quote).count() % 2 == 1)
+        && !value.replace("\\n", "").contains(leads_out)
+        && !value.contains("$(");
     let is_run = matches(&IS_CODE, before.get(command..quote_at).unwrap_or_default())
         || matches(&IS_RUN_AGAIN, behind)
-        || !is_key && is_kept && matches(&IS_RUN_LATER, behind);
-    let within = before.get(quote_at..).unwrap_or_default();
-    let nearest = before.trim_end_matches(is_inert).chars().next_back().filter(|quote| QUOTES.contains(quote));
-    let is_alone = nearest.is_some_and(|quote| {
-        within.matches(quote).count() % 2 == 1 && behind.trim_start_matches(is_inert).starts_with(quote)
-    });
-    let leads_out =
-        |c: char| within.contains(c) && QUOTES.contains(&c) || within.starts_with('"') && c == '$' || c == '`';
-    // Line ends in a key that stands in JSON; what arithmetic and prompts of shells run also in quotes.
-    is_alone && !is_run && !value.replace("\\n", "").contains(|c| c == '\\' || leads_out(c)) && !value.contains("$(")
+        || behind.contains(['$', '`']) && matches(&IS_CODE, behind)
+        || !is_key && runs_files(before, behind);
+    is_kept && !is_run
+}
+
+/// Whether a command writes something into a file, or another command, and does more with it than to show it.
+fn runs_files(before: &str, behind: &str) -> bool {
+    let behind = behind.replace("2>&1", "");
+    let writes = [before, &behind].iter().any(|part| part.contains('>') || part.contains("tee "));
+    let mut others = behind.split([';', '&', '|', '\n', '(']).skip(1).filter_map(|part| part.split_whitespace().next());
+    behind.contains('|') && matches(&IS_CODE, &behind)
+        || writes && !others.all(|command| WRITERS.contains(&command) || READERS.contains(&command))
 }
 
 /// Where the command begins that a text ends in, and the quote that is open at its end (POSIX shell, section 2.2).
@@ -78,7 +87,7 @@ fn open_quote(text: &str) -> Option<(usize, usize)> {
             None if c == '#' && (last == ';' || last.is_whitespace()) => Some((at, '\n')),
             open => open,
         };
-        if open.is_none() && ";|&\n(".contains(c) {
+        if open.is_none() && ";|&\n".contains(c) && last != '\\' {
             command = at + c.len_utf8();
         }
         last = c;
@@ -89,9 +98,7 @@ fn open_quote(text: &str) -> Option<(usize, usize)> {
 /// In a here-document that is only written down, and that no line of it ends.
 fn is_document(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
     let Some((lines, left)) = before.rsplit_once('\n') else { return false };
-    let mut reading = Reading::default();
-    let is_sure = lines.lines().all(|line| reading.line(line));
-    let Some((word, is_raw)) = reading.end.filter(|_| is_sure) else { return false };
+    let Some((word, is_raw)) = read(lines).and_then(|reading| reading.end) else { return false };
     let right = behind.lines().next().unwrap_or_default();
     // Another value in the same line may hold lines of its own.
     let is_end = format!("{left}{value}{right}").split(['\n', '\r']).any(|line| line.trim() == word)
@@ -104,6 +111,12 @@ fn is_document(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
 
 fn matches(expression: &LazyLock<Option<Regex>>, text: &str) -> bool {
     expression.as_ref().is_some_and(|expression| expression.is_match(text))
+}
+
+/// Reads a command up to its end, where it can be read in one way.
+fn read(text: &str) -> Option<Reading<'_>> {
+    let mut reading = Reading::default();
+    text.lines().all(|line| reading.line(line)).then_some(reading)
 }
 
 /// How far a command was read, line by line.
@@ -213,7 +226,7 @@ mod tests {
     #[test]
     fn what_has_no_sign_of_a_shell_stays_a_value_everywhere() {
         let places = ["export P=@", "sh -c \"echo @\"", "cat <<E | sh\n@\nE", "@"];
-        for value in ["Zq9tK3xLm2w", "AK+/x=.:%41", "p#a,b!c*d[e]~g?", "ключ-7"] {
+        for value in ["Zq9tK3xLm2w", "AK+/x=.:%41", "p#a,b!c*d~g?", "ключ-7"] {
             assert!(stay(&places, value).iter().all(|stays| *stays), "{value}");
         }
         for value in [
@@ -236,7 +249,7 @@ mod tests {
             assert!(stay(&places, value).iter().all(|stays| !stays), "{value}");
         }
         // Where a word begins they begin an option, or a comment.
-        for value in ["-Oopen", "#a"] {
+        for value in ["-Oopen", "#a", "%x/a/"] {
             assert_eq!(stay(&["x @", "x '@'", "x \"@", "x y=@", "x 'y:@'"], value), [false, false, false, true, true]);
         }
     }
@@ -270,8 +283,12 @@ mod tests {
             "docker run -e P='@' postgres && docker exec db mysql -p'x'",
             "git push 'https://u:@/h/r'",
             "echo '@' | docker login -u x --password-stdin",
+            "PGPASSWORD='@' psql -c 'select 1' 2>&1 | head -5",
+            "grep -rn '@' .",
+            "echo 'P=@' >> .env && chmod 600 .env && cat .env",
+            "export P='@'; psql \"$URL\"",
         ];
-        assert_eq!(stay(&honest, "a;b"), [true; 6]);
+        assert_eq!(stay(&honest, "a;b"), [true; 10]);
         for command in [
             "export P=''@''",
             "export P='x'@'y'",
@@ -295,6 +312,19 @@ mod tests {
             "echo 'P=@' > x && ./x",
             "x='@'; sh -c \"$x\"",
             "x='@'; eval $x",
+            "x='@'; python3 -c \"print('$x')\"",
+            "x='@' && sed -i \"s/a/$x/\" f",
+            "x='@'\nbash <<E\necho $x\nE",
+            "x='@'; $SHELL -c \"$x\"",
+            "x='@'; su - a -c \"b $x\"",
+            "sed -i \\\n 's/x/@/' f",
+            "eval $(echo 'P=@')",
+            "bash <(echo 'P=@')",
+            "docker exec a ash -c 'P=@'",
+            "powershell.exe -File x '@'",
+            "expect -c 'send \"@\"'",
+            "echo 'P=@' > bin/x; chmod +x bin/x; bin/x",
+            "echo 'P=@' | tee .git/hooks/x; git commit",
         ] {
             assert_eq!(stay(&[command], "a;touch x;b"), [false], "{command}");
         }
