@@ -155,11 +155,9 @@ impl Verdict<'_> {
             // Its provider would refuse this turn and every later one: it signed what the model wrote.
             Action::Withhold if segment.thought => finding.action = Action::Warn,
             Action::Redact => {
-                let (before, _) = segment.text.split_at_checked(span.start).unwrap_or_default();
-                let value = segment.text.get(span).unwrap_or_default();
                 // In a thought it stands as its provider has seen it.
-                let value = (if segment.thought { usize::MAX } else { segment.item }, before, value);
-                self.redaction.hide(&proxy.placeholder, user, finding.category, value, &finding.rule, &reference);
+                let found = (if segment.thought { usize::MAX } else { segment.item }, &*segment.text, span);
+                self.redaction.hide(&proxy.placeholder, user, finding.category, found, &finding.rule, &reference);
             }
             Action::Withhold => {
                 let notice = redact::notice(segment.source, &finding.rule, &reference);

@@ -72,14 +72,14 @@ pub struct Redaction {
 }
 
 impl Redaction {
-    /// Hides a value that was `found` in an item of the conversation, behind what stands before it: thoughts up to there keep it. Its placeholder is the same for the same user,
+    /// Hides what stands at `span` in a text that was `found` in an item of the conversation: thoughts up to there keep it. Its placeholder is the same for the same user,
     /// category and value, in every request.
     pub fn hide(
         &mut self,
         key: &Key,
         user: &str,
         category: Category,
-        (found, before, value): (usize, &str, &str),
+        (found, text, span): (usize, &str, Range<usize>),
         rule: &str,
         reference: &str,
     ) {
@@ -88,6 +88,8 @@ impl Redaction {
             Category::Pii => "PERSON",
             _ => "THREAT",
         };
+        let (before, _) = text.split_at_checked(span.start).unwrap_or_default();
+        let value = text.get(span).unwrap_or_default();
         let mac = key.mac(&[&secret::place(&[user, kind]), value.as_bytes()]);
         let placeholder = format!("{PREFIX}{kind}_{}", secret::base32(&mac, HASH_DIGITS).to_ascii_uppercase());
         let number = *self.placeholders.entry(placeholder.clone()).or_insert(self.hidden.len());
@@ -96,7 +98,7 @@ impl Redaction {
             return;
         }
         let (rule, reference) = (rule.to_owned(), reference.to_owned());
-        let is_escaped = restore::is_literal(before) && value.contains('\\');
+        let is_escaped = value.contains('\\') && (before.ends_with('"') || call::is_json(text));
         let (value, origins, lines) = (Secret::new(value.to_owned()), BTreeSet::new(), BTreeSet::new());
         self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found, origins, lines });
     }
@@ -116,8 +118,8 @@ impl Redaction {
         }
         let mut edits = Vec::new();
         let mut made_up = BTreeSet::new();
-        // Strings inside a text before the text: what is put back into a call is what such a string means, not how it was written.
-        for (index, segment) in extracted.segments.iter().enumerate().rev().filter(|(_, segment)| !segment.fixed) {
+        // A text before the strings inside it: how a value is spelled there is what a file holds.
+        for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
             let mut change = |parts: &[Range<usize>], texts: Vec<String>| {
                 let places = extracted.places(body, index, parts).into_iter();
                 edits.extend(places.zip(texts).map(|(place, text)| Edit { place, text }));

@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn a_mark_before_a_whole_reply_moves_no_value() {
         let mut redaction = Redaction::default();
-        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "", "alpha-7"), "secret.x", "ref");
+        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "alpha-7", 0..7), "secret.x", "ref");
         let guard = Guard { leaks: &|_, _| false, stops: None };
         let mut rewriter = Rewriter::new(&redaction.hidden, guard, Family::Chat, false);
         let placeholder = &redaction.hidden[0].placeholder;

@@ -323,13 +323,9 @@ impl<'a> Restorer<'a> {
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request.
         let is_repeated = hidden.lines.contains(&line_hash(place.line));
+        // A text repeats what was read as it was read.
         let value = hidden.value.expose().to_owned();
-        let value = match (hidden.is_escaped, is_literal(place.before)) {
-            _ if !call.is_call => value,
-            (true, false) => serde_json::from_str(&format!("\"{value}\"")).unwrap_or(value),
-            (false, true) => escaped(value),
-            _ => value,
-        };
+        let value = if call.is_call { spelled(hidden, place.before, !is_run) } else { value };
         // The forms of personal data hold nothing that a shell would run.
         let stays = !is_run || hidden.category == Category::Pii || shell::stays(place.before, &value, place.behind);
         if is_known && stays && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
@@ -387,10 +383,18 @@ pub(super) fn escaped(text: String) -> String {
     literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// Whether what stands behind a text is a string of JSON or code, in which escapes count: the value of a member or of a variable.
-pub(super) fn is_literal(before: &str) -> bool {
-    let before = before.strip_suffix('"').unwrap_or_default();
-    before.trim_end().ends_with(':') || before.ends_with("= ")
+/// A value as it is written behind a text: in a string of JSON or code with the escapes of one, else as what it means. `is_file`: what stands in
+/// quotes anywhere is such a string, as it is nowhere for a shell.
+fn spelled(hidden: &Hidden, before: &str, is_file: bool) -> String {
+    let value = hidden.value.expose().to_owned();
+    let quoted = before.strip_suffix('"');
+    let is_code = quoted.is_some_and(|text| text.trim_end().ends_with([':', '(', ',', '[']) || text.ends_with("= "));
+    match (hidden.is_escaped, is_code || is_file && quoted.is_some()) {
+        (true, false) => serde_json::from_str(&format!("\"{value}\"")).unwrap_or(value),
+        // Lines stand in the quotes of files that shells read, and of no others.
+        (false, true) if is_code || !value.contains('\n') => escaped(value),
+        _ => value,
+    }
 }
 
 /// Whether a text ends in a URL. `is_cut`: what it begins with may be a part of one.

@@ -10,7 +10,7 @@ const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", 
 /// Commands that show a file, or say something, and run nothing.
 const READERS: [&str; 6] = ["echo", "grep", "head", "sleep", "tail", "wc"];
 /// Signs that are no more than themselves wherever they stand, as letters and digits are: in no quotes too.
-const INERT: &str = "!#%*+,-./:=?@^_~";
+const INERT: &str = "!#%*+,-./:=?@[]^_~";
 /// What begins an option, a comment or a literal of another language, where a word begins.
 const BEGINNINGS: [char; 3] = ['-', '#', '%'];
 /// What quotes text, in shells and most languages.
@@ -21,7 +21,7 @@ const COMMAND_BYTES: usize = 64 << 10;
 /// A key (RFC 7468) with nothing but long lines of base64 between its marks: nobody runs a file of that.
 const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[A-Za-z0-9+/=]{4,}\n)+-----END [A-Z ]+-----\z";
 /// Commands that take what they are given for code, by the name that ends here.
-const CODE: &str = r"(?i)(?:^|[^\w.-])(?:(?:a|ba|c|da|fi|k|mk|pw|s|tc|z)?sh|[gm]?awk|g?sed|node|python[\d.]*|adb|ansible|at|bun|cmd|concurrently|crontab|deno|eval|expect|groovy|iex|julia|lua|make|mapfile|mongosh|osascript|parallel|perl|php|powershell|rscript|ruby|runuser|salt|screen|script|source|su|tclsh|tmux|trap|watch|xargs)(?:\.exe)?(?:\s|$)";
+const CODE: &str = r"(?i)(?:^|[^\w.-])(?:(?:a|ba|c|da|fi|k|mk|pw|s|tc|z)?sh|[gm]?awk|g?sed|node|python[\d.]*|adb|ansible|at|bun|cmd|concurrently|crontab|deno|eval|expect|groovy|iex|julia|lua|make|mapfile|osascript|parallel|perl|php|powershell|rscript|ruby|runuser|salt|screen|script|source|su|tclsh|tmux|trap|watch|xargs)(?:\.exe)?(?:\s|$)";
 /// What runs whatever stands in a variable or a file, by itself.
 const AGAIN: &str =
     r"(?i)(?:^|[^\w.-])(?:eval|iex|source|xargs|[a-z]*sh\s+-\w*c)(?:\s|$)|(?:^|[;&|(\n])\s*\.\s+\S|\$\{?shell\b";
@@ -55,13 +55,14 @@ fn is_quoted(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
     let Some((command, quote_at)) = open else { return false };
     let within = before.get(quote_at..).unwrap_or_default();
     let leads_out =
-        |c: char| within.contains(c) && is_quote(&c) || within.starts_with('"') && c == '$' || "\\`".contains(c);
+        |c: char| within.contains(c) && is_quote(&c) || within.starts_with('"') && c == '$' || "\\`\0".contains(c);
     // The quote before it opens. Line ends in a key that stands in JSON; what arithmetic and prompts of shells run also in quotes.
     let is_kept = nearest.is_some_and(|quote| within.matches(quote).count() % 2 == 1)
         && !value.replace("\\n", "").contains(leads_out)
         && !value.contains("$(");
     let is_run = matches(&IS_CODE, before.get(command..quote_at).unwrap_or_default())
         || matches(&IS_RUN_AGAIN, behind)
+        || before.contains('$') && matches(&IS_RUN_AGAIN, before)
         || behind.contains(['$', '`']) && matches(&IS_CODE, behind)
         || !is_key && runs_files(before, behind);
     is_kept && !is_run
@@ -106,7 +107,7 @@ fn is_document(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
     // What else there is may run the file.
     let is_written =
         is_raw && is_key && !matches(&IS_RUN_AGAIN, behind) || acts(&format!("{before}{behind}")).is_empty();
-    !is_end && is_written && (is_raw || !value.contains(['$', '`', '\\']))
+    !is_end && is_written && !value.contains('\0') && (is_raw || !value.contains(['$', '`', '\\']))
 }
 
 fn matches(expression: &LazyLock<Option<Regex>>, text: &str) -> bool {
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn what_has_no_sign_of_a_shell_stays_a_value_everywhere() {
         let places = ["export P=@", "sh -c \"echo @\"", "cat <<E | sh\n@\nE", "@"];
-        for value in ["Zq9tK3xLm2w", "AK+/x=.:%41", "p#a,b!c*d~g?", "ключ-7"] {
+        for value in ["Zq9tK3xLm2w", "AK+/x=.:%41", "p#a,b!c*d[e]~g?", "ключ-7"] {
             assert!(stay(&places, value).iter().all(|stays| *stays), "{value}");
         }
         for value in [
@@ -312,6 +313,7 @@ mod tests {
             "echo 'P=@' > x && ./x",
             "x='@'; sh -c \"$x\"",
             "x='@'; eval $x",
+            "f() { eval \"$1\"; }\nf '@'",
             "x='@'; python3 -c \"print('$x')\"",
             "x='@' && sed -i \"s/a/$x/\" f",
             "x='@'\nbash <<E\necho $x\nE",

@@ -15,7 +15,7 @@ const REQUEST: &str = r#"{"model":"m","messages":[{"role":"user","content":"alph
 static REDACTION: LazyLock<Redaction> = LazyLock::new(|| {
     let mut redaction = Redaction::default();
     for value in ["alpha-7", "beta\"8"] {
-        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "", value), "secret.x", "ref");
+        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, value, 0..value.len()), "secret.x", "ref");
     }
     let extracted = api::extract(Family::Chat, REQUEST.as_bytes()).unwrap();
     assert_eq!(redaction.edits(&extracted, REQUEST.as_bytes(), &Sent::default()).len(), 2);
