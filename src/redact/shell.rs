@@ -20,13 +20,16 @@ const COMMAND_BYTES: usize = 64 << 10;
 
 /// A key (RFC 7468) with nothing but long lines of base64 between its marks: nobody runs a file of that.
 const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[A-Za-z0-9+/=]{4,}\n)+-----END [A-Z ]+-----\z";
-/// Commands that take what they are given for code, by the name that ends here.
-const CODE: &str = r"(?i)(?:^|[^\w.-])(?:(?:a|ba|c|da|fi|k|mk|pw|s|tc|z)?sh|[gm]?awk|g?sed|node|python[\d.]*|adb|ansible|at|bun|cmd|concurrently|crontab|deno|eval|expect|groovy|iex|julia|lua|make|mapfile|osascript|parallel|perl|php|powershell|rscript|ruby|runuser|salt|screen|script|source|su|tclsh|tmux|trap|watch|xargs)(?:\.exe)?(?:\s|$)";
+/// Commands that take what they are given for code: expressions of their names.
+const INTERPRETERS: &str = include_str!("interpreters.txt");
 /// What runs whatever stands in a variable or a file, by itself.
 const AGAIN: &str =
     r"(?i)(?:^|[^\w.-])(?:eval|iex|source|xargs|[a-z]*sh\s+-\w*c)(?:\s|$)|(?:^|[;&|(\n])\s*\.\s+\S|\$\{?shell\b";
 static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
-static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(CODE).ok());
+static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let names = INTERPRETERS.trim_end().replace('\n', "|");
+    Regex::new(&format!(r"(?i)(?:^|[^\w.-])(?:{names})(?:\.exe)?(?:\s|$)")).ok()
+});
 static IS_RUN_AGAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(AGAIN).ok());
 
 /// Whether a value stays one, whatever it holds, between what stands before and behind it: the model wrote the command and has not seen
