@@ -26,6 +26,8 @@ pub const PLACEHOLDER_BYTES: usize = PREFIX.len() + 7 + HASH_DIGITS;
 const HASH_DIGITS: usize = 16;
 /// How far around a value a request is read for what it is named with, in bytes: names are as long as in a reply's URL at most.
 const NEAR_BYTES: usize = 1 << 10;
+/// What begins a text tells whether it is JSON, in characters: each value of it asks.
+const BEGIN_CHARS: usize = 64;
 /// So many placeholders are remembered as sent, then all are forgotten: a few MiB.
 const SENT: usize = 65_536;
 
@@ -98,7 +100,9 @@ impl Redaction {
             return;
         }
         let (rule, reference) = (rule.to_owned(), reference.to_owned());
-        let is_escaped = value.contains('\\') && (before.ends_with('"') || call::is_json(text));
+        let mut begin = text.chars().take(BEGIN_CHARS).filter(|c| !c.is_whitespace());
+        let is_json = matches!((begin.next(), begin.next()), (Some('{' | '['), Some('"' | '{')));
+        let is_escaped = value.contains('\\') && (before.ends_with('"') || is_json);
         let (value, origins, lines) = (Secret::new(value.to_owned()), BTreeSet::new(), BTreeSet::new());
         self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found, origins, lines });
     }

@@ -16,7 +16,7 @@ const BEGINNINGS: [char; 3] = ['-', '#', '%'];
 /// What quotes text, in shells and most languages.
 const QUOTES: [char; 2] = ['"', '\''];
 /// Longest command that is read for what it makes of a value, in bytes: each value of it asks once more.
-const COMMAND_BYTES: usize = 64 << 10;
+const COMMAND_BYTES: usize = 16 << 10;
 
 /// A key (RFC 7468) with nothing but long lines of base64 between its marks: nobody runs a file of that.
 const KEY: &str = r"\A-----BEGIN [A-Z ]+-----\n(?:[A-Za-z0-9+/=]{4,}\n)+-----END [A-Z ]+-----\z";
@@ -63,12 +63,14 @@ fn is_quoted(before: &str, value: &str, behind: &str, is_key: bool) -> bool {
     let is_kept = nearest.is_some_and(|quote| within.matches(quote).count() % 2 == 1)
         && !value.replace("\\n", "").contains(leads_out)
         && !value.contains("$(");
-    let is_run = matches(&IS_CODE, before.get(command..quote_at).unwrap_or_default())
-        || matches(&IS_RUN_AGAIN, behind)
-        || before.contains('$') && matches(&IS_RUN_AGAIN, before)
-        || behind.contains(['$', '`']) && matches(&IS_CODE, behind)
-        || !is_key && runs_files(before, behind);
-    is_kept && !is_run
+    let is_run = || {
+        matches(&IS_CODE, before.get(command..quote_at).unwrap_or_default())
+            || matches(&IS_RUN_AGAIN, behind)
+            || before.contains('$') && matches(&IS_RUN_AGAIN, before)
+            || behind.contains(['$', '`']) && matches(&IS_CODE, behind)
+            || !is_key && runs_files(before, behind)
+    };
+    is_kept && !is_run()
 }
 
 /// Whether a command writes something into a file, or another command, and does more with it than to show it.
