@@ -2,6 +2,7 @@
 //! Must never send a token anywhere but to the hosts it was bound to, refresh twice at once, or forget a login by itself.
 
 mod bound;
+mod error;
 mod exchanged;
 mod given;
 mod login;
@@ -16,14 +17,15 @@ use crate::store::{self, Record, State, Store};
 use crate::upstream::{Endpoint, Upstream};
 pub use bound::state;
 use bound::{is_moved, new_record, row_of};
+pub use error::{Error, Result};
 pub use given::given_key;
 pub use login::Revoke;
 use login::take;
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fmt, thread};
 
 /// A token is refreshed when it has less than this left, in seconds; a request may take minutes.
 const MARGIN_SECONDS: u64 = 300;
@@ -45,46 +47,6 @@ const SUSPECT: &str = "keeps refusing this login";
 const MOVED: &str = "is configured with other hosts than those this login was made for";
 const REFUSED: &str = "refused the stored credential";
 const EXPIRED: &str = "gave a token that has expired and cannot be refreshed";
-
-/// Why there is no token. Every text ends with what to do.
-#[derive(Debug)]
-pub enum Error {
-    /// The user has no login at this provider.
-    NotLoggedIn(String),
-    /// The provider, and why only the user can repair the login.
-    Unusable(String, &'static str),
-    /// The provider, and what is in the way just now; it heals by itself.
-    Later(String, String),
-    /// The provider, and how its own way to log in failed, or why its client cannot be built (certificate files).
-    Flow(String, flow::Error),
-    /// The records, a lock file or the log cannot be used, or not for this; the text says which.
-    Storage(store::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotLoggedIn(id) => write!(f, "provider {id} is not logged in; type `infershield auth login {id}`"),
-            Self::Unusable(id, what) => write!(f, "provider {id} {what}; type `infershield auth login {id}`"),
-            Self::Later(id, what) => write!(f, "provider {id}: {what}"),
-            Self::Flow(id, error) if error.needs_login() => write!(f, "{error}; type `infershield auth login {id}`"),
-            Self::Flow(_, error) => error.fmt(f),
-            Self::Storage(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// Errors of the store and of what is below it, whose texts already say what to do.
-impl<E: Into<store::Error>> From<E> for Error {
-    fn from(error: E) -> Self {
-        Self::Storage(error.into())
-    }
-}
-
-/// Results of this module.
-pub type Result<T> = std::result::Result<T, Error>;
 
 /// What a request is sent with, and the only place that it may go to.
 #[derive(Debug)]

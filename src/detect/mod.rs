@@ -15,8 +15,10 @@ mod rule;
 mod rule_files;
 mod seen;
 mod stopped;
+mod tokens;
 mod validate;
 mod views;
+mod words;
 
 pub use engine::BUILTIN;
 pub use explain::{Explanation, explain};

@@ -7,9 +7,10 @@ use super::numbers::{
     COMPLETES_11, MY_NUMBER_WEIGHTS, NHS_WEIGHTS, RESIDENT_WEIGHTS, RRN_WEIGHTS, digits, is_aadhaar, is_card,
     is_checked, is_cpf, is_dni, is_iban, is_ssn, is_tax_id, luhn,
 };
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use super::tokens::{holds_its_inside, is_checked_by_crc32, is_jwt};
+use super::words::{Words, contains_any, words};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -81,13 +82,6 @@ static NOT_PERSONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("wor
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
 static KNOWN_EXAMPLES: Words = Words::new(|| words(include_str!("words/known-examples.txt")));
-/// What tokens hold that expressions do not see, one of these, by how they begin.
-static INSIDE: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
-    let lines = include_str!("words/inside.txt").lines();
-    lines.filter_map(|line| line.split_once(" = ")).collect()
-});
-/// Base62 as GitHub and those after it count.
-const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// What the text that a rule spans must be besides matching the expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -278,19 +272,6 @@ fn is_picture(before: &[u8]) -> bool {
     address.is_some_and(|(_, rest)| PICTURES.lines().any(|host| rest.starts_with(host)))
 }
 
-/// Words that are looked for all at once, put together when the first text asks for them.
-type Words = LazyLock<Option<AhoCorasick>>;
-
-fn words(list: &str) -> Option<AhoCorasick> {
-    let words = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let kind = Some(AhoCorasickKind::DFA);
-    AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(words).ok()
-}
-
-fn contains_any(text: impl AsRef<[u8]>, words: &Words) -> bool {
-    words.as_ref().is_some_and(|words| words.is_match(text.as_ref()))
-}
-
 fn has_digits(text: &str, least: usize) -> bool {
     text.bytes().filter(u8::is_ascii_digit).count() >= least
 }
@@ -396,36 +377,6 @@ fn is_password(text: &str) -> bool {
         && !contains_any(text, &NOT_PASSWORDS)
         && !is_placeholder(text)
         && readable(text).is_none_or(|plain| is_password(&plain))
-}
-
-/// GitHub, npm, NetBird and Polar: six digits in base62, digits before capitals before small letters, of what is between them and the
-/// last `_`. Those of Grafana (eight in base16, the low byte first) and of GitLab's routable tokens (seven in base36) cover the
-/// prefix too; the other tokens of these two have none.
-fn is_checked_by_crc32(token: &str) -> bool {
-    let (whole, length, base) = match token.get(..2) {
-        Some("gl") if token.starts_with("glsa_") => (token, 8, 16),
-        Some("gl") if token.contains('.') => (token, 7, 36),
-        Some("gl" | "GR") => return true,
-        _ => (token.rsplit('_').next().unwrap_or_default(), 6, 62),
-    };
-    let (random, check) = whole.split_at_checked(whole.len().saturating_sub(length)).unwrap_or_default();
-    let crc = !random.trim_end_matches('_').bytes().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
-    });
-    let number = |digit: char| if base == 62 { BASE62.find(digit) } else { Some(digit.to_digit(base)? as usize) };
-    let value = check.chars().filter_map(number).fold(0, |value, digit| value * u64::from(base) + digit as u64);
-    value == u64::from(if base == 16 { crc.swap_bytes() } else { crc })
-}
-
-/// False where a value begins as one of the list and holds none of what such a value holds.
-fn holds_its_inside(text: &str) -> bool {
-    let mut of_it = INSIDE.iter().filter(|(begin, _)| text.starts_with(begin));
-    of_it.all(|(_, parts)| parts.split(' ').any(|part| text.contains(part)))
-}
-
-fn is_jwt(text: &str) -> bool {
-    let header = URL_SAFE_NO_PAD.decode(text.split('.').next().unwrap_or_default()).unwrap_or_default();
-    serde_json::from_slice::<serde_json::Value>(&header).is_ok_and(|header| header.get("alg").is_some())
 }
 
 /// Shannon entropy in bits per byte.

@@ -2,6 +2,7 @@
 //! Must never put a part of a value into its placeholder, nor let a value be seen anywhere but in a restored reply.
 
 mod call;
+mod place;
 mod reply;
 mod restore;
 mod shell;
@@ -49,7 +50,7 @@ pub struct Hidden {
     found: usize,
     /// Where URLs of the request led that held it.
     origins: BTreeSet<String>,
-    /// The lines of the request that held it, each as [`restore::line_hash`].
+    /// The lines of the request that held it, each as [`place::line_hash`].
     lines: BTreeSet<u64>,
 }
 
@@ -218,7 +219,7 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
             let from = boundary(&redacted, usize::saturating_sub(at, NEAR_BYTES));
             let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
             let (near, at) = (redacted.get(from..end).unwrap_or_default(), at - from);
-            hidden.lines.insert(restore::line_hash(restore::line_at(near, at)));
+            hidden.lines.insert(place::line_hash(place::line_at(near, at)));
             let around = url::around(near, at..at + PLACEHOLDER_BYTES);
             hidden.origins.extend(around.origins.into_iter().chain(around.beside));
         }

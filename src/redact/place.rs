@@ -1,0 +1,63 @@
+//! Where a placeholder stands in a text: its line, and the URLs that it belongs to.
+//! Must never look further for one placeholder than a fixed distance: a text may be full of them.
+
+use super::{PLACEHOLDER_BYTES, boundary, url};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// How much of a line is looked at on either side of a placeholder, in bytes. A longer word may be a URL, and nothing is restored in it.
+pub(super) const LINE_BYTES: usize = 4 << 10;
+/// What is looked at begins at a multiple of so many bytes, so that the placeholders of a long line are judged by the same few parts of it.
+const STEP_BYTES: usize = 2 << 10;
+
+/// Where a placeholder stands.
+pub(super) struct Place<'t> {
+    /// All of the text on either side.
+    pub(super) before: &'t str,
+    pub(super) behind: &'t str,
+    pub(super) around: url::Around,
+    pub(super) line: &'t str,
+    /// The word that it stands in begins where nobody looks any more.
+    pub(super) is_cut: bool,
+}
+
+impl<'t> Place<'t> {
+    pub(super) fn of(text: &'t str, at: usize, is_cut: bool) -> Self {
+        let step = at / STEP_BYTES * STEP_BYTES;
+        let from = boundary(text, step.saturating_sub(LINE_BYTES));
+        let end = boundary(text, text.len().min(step + LINE_BYTES + STEP_BYTES));
+        let (seen, at) = (text.get(from..end).unwrap_or_default(), at - from);
+        let before = seen.get(..at).unwrap_or_default();
+        let start = line_ends(before).next_back().map(|end| end + 1);
+        let left = before.get(start.unwrap_or_default()..).unwrap_or_default();
+        let is_whole = start.is_some() || from == 0 && !is_cut;
+        Self {
+            before: text.get(..from + at).unwrap_or_default(),
+            behind: text.get(from + at + PLACEHOLDER_BYTES..).unwrap_or_default(),
+            around: url::around(seen, at..at + PLACEHOLDER_BYTES),
+            line: line_at(seen, at),
+            is_cut: !is_whole && !left.contains(char::is_whitespace),
+        }
+    }
+}
+
+/// The line in which something stands.
+pub(super) fn line_at(text: &str, at: usize) -> &str {
+    let (before, _) = text.split_at_checked(at).unwrap_or_default();
+    let start = line_ends(before).next_back().map_or(0, |end| end + 1);
+    let line = text.get(start..).unwrap_or_default();
+    line.get(..line_ends(line).next().unwrap_or(line.len())).unwrap_or_default()
+}
+
+/// A short name for a line, the same behind the number or the sign of a change that a tool has put before it.
+pub(super) fn line_hash(line: &str) -> u64 {
+    let is_added = |c: char| c.is_whitespace() || c.is_ascii_digit() || "+-→|:".contains(c);
+    let mut hasher = DefaultHasher::new();
+    line.trim_start_matches(is_added).trim_end().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Where lines end. A backslash before its end leads a line on (POSIX shell, section 2.2.1).
+fn line_ends(text: &str) -> impl DoubleEndedIterator<Item = usize> {
+    let ends = text.match_indices('\n').map(|(end, _)| end);
+    ends.filter(|end| !text.get(..*end).unwrap_or_default().ends_with('\\'))
+}
