@@ -82,6 +82,15 @@ fn a_generated_password_is_one_span_whatever_signs_it_is_made_of() {
     }
 }
 
+/// Of each text the password is the only finding, and all of it.
+fn each_is_found_whole(name: &str, among: &[(&str, &str)]) {
+    let texts: Vec<String> = among.iter().map(|(text, _)| (*text).to_owned()).collect();
+    for ((text, password), found) in among.iter().zip(findings(name, &texts)) {
+        let at = text.find(password).unwrap();
+        assert_eq!((found.len(), place(&found[0])), (1, at..at + password.len()), "{text}");
+    }
+}
+
 #[test]
 fn a_password_among_other_things_of_its_line_ends_where_it_does_and_a_path_is_none() {
     let among = [
@@ -90,10 +99,7 @@ fn a_password_among_other_things_of_its_line_ends_where_it_does_and_a_path_is_no
         ("[--user=a,--password=aB3d!E5gH7jK9,--host=db1.X]\n", "aB3d!E5gH7jK9"),
         ("jdbc:x://h/db?user=a&password=aB3d!E5gH7jK9&allow-Public=true\n", "aB3d!E5gH7jK9"),
     ];
-    for ((before, password), found) in among.iter().zip(findings("among", &among.map(|(text, _)| text.to_owned()))) {
-        let at = before.find(password).unwrap();
-        assert_eq!((found.len(), place(&found[0])), (1, at..at + password.len()), "{before}");
-    }
+    each_is_found_whole("among", &among);
     let none = [
         "OLDPWD=/tmp/tmp.q8ZrT2LmVf\n",
         "PWD=/Users/sam/Projects/iOS17/MyApp2/V3Build\n",
@@ -168,10 +174,7 @@ fn a_password_alone_in_its_line_holds_what_parts_others_and_in_a_form_it_ends_th
         ("user=a&password=aB3d!E5gH7jK9&x=c\n", "aB3d!E5gH7jK9"),
         ("password=aB3d!E5gH7jK9&x=c\n", "aB3d!E5gH7jK9"),
     ];
-    for ((text, password), found) in among.iter().zip(findings("alone", &among.map(|(text, _)| text.to_owned()))) {
-        let at = text.find(password).unwrap();
-        assert_eq!((found.len(), place(&found[0])), (1, at..at + password.len()), "{text}");
-    }
+    each_is_found_whole("alone", &among);
 }
 
 #[test]
