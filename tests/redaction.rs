@@ -152,6 +152,10 @@ fn a_value_in_an_object_is_known_by_its_name_and_nothing_but_the_value_is_replac
         json!({"env": {"DB_PASSWORD": password, "PORT": "1"}, "name": "run"}),
         json!({"env": [{"name": "DB_PASSWORD", "value": password}]}),
         json!({"argv": ["mysql", "--password", password, "-h", "db"]}),
+        json!({"argv": ["redis-cli", "-h", "cache.corp.io", "-a", password, "ping"]}),
+        json!({"password": [password]}),
+        json!({"password": {"value": password}}),
+        json!({"password": {"old": password, "new": password}}),
         json!({"password": password, password.as_str(): "the name stays"}),
     ] {
         let body = called_with(&input);
@@ -183,6 +187,8 @@ fn names_and_look_ups_in_an_object_are_no_values() {
         json!({"password_field": "#login", "token_field": "input[name='token2']"}),
         json!({"pattern": "password", "path": "src/Login2Form.tsx", "output_mode": "content"}),
         json!({"token": "${GITHUB_TOKEN_2}", "api_key": "process.env.API_KEY_2", "secret": "{{vault.db2}}"}),
+        json!({"password": "required|string|min:8", "passwordPolicy": "MinLength12_RequireDigit2"}),
+        json!({"token": "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "password": ["At least 8 signs, 1 digit."]}),
         json!({"password": "changeme", "key": "Control+Shift+Digit2", "secret_name": "prod/db-main-2"}),
         json!({"next_token": "aEtcNbmZv7aB4YL2zsIs8QikyZT4x7Tg", "commit": "f848cf241d86ac68e085b686ca0300a8"}),
         json!({"old_string": "password", "new_string": "Zq9tK3xLm2w"}),

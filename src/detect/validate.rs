@@ -50,6 +50,8 @@ const NAME_BYTES: usize = 48;
 const AUTHOR_BYTES: usize = 120;
 /// So many addresses may stand between.
 const AUTHOR_ADDRESSES: usize = 3;
+/// An address of a contract or an account (Ethereum, ERC-55): everybody may see it, and whose it is tells nothing.
+const ADDRESS_BYTES: usize = 42;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
 /// Letters of such a password at least: `Sha256` and `Base64` have fewer.
@@ -279,7 +281,9 @@ fn has_digits(text: &str, least: usize) -> bool {
 fn is_placeholder(text: &str) -> bool {
     // `A` is a zero in base64: long runs of it are data, as long as there is more than them.
     let is_filling = |run: &[u8]| run.len() >= FILLING && (!run.starts_with(b"A") || run.len() * 3 > text.len());
-    contains_any(text, &PLACEHOLDERS)
+    let is_address = text.starts_with("0x") && text.len() == ADDRESS_BYTES;
+    is_address
+        || contains_any(text, &PLACEHOLDERS)
         || text.as_bytes().chunk_by(|one, other| one == other).any(is_filling)
         || is_known(text)
 }
