@@ -76,10 +76,10 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
     let numbers = numbers(&members);
     let mut event = Event { tokens: tokens(&members), is_closing: closes(family, kind.as_bytes()), ..Event::default() };
     event.ends = match kind.as_str() {
-        "content_block_stop" => Some(numbers),
+        "content_block_stop" => Some(numbers.clone()),
         "message_delta" | "message_stop" | "error" => Some(String::new()),
         "response.completed" | "response.incomplete" | "response.failed" => Some(String::new()),
-        kind if kind.ends_with(".done") => Some(numbers),
+        kind if kind.ends_with(".done") => Some(numbers.clone()),
         _ => None,
     };
     let outer = match kind.as_str() {
@@ -87,7 +87,7 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
         kind if kind.ends_with("input.delta") => Kind::Call,
         _ => Kind::Text,
     };
-    event.object(members, &kind, outer, String::new(), false, "");
+    event.object(members, &kind, outer, numbers, false, "");
     for piece in event.pieces.iter_mut().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none()) {
         piece.before = json::before(data, 0, piece.span.start);
     }
@@ -96,17 +96,16 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
 
 impl<'a> Event<'a> {
     /// `kind`: what the strings below are for, as far as nothing nearer says more. `is_delta`: they are pieces. `name`: of the member that
-    /// holds the object.
+    /// holds the object. `stream`: how the names of the streams begin that are about it.
     fn object(
         &mut self,
         members: Vec<(Text<'a>, Node<'a>)>,
         kind: &str,
         outer: Kind,
-        mut stream: String,
+        stream: String,
         is_delta: bool,
         name: &str,
     ) {
-        stream += &numbers(&members);
         if text_of(&members, "finish_reason").is_some() {
             self.ends = Some(stream.clone());
         }
@@ -141,11 +140,18 @@ impl<'a> Event<'a> {
             Node::Word | Node::Number(_) => {}
             Node::String(text) => self.string(text, outer, name, &stream, None),
             Node::Array(items) => {
-                for item in items {
-                    self.value(item, kind, outer, stream.clone(), is_delta, name);
+                for (place, item) in items.into_iter().enumerate() {
+                    // A whole reply does not number its calls.
+                    let is_bare = matches!(&item, Node::Object(members) if numbers(members).is_empty());
+                    let number = if is_bare && outer == Kind::Text { format!("{place}.") } else { String::new() };
+                    self.value(item, kind, outer, stream.clone() + &number, is_delta, name);
                 }
             }
-            Node::Object(members) => self.object(members, kind, outer, stream, is_delta, name),
+            Node::Object(members) => {
+                // Inside a call they are the tool's.
+                let numbers = if outer == Kind::Text { numbers(&members) } else { String::new() };
+                self.object(members, kind, outer, stream + &numbers, is_delta, name);
+            }
         }
     }
 

@@ -54,6 +54,8 @@ const AUTHOR_ADDRESSES: usize = 3;
 const ADDRESS_BYTES: usize = 42;
 /// Of a hundred letters of a name in code, with capitals inside, more than this stand in words.
 const WORDY: usize = 55;
+/// What names of types of numbers end in.
+const BITS: [&str; 4] = ["8", "16", "32", "64"];
 /// Letters of such a password at least: `Sha256` and `Base64` have fewer.
 const COINED: usize = 7;
 /// Words that stand where a real value would stand; the last are our own, and keys that are public.
@@ -371,7 +373,10 @@ fn is_password(text: &str) -> bool {
         && words.bytes().all(|b| b.is_ascii_alphabetic())
         && words.starts_with(|c: char| c.is_ascii_uppercase())
         && words.ends_with(|c: char| c.is_ascii_lowercase());
-    let is_type = is_word && text.trim_end_matches('!').bytes().all(|b| b.is_ascii_alphabetic());
+    // Those of variables that may hold nothing: `String?`, `Int64?`.
+    let name = text.trim_end_matches(['!', '?']);
+    let name = BITS.iter().find_map(|bits| name.strip_suffix(bits).filter(|_| text.ends_with('?'))).unwrap_or(name);
+    let is_type = name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'.' && text.ends_with('?'));
     (is_chosen || is_made || is_coined)
         && !is_option
         && !is_type
@@ -451,5 +456,15 @@ mod tests {
             assert_eq!(only(&samples(id)[sample]).weight, 90);
         }
         assert_eq!(only(&samples("secret.sentry")[1]).end, samples("secret.sentry")[1].len());
+    }
+
+    #[test]
+    fn the_type_of_a_variable_that_may_hold_nothing_is_no_password() {
+        for text in ["String?", "LocalDateTime?", "DateTime?", "Int64?", "java.time.Instant?", "String!"] {
+            assert!(!Validator::Password.accepts(text, b"val password: "), "{text}");
+        }
+        for text in ["Summer2024?", "Gk7#pLq9?", "Dragon16!", "Falcon99?"] {
+            assert!(Validator::Password.accepts(text, b"val password: "), "{text}");
+        }
     }
 }

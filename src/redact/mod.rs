@@ -52,6 +52,8 @@ pub struct Hidden {
     origins: BTreeSet<String>,
     /// The lines of the request that held it, each as [`place::line_hash`].
     lines: BTreeSet<u64>,
+    /// What short ones of these named besides, as [`url::leads`].
+    neighbours: BTreeSet<String>,
 }
 
 /// Bytes of the body that something else stands for.
@@ -104,8 +106,20 @@ impl Redaction {
         let mut begin = text.chars().take(BEGIN_CHARS).filter(|c| !c.is_whitespace());
         let is_json = matches!((begin.next(), begin.next()), (Some('{' | '['), Some('"' | '{')));
         let is_escaped = value.contains('\\') && (before.ends_with('"') || is_json);
-        let (value, origins, lines) = (Secret::new(value.to_owned()), BTreeSet::new(), BTreeSet::new());
-        self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found, origins, lines });
+        let value = Secret::new(value.to_owned());
+        let (origins, lines, neighbours) = Default::default();
+        self.hidden.push(Hidden {
+            placeholder,
+            rule,
+            category,
+            reference,
+            value,
+            is_escaped,
+            found,
+            origins,
+            lines,
+            neighbours,
+        });
     }
 
     /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.
@@ -219,7 +233,9 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
             let from = boundary(&redacted, usize::saturating_sub(at, NEAR_BYTES));
             let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
             let (near, at) = (redacted.get(from..end).unwrap_or_default(), at - from);
-            hidden.lines.insert(place::line_hash(place::line_at(near, at)));
+            let line = place::line_at(near, at);
+            hidden.lines.insert(place::line_hash(line));
+            hidden.neighbours.extend(place::neighbours(line));
             let around = url::around(near, at..at + PLACEHOLDER_BYTES);
             hidden.origins.extend(around.origins.into_iter().chain(around.beside));
         }

@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// How much of a line is looked at on either side of a placeholder, in bytes. A longer word may be a URL, and nothing is restored in it.
 pub(super) const LINE_BYTES: usize = 4 << 10;
+/// Longest line that tells what a value goes to, in bytes: a longer one is a file, or a page, of its own.
+const SHORT_BYTES: usize = 512;
 /// What is looked at begins at a multiple of so many bytes, so that the placeholders of a long line are judged by the same few parts of it.
 const STEP_BYTES: usize = 2 << 10;
 
@@ -54,6 +56,11 @@ pub(super) fn line_hash(line: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     line.trim_start_matches(is_added).trim_end().hash(&mut hasher);
     hasher.finish()
+}
+
+/// What a short line names besides a value.
+pub(super) fn neighbours(line: &str) -> Vec<String> {
+    if line.len() > SHORT_BYTES { Vec::new() } else { url::leads(line) }
 }
 
 /// Where lines end. A backslash before its end leads a line on (POSIX shell, section 2.2.1).

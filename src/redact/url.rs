@@ -128,10 +128,13 @@ fn origins(before: &str, rest: &str) -> BTreeSet<String> {
     hosts.map(|host| format!("{scheme}://{host}").to_ascii_lowercase()).collect()
 }
 
-/// Whether an origin is a database or its like on this machine: the user's, as web pages on it may not be.
+/// Whether an origin is a database or its like on this machine or beside it, as `postgres://db`: the user's, as web pages there may
+/// not be.
 pub(super) fn is_own(origin: &str) -> bool {
     let host = host(origin);
-    is_here(host) && !host.is_empty() && !origin.starts_with("http") && !origin.starts_with(':')
+    let is_label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let is_beside = host.starts_with(|c: char| c.is_ascii_alphabetic()) && host.bytes().all(is_label);
+    (is_beside || is_here(host) && !host.is_empty()) && !origin.starts_with("http") && !origin.starts_with(':')
 }
 
 /// Whether a host is nobody, or this machine.
