@@ -257,6 +257,27 @@ fn an_audit_file_that_cannot_be_written_stops_the_build_before_its_command() {
 }
 
 #[test]
+fn the_first_process_of_a_container_keeps_no_log_that_it_would_lose() {
+    let run = Run::new("build-first");
+    let log = run.dir.join("log.jsonl");
+    let first = |flags: &[&str]| {
+        let exec = homeless(&run, &[&["--audit", log.to_str().unwrap()], flags, &["--", "true"]].concat());
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--pid", "--fork"]).arg(exec.get_program()).args(exec.get_args());
+        command.env_clear().envs(exec.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run.start(command).wait()
+    };
+    let done = first(&[]);
+    if done.stderr.starts_with("unshare: ") {
+        eprintln!("not run, for want of a namespace: {}", done.stderr);
+        return;
+    }
+    assert!(done.code == 2 && done.stderr.contains("add --fail-on"), "{done:?}");
+    assert_eq!(first(&["--fail-on", "block"]).code, 0);
+    assert!(fs::read_to_string(&log).unwrap().contains("\"action\""));
+}
+
+#[test]
 fn an_audit_file_of_an_earlier_run_is_kept_and_named() {
     let run = Run::new("build-audit-again");
     let log = run.dir.join("log.jsonl");

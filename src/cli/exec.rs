@@ -9,7 +9,7 @@ use crate::config::{Config, HOME_VARIABLE, variable};
 use crate::flow::provider::table;
 use crate::store::LOCAL_KEY_PREFIX;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Command, exit};
+use std::process::{self, Command, exit};
 use std::{ffi::OsString, io, path::Path};
 
 /// What a shell adds to the number of a signal that ended a command.
@@ -36,6 +36,10 @@ pub(super) fn exec(args: &Args) -> Done {
     }
     if let Some(name) = args.value("audit").filter(|name| Path::new(name).symlink_metadata().is_ok()) {
         return Err(usage(format_args!("{name} exists already; remove it, or name another file with --audit")));
+    }
+    if args.has("audit") && !args.has("fail-on") && process::id() == 1 {
+        let why = "as the first process of a container it takes the proxy with it, and the log: add --fail-on block";
+        return Err(usage(format_args!("{why}, or start the container with an init")));
     }
     let config = context::load(args)?;
     serve::usable(&config)?;

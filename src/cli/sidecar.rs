@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How often it then looks whether requests that the command left behind have their audit lines: 3 seconds, far more than it
 /// takes to notice that a client has left.
 const LAST_LOOKS: u32 = 15;
+/// A key of a run that could not end it, because it was killed, ends after so many seconds: 30 days, longer than any command runs.
+const RUN_SECONDS: u64 = 30 * 24 * 3600;
 /// Where homes that end with their run stand: a file system in memory, on Linux.
 const IN_MEMORY: &str = "/dev/shm";
 /// Random bytes in the name of such a home: nobody can take it before us.
@@ -106,7 +108,8 @@ impl<'a> Tie<'a> {
     /// Makes the command's key and hands it to `exec`.
     pub(super) fn make_key(&mut self, context: &Context) -> Done {
         let (name, provider) = (format!("exec-{}-{}", id(), now()), self.args.value("provider").map(str::to_owned));
-        let (made, secret) = key::made(context, &NewKey { name, provider, expires_at: None, once: true })?;
+        let expires_at = Some(self.begun + RUN_SECONDS);
+        let (made, secret) = key::made(context, &NewKey { name, provider, expires_at, once: true })?;
         self.key_id = made.id;
         // A command that is gone already has no use for it, but the key has to end.
         let _ = print(secret.expose());
