@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 /// What texts about attacks call them.
 const TOPIC: &str = concat!(
     r"(?i-u)(?:攻击|攻擊|攻撃|注入|インジェクション|공격|인젝션|инъекц|атак|هجوم|حقن)|\b(?:injections?|jailbreak(?:s|ing)?\b|attack(?:s|ers?|ed)?\b|payloads?|malicious|exploit(?:s|ation)?\b|pentest\w{0,4}",
-    r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|hack\w{0,4}|harms?\b|bypass\w{0,3}|RCE|XSS|SS[RT]F|SSTI|CTF|regex|re\.compile|\w{0,20}phrases\b|deny_?list|merge pull request #\d",
-    r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(|pytest|parametrize|vitest|describe\(",
+    r"|red[ -]team|adversarial|vulnerab\w{2,8}|ransomware|hack\w{0,4}|harms?\b|bypass\w{0,3}|RCE|XSS|SS[RT]F|SSTI|CTF|\w{0,20}regex|re\.compile|\w{1,20}_phrases\b|phrases\x20?=|deny_?list",
+    r"|detect(?:s|ed|ion)?\b|catch(?:es)?\b|blocks?\b|blocklist|filter|scan\w{0,4}|guard\w{0,5}|assert\w{0,6}|test_\w|expect\(|pytest|parametrize|vitest|describe\(|merge pull request #\d",
     r"|patterns?\b|(?:fix|feat|test|chore)(?:\([\w-]{1,20}\))?!?:\x20[a-z]|severity|poisoning|politely|mitigations?|sanitize|forbidden|encounter|incident|prompt engineering|prompting)",
 );
 /// How those of them begin that stand in every test.
@@ -89,7 +89,7 @@ const REFERS: &str = concat!(
 );
 /// How people ask about a command, or warn of it.
 const ASKS: &str = concat!(
-    r"(?i-u)\b(?:what|why|how|whether|explain|describe|means?|does|did|would|happen(?:s|ed)?|never|don'?t|not|avoid|prevents?|safe|replace|because|grep|typos?|wipes|wrong",
+    r"(?i-u)\b(?:what|why|how|whether|explain|describe|means?|does|did|would|happen(?:s|ed)?|never|don'?t|not|avoid|prevents?|safe|replace|because|grep|typos?|wipes|wrong|bugs?|calls|warnings?",
     r"|danger(?:ous)?|accident(?:al)?(?:ly)?|mistake|recover|difference|tutorial|post|article|instead|find (?:where|all|every|any)|our (?:installer|scripts?)|in \S{1,30}\.(?:sh|py))\b|\?",
 );
 /// Bytes before and behind a match that such words reach.
