@@ -153,6 +153,7 @@ fn a_value_in_an_object_is_known_by_its_name_and_nothing_but_the_value_is_replac
         json!({"env": [{"name": "DB_PASSWORD", "value": password}]}),
         json!({"argv": ["mysql", "--password", password, "-h", "db"]}),
         json!({"argv": ["redis-cli", "-h", "cache.corp.io", "-a", password, "ping"]}),
+        json!({"element": "Password field", "ref": "e12", "text": password}),
         json!({"password": [password]}),
         json!({"password": {"value": password}}),
         json!({"password": {"old": password, "new": password}}),
