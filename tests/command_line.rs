@@ -367,6 +367,10 @@ fn what_cannot_be_a_setting_is_refused_with_the_nearest_that_can() {
         (r#"{"providers":[{"id":"corp","login":"key","api_base":"http://x.example/v1","apis":["chat"]}]}"#, "api_base"),
         (r#"{"providers":[{"id":"corp","login":"key","apis":["chat"]}]}"#, "`api_base` is missing"),
         (r#"{"providers":[{"login":"key"}]}"#, "`id` is missing"),
+        (
+            r#"{"providers":[{"id":"openai","passthrough":true},{"id":"openai","api_base":"https://x.example/v1"}]}"#,
+            "provider `openai`: two rows have this id",
+        ),
         (r#"{"default_provider":"opneai"}"#, "did you mean `openai`?"),
         (r#"{"allowed_hosts":["devbox:8000"]}"#, "`devbox:8000` is no host name"),
         (r#"{"allowed_hosts":["http://devbox"]}"#, "allowed_hosts"),

@@ -145,6 +145,10 @@ pub fn table(rows: &[Value]) -> Result<Vec<Provider>> {
         let (Some(members), Some(id)) = (row.as_object(), row.get("id").and_then(Value::as_str)) else {
             return Err(wrong(&format!("number {number}"), "`id` is missing".into()));
         };
+        // What one of them says, such as `passthrough`, was not said of the other's hosts.
+        if rows.iter().take(number - 1).any(|before| before.get("id") == row.get("id")) {
+            return Err(wrong(id, "two rows have this id; make one of them".into()));
+        }
         // One member at a time, so that an error has a name.
         for (name, value) in members {
             let alone = Value::from_iter([(name.clone(), value.clone())]);
@@ -307,8 +311,8 @@ mod tests {
 
     #[test]
     fn a_row_overrides_member_by_member_and_in_its_place() {
-        let base = json!({"id": "openai", "api_base": "http://127.0.0.1:9/v1"});
-        let table = table(&[base, json!({"id": "openai", "passthrough": true})]).unwrap();
+        let row = json!({"id": "openai", "api_base": "http://127.0.0.1:9/v1", "passthrough": true});
+        let table = table(&[row]).unwrap();
         assert_eq!(table.len(), 3);
         let openai = &table[0];
         assert_eq!(openai.hosts().first().unwrap().to_string(), "http://127.0.0.1:9");
