@@ -105,14 +105,15 @@ fn what_copying_leaves_around_a_key_is_taken_off_and_what_is_inside_it_is_an_err
     let none = start(&desk, &["auth", "status", "--json"], &[("OPENAI_API_KEY", " \n")]).wait();
     assert_eq!((rows(&none), none.code), (json!([]), 1), "blanks alone are no key");
 
-    for value in [format!("{key} {key}"), format!("{key}\n{key}"), format!("{key}\u{7}x")] {
+    let torn = [format!("{key} {key}"), format!("{key}\n{key}"), format!("{key}\u{7}x")];
+    for value in torn.into_iter().chain([format!("\u{feff}{key}"), format!("{key}\u{f6}"), format!("'{key}'")]) {
         for command in [&["auth", "status"][..], &["serve", "--listen", "127.0.0.1:0"]] {
             let done = start(&desk, command, &[("OPENAI_API_KEY", &value)]).wait();
             assert_ne!(done.code, 0, "{done:?}");
-            let words = ["$OPENAI_API_KEY holds a blank or a control character", "`unset OPENAI_API_KEY`"];
+            let words = ["$OPENAI_API_KEY holds a sign that no request can carry", "`unset OPENAI_API_KEY`"];
             assert!(words.iter().all(|word| done.stderr.contains(word)), "{done:?}");
         }
         let done = start(&desk, &["doctor"], &[("OPENAI_API_KEY", &value)]).wait();
-        assert!(done.stdout.contains("✗ login: $OPENAI_API_KEY holds a blank"), "{done:?}");
+        assert!(done.stdout.contains("✗ login: $OPENAI_API_KEY holds a sign"), "{done:?}");
     }
 }

@@ -645,9 +645,13 @@ fn a_key_is_read_from_stdin_and_nobody_is_contacted() {
 #[test]
 fn what_cannot_be_a_key_is_not_taken_for_one() {
     let desk = newcomer("no-key", json!({}));
-    for text in ["", "\n", "two words\n", "first-line\nsecond-line\n", "bell\u{7}\n"] {
+    let torn = ["", "\n", "two words\n", "first-line\nsecond-line\n", "bell\u{7}\n"];
+    for text in
+        torn.into_iter().chain(["\u{feff}sk-invented\n", "schl\u{fc}ssel\n", "\"sk-invented\"\n", "'sk-invented'"])
+    {
         let done = desk.cli_typing(&["auth", "login", "practice", "--with-key"], text);
         assert_eq!(done.code, 2, "{text:?}");
+        assert!(done.stderr.contains("copy it again"), "{done:?}");
     }
     assert_nobody_is_logged_in(&desk);
 }

@@ -141,6 +141,12 @@ fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record,
     let provider = &provider.of_login(!with_key);
     if with_key {
         let key = read_key(&format!("API key for {id}: "))?;
+        if !key.is_credential() {
+            return Err(usage(format_args!(
+                "the key holds a sign that no request can carry, or stands in quotation marks: copy it again, then \
+                 type `infershield auth login {id} --with-key`"
+            )));
+        }
         return Ok(session.login_key(&context.user, provider, key)?);
     }
     // Whoever reads may leave after the code; the login goes on.

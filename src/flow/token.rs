@@ -48,7 +48,7 @@ impl Tokens {
         let life = answer.text("expires_in").map(|_| answer.number("expires_in").unwrap_or(0));
         let is_bearer = answer.text("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
         let access = answer.members.remove("access_token").ok_or_else(|| answer.lacks("a token"))?;
-        if !is_bearer || access.is_empty() || !access.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_bearer || !access.is_credential() {
             return Err(Error::BadToken(answer.host));
         }
         Ok(Self {

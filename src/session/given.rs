@@ -16,12 +16,12 @@ pub fn given_key(provider: &Provider) -> Result<Option<Secret>> {
     let Some(name) = &provider.key_env else { return Ok(None) };
     let failed = |what: String| Error::Flow(provider.id.clone(), flow::Error::Config(what));
     let value = Zeroizing::new(variable(name).map_err(|error| failed(error.to_string()))?.unwrap_or_default());
-    let key = value.trim();
-    if key.chars().any(|letter| letter.is_control() || letter == ' ') {
-        let what = format!("${name} holds a blank or a control character: set it anew, or type `unset {name}`");
-        return Err(failed(what));
-    }
+    let key = Secret::new(value.trim().to_owned());
     // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
-    let is_ours = key.is_empty() || key.starts_with(store::LOCAL_KEY_PREFIX);
-    Ok((!is_ours).then(|| Secret::new(key.to_owned())))
+    if key.is_empty() || key.expose().starts_with(store::LOCAL_KEY_PREFIX) {
+        return Ok(None);
+    }
+    let what = "holds a sign that no request can carry, or stands in quotation marks";
+    let what = format!("${name} {what}: set it anew, or type `unset {name}`");
+    if key.is_credential() { Ok(Some(key)) } else { Err(failed(what)) }
 }
