@@ -36,7 +36,7 @@ fn show_gives_the_lines_as_they_stand_or_for_people() {
     let (desk, ids) = desk("audit-show");
     assert_eq!(shown(&desk, &[]), desk.audit());
     let done = desk.cli(&["audit", "show"]);
-    assert_eq!(done.stdout.lines().count(), desk.audit().len());
+    assert_eq!((done.stdout.lines().count(), done.stderr.as_str()), (desk.audit().len(), ""));
     assert!(done.stdout.contains("auth.login") && done.stdout.contains("serve.start"), "{done:?}");
     let one = shown(&desk, &["--request", &ids[1]]);
     assert_eq!((one.len(), &one[0]["request_id"]), (1, &json!(ids[1])), "the id that the client was given");
@@ -67,6 +67,9 @@ fn verify_is_content_with_what_was_written_and_with_nothing_else() {
     let done = desk.cli(&["audit", "verify"]);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.stdout.starts_with("✗ audit/"), "{done:?}");
+    let done = desk.cli(&["audit", "show"]);
+    assert!(done.code == 0 && done.stdout.contains("auth.logIn"), "shown as it stands: {done:?}");
+    assert!(done.stderr.contains("does not verify") && done.stderr.contains("`infershield audit verify`"), "{done:?}");
     let done = desk.cli(&["audit", "verify", "--json"]);
     let said: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((done.code, &said["ok"]), (1, &json!(false)));

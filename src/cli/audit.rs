@@ -3,7 +3,8 @@
 use super::context::{self, Context};
 use super::terminal::{answer, note, written};
 use super::{Args, Done, Exit, Failure, no, usage};
-use crate::audit::{self, Anchor, Filter, export as shapes};
+use crate::audit::{self, Anchor, Filter, Verified, export as shapes};
+use crate::config::Config;
 use crate::home::Home;
 use serde_json::json;
 use std::fs::{File, OpenOptions};
@@ -33,10 +34,8 @@ pub(super) fn verify(args: &Args) -> Done {
         answer(args, json, "✗ there is no log")?;
         return Err(no("the first request or login begins one; INFERSHIELD_HOME says in which folder"));
     }
-    // Not the context: verifying writes nothing, and opening the log may.
     let home = Home::open(config.dir.clone())?;
-    let keys = context::keys(&config, &home)?;
-    match audit::verify(&home, &keys.get("audit")?.key, &keys.get("head")?.key, expect.as_ref()) {
+    match verified(&config, &home, expect.as_ref())? {
         Ok(log) => {
             let json = json!({"ok": true, "lines": log.lines, "notes": log.notes, "warning": log.warning});
             answer(args, json, format_args!("✓ {} lines, unbroken", log.lines))?;
@@ -56,6 +55,12 @@ pub(super) fn verify(args: &Args) -> Done {
     }
 }
 
+/// Whether the log is what was written. Not by the context: this writes nothing, and opening the log may.
+fn verified(config: &Config, home: &Home, expect: Option<&Anchor>) -> Result<audit::Result<Verified>, Failure> {
+    let keys = context::keys(config, home)?;
+    Ok(audit::verify(home, &keys.get("audit")?.key, &keys.get("head")?.key, expect))
+}
+
 pub(super) fn head(args: &Args) -> Done {
     let anchor = Context::open(args)?.audit.anchor()?;
     answer(args, json!({"seq": anchor.seq, "mac": anchor.mac}), &anchor)
@@ -71,12 +76,16 @@ pub(super) fn export(args: &Args) -> Done {
 }
 
 fn export_as(export: Export, args: &Args) -> Done {
-    let dir = context::load(args)?.dir;
-    let home = Home::open(dir.clone())?;
+    let config = context::load(args)?;
+    let home = Home::open(config.dir.clone())?;
     let filter = filter(args)?;
+    // First, for whoever reads may leave. Where there is no log, this would make keys.
+    if config.dir.join("audit").exists() && !matches!(verified(&config, &home, None), Ok(Ok(_))) {
+        note("warning: the log does not verify, so its lines may be untrue; type `infershield audit verify`");
+    }
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match args.value("o") {
         None | Some("-") => Box::new(io::stdout()),
-        Some(name) => Box::new(create(name, &dir)?),
+        Some(name) => Box::new(create(name, &config.dir)?),
     });
     let unreadable = match export(&home, &filter, &mut out) {
         Err(audit::Error::Export(kind)) => return written(Err(kind.into())),
