@@ -33,7 +33,7 @@ fn login(replies: &[Vec<u8>], clock: &FakeClock) -> (Result<Tokens, Error>, Resp
     let provider = explicit(&server.base);
     let endpoints = discover::endpoints(&upstream(), &provider).unwrap();
     let code = device::start(&upstream(), &provider, &endpoints, clock);
-    let tokens = code.and_then(|code| device::poll(&upstream(), &code, clock, &mut |_| {}));
+    let tokens = code.and_then(|code| device::poll(&upstream(), &code, clock, &mut |_, _| {}));
     (tokens, server)
 }
 

@@ -14,6 +14,9 @@ use std::process::{Command, Stdio};
 /// What to do when nobody is logged in.
 const NOBODY: &str = "nobody is logged in; type `infershield auth login PROVIDER`";
 
+/// The bad answer during a login that is told: the first may be chance, and the later ones are no news.
+const TELLING_FAULT: usize = 2;
+
 pub(super) fn login(args: &Args) -> Done {
     let done = attempt(args).map_err(|failure| addressed(failure, args));
     if let (Err(failure), true) = (&done, args.has("json")) {
@@ -151,7 +154,13 @@ fn log_in(context: &Context, provider: &Provider, args: &Args) -> Result<Record,
     }
     // Whoever reads may leave after the code; the login goes on.
     let mut show = |code: &DeviceCode| drop(announce(provider, code, args));
-    let record = session.login_device(&context.user, provider, &mut show, &mut |left| {
+    let mut faults = 0;
+    let record = session.login_device(&context.user, provider, &mut show, &mut |left, fault| {
+        faults += usize::from(fault.is_some());
+        if let (Some(fault), TELLING_FAULT) = (fault, faults) {
+            progress("");
+            note(format_args!("the login waits on, but: {fault}"));
+        }
         progress(format_args!("waiting for you; the code lives {} more", duration(left.as_secs())));
     });
     progress("");

@@ -104,10 +104,13 @@ pub fn start(up: &Upstream, provider: &Provider, endpoints: &Endpoints, clock: &
     })
 }
 
-/// Waits for the user (RFC 8628, 3.4 and 3.5). `progress` is told the time left, before each wait.
+/// Told before each wait how long the code lives, and what was wrong with the last answer if there was none.
+pub type Progress<'a> = dyn FnMut(Duration, Option<Error>) + 'a;
+
+/// Waits for the user (RFC 8628, 3.4 and 3.5).
 ///
 /// Faults of the network and answers that are no OAuth answers do not end it; only the server's word or the end of the code does.
-pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut dyn FnMut(Duration)) -> Result<Tokens> {
+pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut Progress<'_>) -> Result<Tokens> {
     let fields = [
         ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
         ("device_code", code.device_code.expose()),
@@ -116,9 +119,10 @@ pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut 
     let mut interval = code.interval;
     // Doubled by every fault in a row, and at least the interval.
     let mut pause = interval;
+    let mut fault = None;
     loop {
         let left = code.left(clock);
-        progress(left);
+        progress(left, fault.take());
         // A margin of a fifth: clocks of virtual machines run fast, and servers count strictly.
         clock.sleep((pause + pause / 5).min(left));
         if code.left(clock).is_zero() {
@@ -139,10 +143,14 @@ pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut 
             }
             Some("access_denied" | "authorization_declined") => return Err(Error::Denied),
             Some("expired_token" | "token_expired") => return Err(Error::CodeExpired),
+            None if answer.as_ref().is_ok_and(is_final) => return Err(answer?.lacks("a token or an error")),
             _ => match answer.and_then(Tokens::read) {
                 last @ (Ok(_) | Err(Error::Refused(..) | Error::BadToken(_))) => return last,
                 // Even a wrong certificate: a hotel's login page between us and a server that answered a minute ago.
-                Err(_) => pause = (pause * 2).min(LONGEST_PAUSE).max(interval),
+                Err(error) => {
+                    fault = Some(error);
+                    pause = (pause * 2).min(LONGEST_PAUSE).max(interval);
+                }
             },
         }
     }
@@ -154,6 +162,11 @@ impl DeviceCode {
         let ((now, wall), (end, wall_end)) = (clock.now(), self.end);
         end.saturating_duration_since(now).min(wall_end.duration_since(wall).unwrap_or_default())
     }
+}
+
+/// True for a success that says something, but no token. Who has answered so is no busy server, and will say no more.
+fn is_final(answer: &Answer) -> bool {
+    answer.status == 200 && !answer.members.is_empty() && !answer.members.contains_key("access_token")
 }
 
 /// True for a URL that we would call ourselves, and that can be printed and handed to a browser as it is.

@@ -9,7 +9,7 @@ pub mod discover;
 pub mod provider;
 pub mod token;
 
-pub use device::{Clock, DeviceCode, SystemClock};
+pub use device::{Clock, DeviceCode, Progress, SystemClock};
 pub use discover::Endpoints;
 pub use provider::{Family, Login, Provider};
 pub use token::Tokens;

@@ -4,10 +4,9 @@
 use super::bound::{new_record, row_of};
 use super::{Error, Result, Session};
 use crate::audit::{Outcome, now};
-use crate::flow::{self, DeviceCode, Login, Provider, SystemClock, Tokens, chatgpt};
+use crate::flow::{self, DeviceCode, Login, Progress, Provider, SystemClock, Tokens, chatgpt};
 use crate::secret::Secret;
 use crate::store::{self, Record};
-use std::time::Duration;
 
 /// What the provider is asked when a login ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +20,13 @@ pub enum Revoke {
 }
 
 impl Session {
-    /// Logs in by device flow (RFC 8628, or OpenAI's own). `show` is given the code once, `progress` the time left before each poll.
+    /// Logs in by device flow (RFC 8628, or OpenAI's own). `show` is given the code once.
     pub fn login_device(
         &self,
         user: &str,
         provider: &Provider,
         show: &mut dyn FnMut(&DeviceCode),
-        progress: &mut dyn FnMut(Duration),
+        progress: &mut Progress<'_>,
     ) -> Result<Record> {
         let http = self.http(provider)?;
         let failed = |error: flow::Error| {
