@@ -219,6 +219,7 @@ fn a_line_that_is_too_long_is_one_error_whatever_it_begins_with() {
 fn clean_lines_end_with_0() {
     let line = json!({"id": "a", "text": HARMLESS}).to_string();
     assert_eq!(scan("scan-clean-lines", &["--jsonl"], &format!("{line}\n{line}")).code, 0);
+    assert_eq!(scan("scan-marked-lines", &["--jsonl"], &format!("\u{feff}{line}\n{line}")).code, 0, "from an editor");
     assert_eq!(scan("scan-no-lines", &["--jsonl"], "").code, 0);
 }
 

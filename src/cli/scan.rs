@@ -11,6 +11,9 @@ use std::{fmt::Display, fs::File};
 /// Largest file or line, in bytes: the proxy's own cap for a body.
 const MAX_BYTES: u64 = 32 << 20;
 
+/// The mark of the encoding, which RFC 8259 (8.1) lets us pass over.
+const MARK: &str = "\u{feff}";
+
 /// What to do about a file that cannot be read.
 const ANOTHER: &str = "name a readable file, or `-`";
 
@@ -69,9 +72,13 @@ impl Scan {
     /// One JSON object a line in, one out, in the same order and at once.
     fn lines(&mut self, input: &mut dyn BufRead) -> Done {
         let mut line = Vec::new();
+        let unreadable = |error| usage(format_args!("cannot read: {error}; {ANOTHER}"));
+        // Some editors begin a file with this mark; no line is the worse for it.
+        if input.fill_buf().map_err(unreadable)?.starts_with(MARK.as_bytes()) {
+            input.consume(MARK.len());
+        }
         loop {
             line.clear();
-            let unreadable = |error| usage(format_args!("cannot read: {error}; {ANOTHER}"));
             if input.take(MAX_BYTES + 1).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
                 return Ok(());
             }
