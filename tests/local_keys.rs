@@ -221,7 +221,9 @@ fn a_key_brings_its_own_user_and_never_another_s_login() {
     assert!(listed(&desk, &[]).iter().all(|row| row["name"] != "bobs"));
     assert_eq!(desk.cli(&["key", "print", "bobs"]).code, 1);
     assert_eq!(desk.cli(&["key", "revoke", key["id"].as_str().unwrap()]).code, 1, "not even by its id");
-    assert_eq!(desk.cli(&["key", "revoke", key["id"].as_str().unwrap(), "--user", "bob"]).code, 0);
+    let done = desk.cli(&["key", "revoke", key["id"].as_str().unwrap(), "--user", "bob", "--json"]);
+    let revoked: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(revoked, json!({"id": key["id"], "name": "bobs", "user_id": "bob"}));
 }
 
 #[test]

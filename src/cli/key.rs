@@ -83,7 +83,8 @@ pub(super) fn print(args: &Args) -> Done {
 pub(super) fn revoke(args: &Args) -> Done {
     let context = Context::open(args)?;
     let key = ended(&context, args.word().unwrap_or_default())?;
-    say(format_args!("✓ Local key `{}` revoked.", key.name))
+    let json = json!({"id": key.id, "name": key.name, "user_id": key.user_id});
+    answer(args, json, format_args!("✓ Local key `{}` revoked.", key.name))
 }
 
 /// Ends the user's key with this id, and writes that down.

@@ -51,7 +51,7 @@ static COMMANDS: [Command; 29] = [
     command("key create", KEY, 0..=0, "name= user= provider= expires= once json", key::create),
     command("key list", KEY, 0..=0, "user= json", key::list),
     command("key print", KEY, 1..=1, "user=", key::print),
-    command("key revoke", KEY, 1..=1, "user=", key::revoke),
+    command("key revoke", KEY, 1..=1, "user= json", key::revoke),
     command("scan", include_str!("help/scan.txt"), 0..=usize::MAX, "json jsonl explain", scan::scan),
     command("allow", ALLOW, 1..=1, "reason= expires= user= non-interactive json", allow::add),
     command("allow list", ALLOW, 0..=0, "user= json", allow::list),
