@@ -54,6 +54,19 @@ pub enum MasterSource {
     Home,
 }
 
+impl MasterSource {
+    /// The master key, when it comes from outside the home.
+    pub fn given(&self) -> Result<Option<Secret>> {
+        let master = match self {
+            Self::Value(master) => trimmed(master.expose().as_bytes(), "INFERSHIELD_MASTER_KEY"),
+            Self::File(path) => trimmed(&home::read_private(path)?, path.display()),
+            Self::Command(words) => trimmed(&output_of(words)?, "master_key_command"),
+            Self::Home => return Ok(None),
+        };
+        master.map(Some)
+    }
+}
+
 /// The keys of one home. Nothing is read or derived before the first key is asked for; the root key is derived once.
 /// Never ask while holding [`Home::lock`]: `keys.json` is read and written under that lock.
 #[derive(Debug)]
@@ -183,16 +196,9 @@ impl Keys {
 
     /// The master key from where it comes; `None` when that is the file `name` in the home, and there is none.
     fn master(&self, name: &str) -> Result<Option<Secret>> {
-        let master = match &self.master {
-            MasterSource::Value(master) => trimmed(master.expose().as_bytes(), "INFERSHIELD_MASTER_KEY"),
-            MasterSource::File(path) => trimmed(&home::read_private(path)?, path.display()),
-            MasterSource::Command(words) => trimmed(&output_of(words)?, "master_key_command"),
-            MasterSource::Home => {
-                let bytes = self.home.read(name, Privacy::Secret)?;
-                return bytes.map(|bytes| trimmed(&bytes, name)).transpose();
-            }
-        };
-        master.map(Some)
+        let MasterSource::Home = self.master else { return self.master.given() };
+        let bytes = self.home.read(name, Privacy::Secret)?;
+        bytes.map(|bytes| trimmed(&bytes, name)).transpose()
     }
 
     fn unusable(&self, why: &str) -> Error {

@@ -209,6 +209,20 @@ fn a_wrong_master_key_fails_and_one_beside_the_tokens_is_a_warning() {
     fs::write(own.join("config.json"), json!({"listen": FREE, "limits": {"pbkdf2_iterations": 100_000}}).to_string())
         .unwrap();
     let cli = |arguments: &[&str]| fixture.run.start(fixture.run.infershield(&own, arguments)).wait();
+    let doctor_with = |variable: (&str, &str)| {
+        let mut command = fixture.run.infershield(&own, &["doctor", "--json"]);
+        command.env(variable.0, variable.1);
+        fixture.run.start(command).wait()
+    };
+    let missing = ("INFERSHIELD_MASTER_KEY_FILE", "/no/such/file");
+    alone(&doctor_with(missing), "home", "infershield doctor");
+    assert_eq!(cli(&["audit", "head"]).code, 0, "keys, but neither logins nor local keys");
+    let before = snapshot(&own);
+    for wrong in [missing, ("INFERSHIELD_MASTER_KEY", &wrong)] {
+        alone(&doctor_with(wrong), "home", "infershield doctor");
+    }
+    assert_eq!(cli(&["doctor"]).code, 0);
+    assert_eq!(snapshot(&own), before);
     assert_eq!(cli(&["key", "create"]).code, 0);
     let done = cli(&["doctor", "--json"]);
     let rows = rows(&done);

@@ -86,12 +86,14 @@ fn samples((name, json): &(String, String)) -> Option<Check> {
 /// Opens what is stored, unless that could write: keys that are missing are made, a rekey that was killed is finished.
 fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
     let there = |name: &str| config.dir.join(name).exists();
+    let master = context::master(config)?;
     let is_used = there("tokens.json") || there("local-keys.json");
-    if !is_used || !there("lock") || there("master.key.new") {
+    let has_keys = is_used || there("audit/head.json");
+    if !has_keys || !there("lock") || there("master.key.new") {
+        master.given()?;
         return Err(no("not in use yet, or unsettled; type `infershield auth status`"));
     }
     let home = Home::open(config.dir.clone())?;
-    let master = context::master(config)?;
     let opened_by = match &master {
         MasterSource::Value(_) => "a variable",
         MasterSource::File(_) => "a file",
@@ -109,7 +111,11 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
     found.push(("audit log", log.map_err(Failure::from)));
     let store = FileStore::new(&keys);
     let user = &config.settings.default_user;
-    let records = store.records(user)?;
+    // Without its files the store has no key yet, and would make one.
+    let records = match is_used {
+        true => store.keys(user).and_then(|_| store.records(user))?,
+        false => Vec::new(),
+    };
     let logins = records.len();
     // Without the settings nobody can say where a login leads.
     for record in records.into_iter().filter(|_| !known.is_empty()) {
@@ -119,7 +125,6 @@ fn home(config: &Config, known: &[Provider], found: &mut Vec<Check>) -> Found {
         let repair = usage(format_args!("{login}; type `infershield auth login {id}`"));
         found.push(("login", if login.ends_with(" valid") { Ok(login) } else { Err(repair) }));
     }
-    store.keys(user)?;
     Ok(format!("{} opens, for you alone, with the key from {opened_by}; {logins} logins", config.dir.display()))
 }
 
