@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,6 +17,9 @@ use zeroize::Zeroizing;
 
 /// PBKDF2 rounds that are accepted: fewer protect too little, more would look like a program that hangs.
 pub const ITERATIONS: RangeInclusive<u32> = 100_000..=10_000_000;
+
+/// Longest key that is read, a master key or one of a provider, in bytes with its line end.
+pub const MAX_KEY_BYTES: usize = 16 << 10;
 
 /// Holds the sealed keys.
 const KEYS_FILE: &str = "keys.json";
@@ -322,11 +326,17 @@ fn output_of(words: &[String]) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |why: &dyn fmt::Display| no_master(format_args!("master_key_command ({why})"));
     let (program, arguments) = words.split_first().ok_or_else(|| failed(&"empty"))?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| failed(&error))?;
-    let printed = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(failed(&output.status));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = command.spawn().map_err(|error| failed(&error))?;
+    let mut printed = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES + 1));
+    if let Some(output) = child.stdout.take() {
+        output.take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut printed)?;
     }
-    Ok(printed)
+    if printed.len() > MAX_KEY_BYTES {
+        child.kill()?;
+        child.wait()?;
+        return Err(failed(&format_args!("`{program}` prints more than {MAX_KEY_BYTES} bytes")));
+    }
+    let status = child.wait()?;
+    if status.success() { Ok(printed) } else { Err(failed(&status)) }
 }

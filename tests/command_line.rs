@@ -517,6 +517,10 @@ fn a_command_can_give_the_master_key() {
     let done = run.start(run.infershield(&home, &["key", "list"])).wait();
     assert_eq!(done.code, 5);
     assert!(done.stderr.contains("master_key_command"), "{done:?}");
+    let endless = json!({"master_key_command": ["yes"]});
+    fs::write(home.join("config.json"), endless.to_string()).unwrap();
+    let done = run.start(run.infershield(&home, &["key", "list"])).wait();
+    assert!(done.code == 5 && done.stderr.contains("(`yes` prints more than 16384 bytes)"), "{done:?}");
     let mut list = run.infershield(&home, &["key", "list"]);
     list.env("INFERSHIELD_MASTER_KEY", &master);
     assert_eq!(run.start(list).wait().code, 0, "it was that key");

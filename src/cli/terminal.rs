@@ -3,6 +3,7 @@
 
 use super::{Args, Done, Exit, Failure, usage};
 use crate::audit::now;
+use crate::keys::MAX_KEY_BYTES;
 use crate::secret::Secret;
 use serde_json::Value;
 use std::fmt::Display;
@@ -10,8 +11,6 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
-/// Longest key or master key that is read, in bytes.
-const MAX_KEY_BYTES: usize = 16 << 10;
 /// Longest answer to a question that is read, in bytes; a word is wanted.
 const MAX_ANSWER_BYTES: u64 = 64;
 
