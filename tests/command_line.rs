@@ -1,6 +1,6 @@
 //! The command line: help everywhere, errors that name the next command, exit codes, settings and where they came from.
 
-use crate::support::{Done, Fixture, Login, Run, USER};
+use crate::support::{Done, Fixture, Login, Run, Terminal, USER};
 use infershield::store::Store as _;
 use serde_json::{Value, json};
 use std::fs;
@@ -553,6 +553,10 @@ fn a_master_key_from_outside_is_changed_by_giving_the_new_one() {
     assert_eq!(done.code, 2);
     assert!(done.stderr.contains("`infershield rekey --with-key`"), "{done:?}");
     let new = desk.run.random_secret();
+    let done = desk.cli_typing(&["rekey", "--with-key"], "7-signs");
+    assert!(done.code == 2 && done.stderr.contains("at least 8 characters; type"), "{done:?}");
+    assert_eq!(rekey_on_a_terminal(&desk, &new, &desk.run.random_secret()), Some(2));
+    assert_eq!(desk.cli(&["auth", "status"]).code, 0, "nothing was changed");
     let done = desk.cli_typing(&["rekey", "--with-key"], &format!("{new}\n"));
     assert_eq!((done.code, done.stdout.as_str()), (0, "✓ Master key changed.\n"), "{done:?}");
     assert!(done.stderr.contains("before the next command"), "{done:?}");
@@ -566,6 +570,20 @@ fn a_master_key_from_outside_is_changed_by_giving_the_new_one() {
     assert_eq!(desk.status()[0]["state"], "valid");
     assert!(desk.store().record(USER, "practice").unwrap().unwrap().refresh_token.is_some());
     assert_eq!(desk.cli(&["audit", "verify"]).code, 0);
+    let typed = desk.run.random_secret();
+    assert_eq!(rekey_on_a_terminal(&desk, &typed, &typed), Some(0));
+    desk.master = typed;
+    assert_eq!(desk.cli(&["auth", "status"]).code, 0);
+}
+
+/// How it ends when these two are typed.
+fn rekey_on_a_terminal(desk: &Fixture, new: &str, again: &str) -> Option<i32> {
+    let mut terminal = Terminal::start(desk, "rekey --with-key");
+    for (prompt, typed) in [("New master key: ", new), ("The same once more: ", again)] {
+        terminal.wait_for(prompt);
+        terminal.type_in(&format!("{typed}\n"));
+    }
+    terminal.end().0
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `config show | check`, `route`, `hosts`, `rekey`: what is configured, and what follows from it.
 
 use super::context::{self, Context};
-use super::terminal::{answer, list, note, read_key};
+use super::terminal::{answer, list, note, read_new_master};
 use super::{Args, Done, no, serve, usage};
 use crate::api::{Family, chatgpt_takes};
 use crate::audit::Event;
@@ -93,7 +93,7 @@ pub(super) fn rekey(args: &Args) -> Done {
             "the master key comes from outside the home: pipe the new one to `infershield rekey --with-key`, then set it there",
         ));
     }
-    let new = if given { Some(read_key("New master key: ")?) } else { None };
+    let new = if given { Some(read_new_master()?) } else { None };
     context.keys.rekey(new.as_ref())?;
     context.record(Event::new("key.rekey"))?;
     if given {

@@ -11,6 +11,10 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
+/// Shortest master key that a person may choose, in characters (NIST SP 800-63B, 5.1.1.1).
+const SHORTEST_MASTER: usize = 8;
+/// What to do about one that is not taken.
+const AGAIN: &str = "type `infershield rekey --with-key` again and give it";
 /// Longest answer to a question that is read, in bytes; a word is wanted.
 const MAX_ANSWER_BYTES: u64 = 64;
 
@@ -101,6 +105,20 @@ pub(super) fn read_answer(question: &str) -> Result<String, Failure> {
     let read = asked.and_then(|()| io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut answer));
     read.map_err(|error| usage(format_args!("cannot read an answer from the terminal: {error}")))?;
     Ok(answer.trim().to_owned())
+}
+
+/// A new master key; one that was typed unseen is asked for twice.
+pub(super) fn read_new_master() -> Result<Secret, Failure> {
+    let new = read_key("New master key: ")?;
+    if new.expose().chars().count() < SHORTEST_MASTER {
+        return Err(usage(format_args!(
+            "a master key has at least {SHORTEST_MASTER} characters; {AGAIN} a longer one"
+        )));
+    }
+    if io::stdin().is_terminal() && read_key("The same once more: ")? != new {
+        return Err(usage(format_args!("the two are not the same and nothing was changed; {AGAIN} the same twice")));
+    }
+    Ok(new)
 }
 
 /// A key: asked for without echo on a terminal, else all of stdin without its line end.
