@@ -72,8 +72,7 @@ impl Call {
         if string.starts_with(PATCH) && self.says.ends_with(&format!(" {name}: apply_patch")) {
             return;
         }
-        let done = shell::acts(string);
-        let done = shell::sends(&done);
+        let done = shell::sends(shell::acts(string));
         // The items of a list are the words of one command.
         if last.as_deref() != Some(name) {
             self.says.push_str(&format!(" {name}:"));

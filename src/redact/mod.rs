@@ -236,8 +236,7 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
             let line = place::line_at(near, at);
             hidden.lines.insert(place::line_hash(line));
             hidden.neighbours.extend(place::neighbours(line));
-            let around = url::around(near, at..at + PLACEHOLDER_BYTES);
-            hidden.origins.extend(around.origins.into_iter().chain(around.beside));
+            hidden.origins.extend(url::held(near, at..at + PLACEHOLDER_BYTES));
         }
         Some((place, hidden.placeholder.clone()))
     };

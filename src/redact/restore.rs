@@ -261,8 +261,11 @@ impl<'a> Restorer<'a> {
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
+        // What a database is asked with may name another host.
+        let is_asked = place.behind.split(char::is_whitespace).next().is_some_and(|rest| rest.contains('?'));
+        let is_own = |origin: &String| url::is_own(origin) && !is_asked;
         let is_known = !self.split.contains(hidden.placeholder.as_str())
-            && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || url::is_own(origin))
+            && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || is_own(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request, and hosts beside it.

@@ -1,8 +1,11 @@
 //! Where the URL leads that a part of a text stands in, as programs and browsers read it.
 //! Must never take a place in a URL for plain text: what is doubtful leads somewhere that nobody named.
 
+use super::{PREFIX, boundary};
+use regex::Regex;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// What ends the host of a URL (RFC 3986 section 3.2; browsers read a backslash as a slash).
 const HOST_ENDS: [char; 4] = ['/', '?', '#', '\\'];
@@ -13,6 +16,16 @@ const DOMAINS: [&str; 60] = [
     "jp", "kr", "me", "mil", "mx", "net", "nl", "nz", "onion", "online", "org", "pt", "ro", "ru", "se", "sg", "site",
     "su", "tech", "tk", "tr", "ua", "uk", "us", "vn", "xyz",
 ];
+
+/// Hosts that are written as one number, or with colons.
+static NUMBERED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HOST_NUMBERS).ok());
+const HOST_NUMBERS: &str = concat!(
+    r"(?i)\b0x[0-9a-f]{7,8}\b|\[[0-9a-f]*:[0-9a-f:.]*:[0-9a-f.]*\]|\b[0-9]{8,10}:[0-9]{2,5}\b",
+    r"|(?:(?:host|addr|hostaddr|proxy|server|address|endpoints?)[\s=:]{1,2}|-h\s?|@|//)[0-9]{8,10}\b|\bPG(?:HOST|SERVICE)",
+);
+
+/// What npm writes between a registry and what opens it.
+const NPM_NAMES: [&str; 3] = ["/:_auth=", "/:_authToken=", "/:_password="];
 
 /// What surrounds a part of a text.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -91,8 +104,11 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         let rest = text.get(at + 2..).unwrap_or_default();
         let rest = rest.split(|c: char| c.is_whitespace() || "\"<>`'(),;|&{}".contains(c)).next().unwrap_or_default();
         let named = origins(text.get(..at).unwrap_or_default(), rest);
-        // Two slashes alone also begin a comment.
-        leads.extend(named.into_iter().filter(|origin| !origin.starts_with(':') || origin.contains('.')));
+        // Two slashes alone begin a comment, too.
+        let is_comment = |origin: &String| origin.starts_with(':') && !origin.contains('.');
+        // What a database is asked with may name another host.
+        let is_plain = |origin: &String| is_own(origin) && !rest.contains('?');
+        leads.extend(named.into_iter().filter(|origin| !is_comment(origin) && !is_plain(origin)));
     }
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
     let mut at = 0;
@@ -107,8 +123,37 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         }
         at += word.len();
     }
+    leads.extend(NUMBERED.iter().flat_map(|numbered| numbered.find_iter(text)).map(|host| host.as_str().to_owned()));
     leads.retain(|lead| !is_here(host(lead)));
     leads
+}
+
+/// Where the URLs of a request lead in which the part stands: not those that go on with it only because no blank is between, or one
+/// could name a URL beside a value that he does not know.
+pub(super) fn held(text: &str, part: Range<usize>) -> BTreeSet<String> {
+    let is_url = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&*+=%".contains(c);
+    // A name with `=` that is no member of a query begins what stands behind a URL; but for those of npm.
+    let is_inside = |url: &str| {
+        let member = url.rsplit(['?', '&', '#']).next().unwrap_or_default();
+        let names = member.matches('=').count();
+        names == 0 || names == 1 && (member.len() < url.len() || NPM_NAMES.iter().any(|name| url.ends_with(name)))
+    };
+    let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
+    let begin = left.rfind(|c| !is_url(c)).map_or(0, |at| boundary(left, at + 1));
+    let before = left.get(begin..).unwrap_or_default();
+    let end = part.end + right.find(|c| !is_url(c)).unwrap_or(right.len());
+    let urls = before.match_indices("//").filter(|(at, _)| before.get(at + 2..).is_some_and(is_inside));
+    let urls = urls.flat_map(|(at, _)| {
+        origins(before.get(..at).unwrap_or_default(), text.get(begin + at + 2..end).unwrap_or_default())
+    });
+    // A host with the part in it is nobody's; JSON may have its slashes escaped.
+    let is_odd = |origin: &String| {
+        let plain = origin.replace("\\/", "/");
+        origin.contains(&PREFIX.to_ascii_lowercase())
+            || origin.contains('\\') && plain.chars().all(is_url) && plain.split("://").nth(1).is_some_and(is_inside)
+    };
+    let odd = around(text, part.clone()).origins.into_iter().filter(is_odd);
+    urls.chain(odd).collect()
 }
 
 /// The host of an origin, or the name itself, without the port.
