@@ -37,7 +37,10 @@ impl Secret {
 
     /// Whether a header can carry it as a credential (RFC 9110, 5.5). Quotation marks around it are a shell's or an editor's.
     pub fn is_credential(&self) -> bool {
-        !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_graphic()) && !self.0.starts_with(['"', '\''])
+        !self.0.is_empty()
+            && self.0.bytes().all(|byte| byte.is_ascii_graphic())
+            && !self.0.starts_with(['"', '\''])
+            && !self.0.ends_with(['"', '\''])
     }
 
     /// True when there is no text.

@@ -141,9 +141,9 @@ impl<'a> Event<'a> {
             Node::String(text) => self.string(text, outer, name, &stream, None),
             Node::Array(items) => {
                 for (place, item) in items.into_iter().enumerate() {
-                    // A whole reply does not number its calls.
+                    // A whole reply does not number its calls. Their places are no numbers of blocks.
                     let is_bare = matches!(&item, Node::Object(members) if numbers(members).is_empty());
-                    let number = if is_bare && outer == Kind::Text { format!("{place}.") } else { String::new() };
+                    let number = if is_bare && outer == Kind::Text { format!("#{place}.") } else { String::new() };
                     self.value(item, kind, outer, stream.clone() + &number, is_delta, name);
                 }
             }

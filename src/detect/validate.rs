@@ -283,7 +283,8 @@ fn has_digits(text: &str, least: usize) -> bool {
 fn is_placeholder(text: &str) -> bool {
     // `A` is a zero in base64: long runs of it are data, as long as there is more than them.
     let is_filling = |run: &[u8]| run.len() >= FILLING && (!run.starts_with(b"A") || run.len() * 3 > text.len());
-    let is_address = text.starts_with("0x") && text.len() == ADDRESS_BYTES;
+    let digits = text.strip_prefix("0x").filter(|_| text.len() == ADDRESS_BYTES);
+    let is_address = digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
     is_address
         || contains_any(text, &PLACEHOLDERS)
         || text.as_bytes().chunk_by(|one, other| one == other).any(is_filling)

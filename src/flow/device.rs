@@ -143,7 +143,6 @@ pub fn poll(up: &Upstream, code: &DeviceCode, clock: &dyn Clock, progress: &mut 
             }
             Some("access_denied" | "authorization_declined") => return Err(Error::Denied),
             Some("expired_token" | "token_expired") => return Err(Error::CodeExpired),
-            None if answer.as_ref().is_ok_and(is_final) => return Err(answer?.lacks("a token or an error")),
             _ => match answer.and_then(Tokens::read) {
                 last @ (Ok(_) | Err(Error::Refused(..) | Error::BadToken(_))) => return last,
                 // Even a wrong certificate: a hotel's login page between us and a server that answered a minute ago.
@@ -162,11 +161,6 @@ impl DeviceCode {
         let ((now, wall), (end, wall_end)) = (clock.now(), self.end);
         end.saturating_duration_since(now).min(wall_end.duration_since(wall).unwrap_or_default())
     }
-}
-
-/// True for a success that says something, but no token. Who has answered so is no busy server, and will say no more.
-fn is_final(answer: &Answer) -> bool {
-    answer.status == 200 && !answer.members.is_empty() && !answer.members.contains_key("access_token")
 }
 
 /// True for a URL that we would call ourselves, and that can be printed and handed to a browser as it is.

@@ -18,8 +18,6 @@ const COMMANDS: &str = "args arguments argv chars cmd cmds code command commands
 const RUNNERS: &str = "bash cmd console eval evaluate exec execute ipython process powershell pwsh python repl shell spawn ssh terminal tmux zsh";
 /// A tool that agents know.
 const PATCHES: &str = " tool: apply-patch ";
-/// How what it takes begins.
-const PATCH: &str = "*** Begin Patch\n";
 
 /// What a tool is called with, but for the content of files.
 #[derive(Default)]
@@ -68,18 +66,14 @@ impl Call {
             }
             return;
         }
-        // An agent's own command for patches, without a shell.
-        if string.starts_with(PATCH) && self.says.ends_with(&format!(" {name}: apply_patch")) {
-            return;
-        }
-        let done = shell::sends(shell::acts(string));
+        let done = shell::acts(string);
         // The items of a list are the words of one command.
         if last.as_deref() != Some(name) {
             self.says.push_str(&format!(" {name}:"));
             *last = Some(name.to_owned());
         }
-        self.says.push_str(&format!(" {done}"));
-        self.leads.extend(url::leads(&done));
+        self.says.push_str(&format!(" {}", shell::sends(done)));
+        self.leads.extend(url::leads(done));
     }
 }
 

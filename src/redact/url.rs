@@ -17,13 +17,15 @@ const DOMAINS: [&str; 60] = [
     "su", "tech", "tk", "tr", "ua", "uk", "us", "vn", "xyz",
 ];
 
-/// Hosts that are written as one number, or with colons.
+/// Hosts that are written as one number, or in brackets, where one is expected.
 static NUMBERED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HOST_NUMBERS).ok());
 const HOST_NUMBERS: &str = concat!(
-    r"(?i)\b0x[0-9a-f]{7,8}\b|\[[0-9a-f]*:[0-9a-f:.]*:[0-9a-f.]*\]|\b[0-9]{8,10}:[0-9]{2,5}\b",
-    r"|(?:(?:host|addr|hostaddr|proxy|server|address|endpoints?)[\s=:]{1,2}|-h\s?|@|//)[0-9]{8,10}\b|\bPG(?:HOST|SERVICE)",
+    r"(?i)(?:(?:host|addr|hostaddr|proxy|server|address|endpoints?)[\s=:]{1,2}|-h\s?|//)",
+    r"(0x[0-9a-f]{7,8}|[0-9]{8,10}|\[[0-9a-f:.]+\])|(?-u:\b)([0-9]{8,10}):[0-9]{2,5}(?-u:\b)",
 );
 
+/// Longest part of a name of a host (RFC 1035, 2.3.4), in bytes.
+const LABEL_BYTES: usize = 63;
 /// What npm writes between a registry and what opens it.
 const NPM_NAMES: [&str; 3] = ["/:_auth=", "/:_authToken=", "/:_password="];
 
@@ -71,7 +73,8 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let mut behind = right.chars();
     match (behind.next(), behind.next()) {
         (Some('.'), Some(c)) if c.is_alphanumeric() => {
-            around.origins.push(right.get(..end.unwrap_or(right.len())).unwrap_or_default().to_owned());
+            let name = right.find(|c: char| !c.is_alphanumeric() && !"-.".contains(c));
+            around.origins.push(right.get(..name.unwrap_or(right.len())).unwrap_or_default().to_owned());
             around.open |= end.is_none();
         }
         (None, _) | (Some('.'), None) => around.open = true,
@@ -106,9 +109,12 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         let named = origins(text.get(..at).unwrap_or_default(), rest);
         // Two slashes alone begin a comment, too.
         let is_comment = |origin: &String| origin.starts_with(':') && !origin.contains('.');
+        let named = named.into_iter().filter(|origin| !is_comment(origin));
         // What a database is asked with may name another host.
-        let is_plain = |origin: &String| is_own(origin) && !rest.contains('?');
-        leads.extend(named.into_iter().filter(|origin| !is_comment(origin) && !is_plain(origin)));
+        leads.extend(named.filter_map(|origin| match is_own(&origin) {
+            true => rest.contains('?').then(|| format!("{origin}?")),
+            false => Some(origin),
+        }));
     }
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
     let mut at = 0;
@@ -123,34 +129,42 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         }
         at += word.len();
     }
-    leads.extend(NUMBERED.iter().flat_map(|numbered| numbered.find_iter(text)).map(|host| host.as_str().to_owned()));
-    leads.retain(|lead| !is_here(host(lead)));
+    let numbered = NUMBERED.iter().flat_map(|numbered| numbered.captures_iter(text));
+    leads.extend(numbered.filter_map(|host| Some(host.get(1).or(host.get(2))?.as_str().to_ascii_lowercase())));
+    leads.retain(|lead| lead.contains('?') || !is_here(host(lead)));
     leads
 }
 
-/// Where the URLs of a request lead in which the part stands: not those that go on with it only because no blank is between, or one
-/// could name a URL beside a value that he does not know.
+/// Where the URL of a request leads in which the part stands: not one that goes on with it only because no blank is between, which
+/// somebody may have written who does not know the part.
 pub(super) fn held(text: &str, part: Range<usize>) -> BTreeSet<String> {
     let is_url = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&*+=%".contains(c);
     // A name with `=` that is no member of a query begins what stands behind a URL; but for those of npm.
     let is_inside = |url: &str| {
         let member = url.rsplit(['?', '&', '#']).next().unwrap_or_default();
         let names = member.matches('=').count();
-        names == 0 || names == 1 && (member.len() < url.len() || NPM_NAMES.iter().any(|name| url.ends_with(name)))
+        names == 0 || names == 1 && (url.contains(['?', '#']) || NPM_NAMES.iter().any(|name| url.ends_with(name)))
     };
     let (left, right) = (text.get(..part.start).unwrap_or_default(), text.get(part.end..).unwrap_or_default());
     let begin = left.rfind(|c| !is_url(c)).map_or(0, |at| boundary(left, at + 1));
     let before = left.get(begin..).unwrap_or_default();
     let end = part.end + right.find(|c| !is_url(c)).unwrap_or(right.len());
-    let urls = before.match_indices("//").filter(|(at, _)| before.get(at + 2..).is_some_and(is_inside));
+    // A second one is what the first is asked with.
+    let urls = before.match_indices("//").take(1).filter(|(at, _)| before.get(at + 2..).is_some_and(is_inside));
     let urls = urls.flat_map(|(at, _)| {
         origins(before.get(..at).unwrap_or_default(), text.get(begin + at + 2..end).unwrap_or_default())
     });
-    // A host with the part in it is nobody's; JSON may have its slashes escaped.
+    // A host with the part in it is nobody's, and what stands behind a point was written behind it.
     let is_odd = |origin: &String| {
         let plain = origin.replace("\\/", "/");
-        origin.contains(&PREFIX.to_ascii_lowercase())
-            || origin.contains('\\') && plain.chars().all(is_url) && plain.split("://").nth(1).is_some_and(is_inside)
+        let is_url = plain.chars().all(is_url) && plain.split("://").nth(1).is_some_and(is_inside);
+        let is_word = !["//", "\\/", "\\\\", "http:", "https:", "&"].iter().any(|sign| origin.contains(sign));
+        let is_bare = !before.contains("//") && before.to_ascii_lowercase().contains(origin) && is_inside(before);
+        origin.starts_with('.')
+            || origin.contains(&PREFIX.to_ascii_lowercase())
+            // JSON may have its slashes escaped, or line ends.
+            || origin.contains('\\') && (is_url || is_word)
+            || is_bare
     };
     let odd = around(text, part.clone()).origins.into_iter().filter(is_odd);
     urls.chain(odd).collect()
@@ -179,6 +193,7 @@ pub(super) fn is_own(origin: &str) -> bool {
     let host = host(origin);
     let is_label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let is_beside = host.starts_with(|c: char| c.is_ascii_alphabetic()) && host.bytes().all(is_label);
+    let is_beside = is_beside && host.len() <= LABEL_BYTES && !host.contains(&PREFIX.to_ascii_lowercase());
     (is_beside || is_here(host) && !host.is_empty()) && !origin.starts_with("http") && !origin.starts_with(':')
 }
 
