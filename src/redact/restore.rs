@@ -261,7 +261,7 @@ impl<'a> Restorer<'a> {
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
-        let is_own = |origin: &String| call.is_call && url::is_own(origin) && !place.is_asked();
+        let is_own = |origin: &String| url::is_own(origin, call.is_call) && !place.is_asked();
         let is_known = !self.split.contains(hidden.placeholder.as_str())
             && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || is_own(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))

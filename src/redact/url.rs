@@ -111,7 +111,7 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         let is_comment = |origin: &String| origin.starts_with(':') && !origin.contains('.');
         let named = named.into_iter().filter(|origin| !is_comment(origin));
         // What a database is asked with may name another host.
-        leads.extend(named.filter_map(|origin| match is_own(&origin) {
+        leads.extend(named.filter_map(|origin| match is_own(&origin, true) {
             true => rest.contains('?').then(|| format!("{origin}?")),
             false => Some(origin),
         }));
@@ -187,14 +187,15 @@ fn origins(before: &str, rest: &str) -> BTreeSet<String> {
     hosts.map(|host| format!("{scheme}://{host}").to_ascii_lowercase()).collect()
 }
 
-/// Whether an origin is a database or its like on this machine or beside it, as `postgres://db`: the user's, as web pages there may
-/// not be.
-pub(super) fn is_own(origin: &str) -> bool {
+/// Whether an origin is a database or its like on this machine, or, in a call, beside it, as `postgres://db`: the user's, as web pages
+/// there may not be.
+pub(super) fn is_own(origin: &str, is_call: bool) -> bool {
     let host = host(origin);
     let is_label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    let is_beside = host.starts_with(|c: char| c.is_ascii_alphabetic()) && host.bytes().all(is_label);
-    let is_beside = is_beside && host.len() <= LABEL_BYTES && !host.contains(&PREFIX.to_ascii_lowercase());
-    (is_beside || is_here(host) && !host.is_empty()) && !origin.starts_with("http") && !origin.starts_with(':')
+    let is_one = host.starts_with(|c: char| c.is_ascii_alphabetic()) && host.bytes().all(is_label);
+    let is_beside = is_one && host.len() <= LABEL_BYTES && !host.contains(&PREFIX.to_ascii_lowercase());
+    let is_web = ["http", "ws", ":"].iter().any(|scheme| origin.starts_with(scheme));
+    !is_web && (is_call && is_beside || is_here(host) && !host.is_empty())
 }
 
 /// Whether a host is nobody, or this machine.
