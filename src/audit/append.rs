@@ -65,9 +65,7 @@ impl Audit {
     pub(super) fn writer(&self) -> Result<Writer<'_>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, head) = verify::lock_head(&self.home, &self.head_key, true)?;
-        let now = calendar::now();
-        let month = calendar::month_file(now);
-        let mut writer = Writer { log: self, now, month, head, file, _threads: threads };
+        let mut writer = Writer { log: self, now: calendar::now(), head, file, _threads: threads };
         writer.settle()?;
         Ok(writer)
     }
@@ -77,8 +75,6 @@ impl Audit {
 pub(super) struct Writer<'a> {
     pub(super) log: &'a Audit,
     now: u64,
-    /// The file for lines of this moment.
-    month: String,
     /// As it stands on disk.
     pub(super) head: Head,
     file: File,
@@ -99,7 +95,7 @@ impl Writer<'_> {
         let (home, at) = (&self.log.home, &self.head.at);
         let there = fs::symlink_metadata(home.path(&place(&at.file))).map_or(0, |meta| meta.len());
         // Nearly always the file of this month ends where the head says.
-        if self.head.boot == *BOOT_ID && at.file == self.month && at.len == there {
+        if self.head.boot == *BOOT_ID && at.file == calendar::month_file(self.now) && at.len == there {
             return Ok(());
         }
         let (end, cut) = verify::settle(home, &self.log.chain_key.key, &self.head)?;
@@ -130,7 +126,7 @@ impl Writer<'_> {
     fn try_put(&mut self, event: &Event) -> Result<()> {
         let mut head = self.head.clone();
         // Never back to an older file when the clock is set back.
-        let name = self.month.clone().max(head.at.file.clone());
+        let name = calendar::month_file(self.now).max(head.at.file.clone());
         if name != head.at.file {
             if head.at.len > 0 {
                 self.log.sync_file(&head.at.file)?;

@@ -3,6 +3,7 @@
 
 use super::Result;
 use super::calendar::{moment, month_file, now};
+use super::chain::Point;
 use super::event::{Finding, Line, Outcome};
 use super::verify;
 use crate::home::Home;
@@ -30,7 +31,7 @@ pub fn query(home: &Home, filter: &Filter, each: &mut dyn FnMut(&Line, &str) -> 
     let mut unreadable = 0;
     // No line stands in a file of an earlier month than its own.
     let month = filter.since.as_deref().and_then(|since| since.get(..7)).unwrap_or_default();
-    verify::lines(home, month, 0, &mut |_, text| {
+    verify::lines(home, &Point::start(month), &mut |_, text| {
         if verify::is_fragment(text) {
             // A line that is being written, or that a killed writer left.
             return Ok(true);

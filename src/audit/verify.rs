@@ -24,6 +24,10 @@ pub(super) static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
     format!("{:0>36.36}", id.trim())
 });
 
+/// Where a walk along the chain ended: the last point, and what stands there instead of a line that follows: its file and bytes,
+/// none at the end of the log.
+type End = (Point, String, Vec<u8>);
+
 /// A log that is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -139,16 +143,9 @@ pub(super) fn is_recovered(head: &Head, end: &Point) -> bool {
 }
 
 /// Follows the chain from a point on to the line `last`, or as far as it goes, and tells `each` every point that it reaches.
-/// Gives the last point, and what stands there instead of a line that follows: its file and bytes, none at the end.
-fn walk(
-    home: &Home,
-    key: &Key,
-    from: &Point,
-    last: u64,
-    each: &mut dyn FnMut(&Point),
-) -> Result<(Point, String, Vec<u8>)> {
+fn walk(home: &Home, key: &Key, from: &Point, last: u64, each: &mut dyn FnMut(&Point)) -> Result<End> {
     let (mut end, mut file, mut rest) = (from.clone(), from.file.clone(), Vec::new());
-    lines(home, &from.file, from.len, &mut |name, line| {
+    lines(home, from, &mut |name, line| {
         file = name.to_owned();
         // Only a line that follows makes its file the one in which the log ends.
         let Some(next) = end.in_file(name).follow(key, line) else {
@@ -162,18 +159,12 @@ fn walk(
     Ok((end, file, rest))
 }
 
-/// Hands what stands from byte `start` of the month file `from` on to `each`, line by line with its newline, and the
-/// file's name, until that says false. What is longer than a line may be is cut to a byte more.
-pub(super) fn lines(
-    home: &Home,
-    from: &str,
-    start: u64,
-    each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>,
-) -> Result<()> {
-    for name in months(home)?.iter().filter(|name| name.as_str() >= from) {
+/// Hands what stands after this point to `each`, line by line with its newline, and the file's name, until that says false.
+/// What is longer than a line may be is cut to a byte more.
+pub(super) fn lines(home: &Home, from: &Point, each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>) -> Result<()> {
+    for name in months(home)?.iter().filter(|name| **name >= from.file) {
         let mut file = open(home, name, false)?;
-        let start = if name == from { start } else { 0 };
-        file.seek(SeekFrom::Start(start)).map_err(failed("read", name))?;
+        file.seek(SeekFrom::Start(from.in_file(name).len)).map_err(failed("read", name))?;
         let mut reader = BufReader::new(file);
         let mut line = Vec::new();
         loop {
