@@ -85,7 +85,7 @@ fn find(context: &Context, reference: &str) -> Result<Option<Finding>, Failure> 
     let (user, wanted) = (Some(context.user.clone()), Some(reference.to_owned()));
     let filter = Filter { user, reference: wanted, ..Filter::default() };
     let mut newest = None;
-    audit::query(&context.home, &filter, &mut |line, _| {
+    audit::query(&context.keys.home, &filter, &mut |line, _| {
         newest = line.event.findings.iter().find(|finding| finding.reference == reference).cloned();
         Ok(())
     })?;

@@ -34,8 +34,7 @@ pub(super) fn verify(args: &Args) -> Done {
         answer(args, json, "✗ there is no log")?;
         return Err(no("the first request or login begins one; INFERSHIELD_HOME says in which folder"));
     }
-    let home = Home::open(config.dir.clone())?;
-    match verified(&config, &home, expect.as_ref())? {
+    match verified(&config, expect.as_ref())? {
         Ok(log) => {
             let json = json!({"ok": true, "lines": log.lines, "notes": log.notes, "warning": log.warning});
             answer(args, json, format_args!("✓ {} lines, unbroken", log.lines))?;
@@ -56,9 +55,9 @@ pub(super) fn verify(args: &Args) -> Done {
 }
 
 /// Whether the log is what was written. Not by the context: this writes nothing, and opening the log may.
-fn verified(config: &Config, home: &Home, expect: Option<&Anchor>) -> Result<audit::Result<Verified>, Failure> {
-    let keys = context::keys(config, home)?;
-    Ok(audit::verify(home, &keys.get("audit")?.key, &keys.get("head")?.key, expect))
+fn verified(config: &Config, expect: Option<&Anchor>) -> Result<audit::Result<Verified>, Failure> {
+    let keys = context::keys(config)?;
+    Ok(audit::verify(&keys.home, &keys.get("audit")?.key, &keys.get("head")?.key, expect))
 }
 
 pub(super) fn head(args: &Args) -> Done {
@@ -80,15 +79,10 @@ fn export_as(export: Export, args: &Args) -> Done {
     let home = Home::open(config.dir.clone())?;
     let filter = filter(args)?;
     // First, for whoever reads may leave. Where there is no log, this would make keys.
-    if config.dir.join("audit").exists() {
-        let untrue = "so its lines may be untrue; type `infershield audit verify`";
-        match verified(&config, &home, None) {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => note(format_args!("warning: the log does not verify, {untrue}")),
-            Err(Failure { message, .. }) => {
-                note(format_args!("warning: the log cannot be verified, {untrue}: {message}"))
-            }
-        }
+    if config.dir.join("audit").exists()
+        && let Err(Failure { message, .. }) = verified(&config, None).and_then(|log| Ok(log?))
+    {
+        note(format_args!("warning: the log does not verify, so its lines may be untrue: {message}"));
     }
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match args.value("o") {
         None | Some("-") => Box::new(io::stdout()),

@@ -102,7 +102,7 @@ pub(super) fn status(args: &Args) -> Done {
     let settings = &context.config.settings;
     let mut usable = false;
     let mut rows = Vec::new();
-    let last_used = audit::last_used(&context.home, &context.user)?;
+    let last_used = audit::last_used(&context.keys.home, &context.user)?;
     for record in context.session()?.records(&context.user)? {
         let row = context.providers.iter().find(|row| row.id == record.provider);
         let state = session::state(&record, row);

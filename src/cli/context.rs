@@ -28,7 +28,6 @@ pub(super) struct Context {
     pub(super) config: Config,
     /// `--user`, or the default user.
     pub(super) user: String,
-    pub(super) home: Home,
     pub(super) keys: Arc<Keys>,
     pub(super) store: Arc<dyn Store>,
     pub(super) audit: Arc<Audit>,
@@ -72,9 +71,9 @@ pub(super) fn unusable(setting: &str, what: impl Display) -> Failure {
     usage(format_args!("{setting}: {what}; mend config.json, then type `infershield config check`"))
 }
 
-/// The keys of this home, not yet unlocked.
-pub(super) fn keys(config: &Config, home: &Home) -> Result<Keys, Failure> {
-    Ok(Keys::open(home.clone(), master(config)?, rounds(config)?)?)
+/// The keys of the home, which is made when there is none, not yet unlocked.
+pub(super) fn keys(config: &Config) -> Result<Keys, Failure> {
+    Ok(Keys::open(Home::open(config.dir.clone())?, master(config)?, rounds(config)?)?)
 }
 
 /// The rounds that derive the root key of a new key file.
@@ -115,22 +114,22 @@ impl Context {
         let config = load(args)?;
         let user = name("user", args.value("user").unwrap_or(&config.settings.default_user))?;
         let providers = table(&config.settings.providers)?;
-        let home = Home::open(config.dir.clone())?;
+        let keys = Arc::new(keys(&config)?);
+        let home = &keys.home;
         // With keys there was a log; one that begins anew says so, whoever took the old one away.
         let is_restart = home.stamp("keys.json").is_some() && home.stamp("audit/head.json").is_none();
-        let keys = Arc::new(keys(&config, &home)?);
-        let audit = Arc::new(Audit::open(&home, keys.get("audit")?, keys.get("head")?.key)?);
+        let audit = Arc::new(Audit::open(home, keys.get("audit")?, keys.get("head")?.key)?);
         if is_restart {
             audit.append(&Event::new("audit.restarted"))?;
         }
         let store = Arc::new(FileStore::new(&keys));
-        Ok(Self { config, user, home, keys, store, audit, providers })
+        Ok(Self { config, user, keys, store, audit, providers })
     }
 
     /// Tokens and the way to the providers.
     pub(super) fn session(&self) -> Result<Session, Failure> {
         let settings = &self.config.settings;
-        let (home, store) = (self.home.clone(), Arc::clone(&self.store));
+        let (home, store) = (self.keys.home.clone(), Arc::clone(&self.store));
         let audit = Arc::clone(&self.audit);
         Ok(Session::new(home, store, audit, self.providers.clone(), settings)?)
     }

@@ -22,7 +22,7 @@ const POLICY_NAME_CHARS: usize = 8;
 const LISTENING: &str = "0A";
 
 pub(super) fn serve(args: &Args) -> Done {
-    let mut tie = sidecar::Tie::take(args)?;
+    let mut tie = args.has("tied-to").then(|| sidecar::Tie::take(args)).transpose()?;
     let context = Context::open(args)?;
     let address = usable(&context.config)?;
     if !address.ip().is_loopback() {

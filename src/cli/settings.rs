@@ -7,7 +7,6 @@ use crate::api::{Family, chatgpt_takes};
 use crate::audit::Event;
 use crate::config::{Config, unknown_variables, without_user};
 use crate::flow::provider::{Provider, table};
-use crate::home::Home;
 use crate::keys::MasterSource;
 use crate::proxy::{called, choose};
 use serde_json::{Map, Value, json};
@@ -28,7 +27,7 @@ pub(super) fn show(args: &Args) -> Done {
 
 pub(super) fn check(args: &Args) -> Done {
     let config = context::load(args)?;
-    context::keys(&config, &Home::open(config.dir.clone())?)?;
+    context::keys(&config)?;
     let mut warnings = unknown_variables();
     if !serve::usable(&config)?.ip().is_loopback() {
         warnings.push("`serve` listens beyond this machine only with --insecure-plain-http".to_owned());

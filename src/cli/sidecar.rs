@@ -35,15 +35,12 @@ const END: u8 = 0;
 /// What `--fail-on` takes, the weakest first.
 pub(super) const SEVERITIES: [&str; 3] = ["redact", "withhold", "block"];
 
+/// The process of a proxy, its local key and its URL.
+type Started = Result<(Child, Secret, String), Failure>;
+
 /// Starts the proxy in a process group of its own: what a terminal signals is for the command alone. It is given the variables
 /// `secrets` over a pipe; the pipe's end is the command's, where `exec` waits for that. With `is_passing` its home ends with it.
-/// Gives the process, its local key and its URL.
-pub(super) fn start(
-    args: &Args,
-    provider: Option<&str>,
-    secrets: &[&str],
-    is_passing: bool,
-) -> Result<(Child, Secret, String), Failure> {
+pub(super) fn start(args: &Args, provider: Option<&str>, secrets: &[&str], is_passing: bool) -> Started {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "--listen", "127.0.0.1:0", "--tied-to", &id().to_string()]);
     let flags = [("fail-on", args.value("fail-on")), ("audit", args.value("audit")), ("provider", provider)];
@@ -86,11 +83,8 @@ pub(super) struct Tie<'a> {
 }
 
 impl<'a> Tie<'a> {
-    /// Takes what comes over the pipe, before anything else is looked at. `None` for a proxy that is no sidecar.
-    pub(super) fn take(args: &'a Args) -> Result<Option<Self>, Failure> {
-        if !args.has("tied-to") {
-            return Ok(None);
-        }
+    /// Takes what comes over the pipe, before anything else is looked at.
+    pub(super) fn take(args: &'a Args) -> Result<Self, Failure> {
         let mut given = Vec::new();
         // The list ends with an empty entry, or with the pipe.
         for entry in io::stdin().lock().split(END) {
@@ -102,7 +96,7 @@ impl<'a> Tie<'a> {
         config::give(given);
         let home = Config::built_in()?.dir;
         let audit = args.value("audit").map(|name| files::create(name, &home)).transpose()?;
-        Ok(Some(Self { args, begun: now(), key_id: String::new(), _passing, audit }))
+        Ok(Self { args, begun: now(), key_id: String::new(), _passing, audit })
     }
 
     /// Makes the command's key and hands it to `exec`.
@@ -130,7 +124,7 @@ impl<'a> Tie<'a> {
         context.audit.sync()?;
         let mut events = Vec::new();
         let filter = Filter { since: parse_since(&self.begun.to_string(), self.begun), ..Filter::default() };
-        audit::query(&context.home, &filter, &mut |line, _| {
+        audit::query(&context.keys.home, &filter, &mut |line, _| {
             if line.event.key_id.as_deref() == Some(&self.key_id) && line.event.request_id.is_some() {
                 events.push(line.event.clone());
             }
@@ -144,7 +138,7 @@ impl<'a> Tie<'a> {
             "infershield: requests: {total}, redacted: {redacted}, withheld: {withheld}, blocked: {blocked}"
         ));
         if let Some(file) = &self.audit {
-            export::jsonl(&context.home, &filter, &mut &*file)?;
+            export::jsonl(&context.keys.home, &filter, &mut &*file)?;
         }
         ended?;
         let least = fail_on.and_then(|least| SEVERITIES.iter().position(|one| *one == least));
