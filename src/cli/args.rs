@@ -43,7 +43,8 @@ impl Command {
 /// The words and flags after a command, each known to belong to it.
 #[derive(Debug, Default)]
 pub(super) struct Args {
-    words: Vec<OsString>,
+    /// As the system gave them: they may be names of files.
+    pub(super) words: Vec<OsString>,
     /// How many of them stand before `--`, if there is one.
     before: Option<usize>,
     flags: BTreeMap<&'static str, String>,
@@ -53,11 +54,6 @@ impl Args {
     /// The first word after the command, if it is UTF-8.
     pub(super) fn word(&self) -> Option<&str> {
         self.words.first()?.to_str()
-    }
-
-    /// All words, as the system gave them (file names).
-    pub(super) fn words(&self) -> &[OsString] {
-        &self.words
     }
 
     /// The words before `--` and after it; `None` without one.
@@ -98,16 +94,18 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
 
 /// `path` becomes as much of the command's name as was typed, each word with a space after it.
 fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String> {
-    let mut command: Option<&'static Command> = None;
     let mut args = Args::default();
     while let Some(argument) = parser.next().map_err(plain)? {
-        let is_first = args.words.is_empty() && args.flags.is_empty();
+        let command = named(path);
         let flags = command.map_or("", |command| command.flags);
+        let is_first = args.words.is_empty() && args.flags.is_empty();
         match argument {
             Short('h') | Long("help") => return Ok(Action::Help(help(path))),
-            Short('V') | Long("version") if path.is_empty() => command = named(path, "version")?,
-            Value(word) if command.is_some() && !(is_first && goes_on(path, &word)) => args.words.push(word),
-            Value(word) => command = named(path, &word.to_string_lossy())?,
+            Short('V') | Long("version") if path.is_empty() => *path = "version ".to_owned(),
+            Value(word) if path.is_empty() && word == "help" => {}
+            Value(word) if is_first && goes_on(path, &word) => *path += &format!("{} ", word.display()),
+            Value(word) if command.is_some() => args.words.push(word),
+            Value(word) => return Err(unknown("command", &format!("{path}{}", word.display()), names())),
             Short(letter) => args.take_flag(flags, letter.to_string(), &mut parser)?,
             Long(name) => args.take_flag(flags, name.to_owned(), &mut parser)?,
         }
@@ -115,30 +113,26 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
             args.before.get_or_insert(args.words.len());
         }
     }
-    match command {
+    match named(path) {
         None => Ok(Action::Help(help(path))),
         Some(command) if command.words.contains(&args.words.len()) => Ok(Action::Run(command, args)),
         Some(Command { name, .. }) => Err(format!("`{name}` takes more words or fewer")),
     }
 }
 
-/// Whether this word makes another command of the one that was typed: `allow list` besides `allow REF`.
-fn goes_on(path: &str, word: &OsStr) -> bool {
-    COMMANDS.iter().any(|command| command.name.strip_prefix(path).is_some_and(|rest| word == rest))
+/// The name of every command, and of every group of them.
+fn names() -> impl Iterator<Item = Text> {
+    COMMANDS.iter().flat_map(|command| [command.group(), command.name])
 }
 
-/// The command that `path` names with one more word; `None` as long as that is only a group.
-fn named(path: &mut String, word: &str) -> Result<Option<&'static Command>, String> {
-    if path.is_empty() && word == "help" {
-        return Ok(None);
-    }
-    let name = format!("{path}{word}");
-    let known = COMMANDS.iter().flat_map(|command| [command.group(), command.name]);
-    if !known.clone().any(|known| known == name) {
-        return Err(unknown("command", &name, known));
-    }
-    *path = format!("{name} ");
-    Ok(COMMANDS.iter().find(|command| command.name == name))
+/// Whether this word goes on to a command or a group: `allow list` is one besides `allow REF`.
+fn goes_on(path: &str, word: &OsStr) -> bool {
+    names().any(|name| name.strip_prefix(path).is_some_and(|rest| word == rest))
+}
+
+/// The command that `path` names; `None` as long as that is only a group.
+fn named(path: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == path.trim_end())
 }
 
 /// What lexopt says, without a value that does not belong there: it may be a key.

@@ -38,7 +38,7 @@ pub(super) fn scan(args: &Args) -> Done {
     let scanner = Scanner::with(&rules::files(&config)?).map_err(usage)?;
     let mut scan = Scan { scanner, policy, explains: args.has("explain"), stopped: false, malformed: false };
     let stdin = [OsString::from("-")];
-    let names = if args.words().is_empty() { &stdin } else { args.words() };
+    let names = if args.words.is_empty() { &stdin } else { args.words.as_slice() };
     for name in names {
         match scan.input(name, args) {
             // The others are worth a look all the same.
