@@ -87,11 +87,10 @@ impl Audit {
     /// Counts a refusal before authentication, and writes a line for it unless there was one within the last second;
     /// what is left over goes into the next line, with its number in `count`. A kill loses the last second's at most.
     pub fn append_refusal(&self, event: Event) -> Result<()> {
-        {
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = refusals.waiting.as_ref().map_or(0, |event| event.count);
-            refusals.waiting = Some(Event { count: before.saturating_add(1), ..event });
-        }
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refusals.waiting.as_ref().map_or(0, |event| event.count);
+        refusals.waiting = Some(Event { count: before.saturating_add(1), ..event });
+        drop(refusals);
         self.write_refusals()
     }
 
@@ -149,10 +148,10 @@ impl Writer<'_> {
         let _ = fs::remove_file(self.log.home.path(&place(RESERVE)));
     }
 
-    fn make_reserve(&self) -> Result<()> {
+    fn make_reserve(&self) -> io::Result<()> {
         let mut file = self.log.home.open_or_create(&place(RESERVE))?;
-        let random = File::open(RANDOM).map_err(failed("open", RANDOM))?;
-        let made = file.set_len(0).and_then(|()| io::copy(&mut random.take(RESERVE_BYTES), &mut file));
-        made.and_then(|_| file.sync_all()).map_err(failed("write", RESERVE))
+        file.set_len(0)?;
+        io::copy(&mut File::open(RANDOM)?.take(RESERVE_BYTES), &mut file)?;
+        file.sync_all()
     }
 }

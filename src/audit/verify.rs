@@ -95,14 +95,11 @@ pub fn verify(home: &Home, chain_key: &Key, head_key: &Key, expect: Option<&Anch
     if !recovered && end != head.at {
         notes.push("the last line is not in the head yet; the next writer adds it".to_owned());
     }
-    let warning = recovered.then(|| {
-        let (known, there) = (head.at.seq, end.seq);
-        format!(
-            "the machine went down before the disk had all: the head knows {known} lines, the log has {there}; \
-             the next writer notes it as `audit.recovered`"
-        )
-    });
-    Ok(Verified { lines: end.seq, notes, warning })
+    let (known, lines) = (head.at.seq, end.seq);
+    let loss =
+        format!("the machine went down before the disk had all: the head knows {known} lines, the log has {lines}");
+    let warning = recovered.then(|| loss + "; the next writer notes it as `audit.recovered`");
+    Ok(Verified { lines, notes, warning })
 }
 
 /// The last point that must be there: what the disk had not confirmed may be gone after a power cut.
