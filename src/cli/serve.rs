@@ -22,7 +22,7 @@ const POLICY_NAME_CHARS: usize = 8;
 const LISTENING: &str = "0A";
 
 pub(super) fn serve(args: &Args) -> Done {
-    let mut tie = args.has("tied-to").then(|| sidecar::Tie::take(args)).transpose()?;
+    let tie = args.has("tied-to").then(|| sidecar::Tie::take(args)).transpose()?;
     let context = Context::open(args)?;
     let address = usable(&context.config)?;
     if !address.ip().is_loopback() {
@@ -37,7 +37,7 @@ pub(super) fn serve(args: &Args) -> Done {
     let limits = limits(&context.config.settings);
     let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
     let listening = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
-    tie.as_mut().map_or(Ok(()), |tie| tie.make_key(&context))?;
+    let key_id = tie.as_ref().map(|tie| tie.make_key(&context)).transpose()?;
     if context.store.keys(&context.user)?.is_empty() {
         key::named(&context, "default")?;
         note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
@@ -46,7 +46,7 @@ pub(super) fn serve(args: &Args) -> Done {
     context.record(Event { policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;
     let said = print(format_args!("{LISTENING_ON}http://{listening}"));
-    let Some(tie) = tie else {
+    let Some((tie, key_id)) = tie.zip(key_id) else {
         said?;
         server::run(&listener, limits, &proxy)
     };
@@ -54,7 +54,7 @@ pub(super) fn serve(args: &Args) -> Done {
     let handler = Arc::clone(&proxy);
     thread::Builder::new().spawn(move || server::run(&listener, limits, &handler))?;
     // Each connection holds the proxy, as do the server and this thread.
-    tie.stay(&context, || Arc::strong_count(&proxy) <= 2)
+    tie.stay(&context, &key_id, || Arc::strong_count(&proxy) <= 2)
 }
 
 /// Where these settings, when all of them can be used, let the proxy listen.

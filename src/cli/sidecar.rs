@@ -75,7 +75,6 @@ pub(super) fn start(args: &Args, provider: Option<&str>, secrets: &[&str], is_pa
 pub(super) struct Tie<'a> {
     args: &'a Args,
     begun: u64,
-    key_id: String,
     /// The home that ends with it.
     _passing: Option<Passing>,
     /// What the log is copied to.
@@ -96,22 +95,21 @@ impl<'a> Tie<'a> {
         config::give(given);
         let home = Config::built_in()?.dir;
         let audit = args.value("audit").map(|name| files::create(name, &home)).transpose()?;
-        Ok(Self { args, begun: now(), key_id: String::new(), _passing, audit })
+        Ok(Self { args, begun: now(), _passing, audit })
     }
 
-    /// Makes the command's key and hands it to `exec`.
-    pub(super) fn make_key(&mut self, context: &Context) -> Done {
+    /// Makes the command's key and hands it to `exec`. Gives its id.
+    pub(super) fn make_key(&self, context: &Context) -> Result<String, Failure> {
         let (name, provider) = (format!("exec-{}-{}", id(), now()), self.args.value("provider").map(str::to_owned));
         let expires_at = Some(self.begun + RUN_SECONDS);
         let (made, secret) = key::made(context, &NewKey { name, provider, expires_at, once: true })?;
-        self.key_id = made.id;
         // A command that is gone already has no use for it, but the key has to end.
         let _ = print(secret.expose());
-        Ok(())
+        Ok(made.id)
     }
 
     /// Lasts as long as the command, ends its key, and says what happened. `idle`: no client is connected.
-    pub(super) fn stay(self, context: &Context, idle: impl Fn() -> bool) -> Done {
+    pub(super) fn stay(self, context: &Context, key_id: &str, idle: impl Fn() -> bool) -> Done {
         let fail_on = self.args.value("fail-on");
         if fail_on.is_some() {
             io::copy(&mut io::stdin().lock(), &mut io::sink())?;
@@ -119,13 +117,13 @@ impl<'a> Tie<'a> {
         while fail_on.is_none() && self.args.value("tied-to") == Some(&parent_id().to_string()) {
             thread::sleep(LOOK);
         }
-        let ended = key::ended(context, &self.key_id);
+        let ended = key::ended(context, key_id);
         (0..LAST_LOOKS).take_while(|_| !idle()).for_each(|_| thread::sleep(LOOK));
         context.audit.sync()?;
         let mut events = Vec::new();
         let filter = Filter { since: parse_since(&self.begun.to_string(), self.begun), ..Filter::default() };
         audit::query(&context.keys.home, &filter, &mut |line, _| {
-            if line.event.key_id.as_deref() == Some(&self.key_id) && line.event.request_id.is_some() {
+            if line.event.key_id.as_deref() == Some(key_id) && line.event.request_id.is_some() {
                 events.push(line.event.clone());
             }
             Ok(())
