@@ -14,7 +14,6 @@ mod prefilter;
 mod rule;
 mod rule_files;
 mod seen;
-mod stopped;
 mod tokens;
 mod validate;
 mod views;
@@ -25,8 +24,7 @@ pub use explain::{Explanation, explain};
 pub use line::scan_line;
 pub use policy::{Policy, Response, judge};
 pub use prefilter::Scanner;
-pub use seen::Seen;
-pub use stopped::{Reason, Stopped};
+pub use seen::{Memory, Reason, Seen, Stopped};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

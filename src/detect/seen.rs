@@ -1,25 +1,47 @@
-//! Texts that were scanned before, and what was found there: clients send their whole history with every request.
-//! Must never keep a text, only its hash.
+//! What is remembered of earlier requests: clients send their whole history with each of them.
+//! Must never keep a text, only its hash, nor what was found in it, only its `ref`.
 
 use super::engine::NAMED_BYTES;
 use super::{Finding, Scanner, Source};
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Texts that are remembered at most, then all are forgotten: at some 100 bytes each this bounds memory to a few MiB, and
+/// Entries that are remembered at most, then all are forgotten: at some 100 bytes each this bounds memory to a few MiB, and
 /// one history is scanned as fast as it was the first time.
-const TEXTS: usize = 65_536;
+const ENTRIES: usize = 65_536;
 
-/// Hash of a text, its source and what stands before it, and the length: who does not know the hash's key, which is new with each process,
-/// finds no text that is taken for another one.
-type Key = (u64, usize);
+/// Remembers something by its key, for all threads, up to a limit.
+#[derive(Debug, Default)]
+pub struct Memory<K, V>(Mutex<HashMap<K, V>>);
 
-/// Remembers what one [`Scanner`] found.
+impl<K: Eq + Hash, V: Clone> Memory<K, V> {
+    /// What was kept last by that key.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.entries().get(key).cloned()
+    }
+
+    /// Keeps a value from now on.
+    pub fn keep(&self, key: K, value: V) {
+        let mut entries = self.entries();
+        if entries.len() >= ENTRIES {
+            entries.clear();
+        }
+        entries.insert(key, value);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<K, V>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Remembers what one [`Scanner`] found in which text. Who does not know the hash's key, which is new with each process, finds no text that
+/// is taken for another one.
 #[derive(Debug, Default)]
 pub struct Seen {
     key: RandomState,
-    texts: Mutex<HashMap<Key, Vec<Finding>>>,
+    /// By the hash of a text, its source and what stands before it, and the length.
+    texts: Memory<(u64, usize), Vec<Finding>>,
 }
 
 impl Seen {
@@ -27,26 +49,20 @@ impl Seen {
     pub fn scan(&self, scanner: &Scanner, said: (&str, &str), source: Source) -> Vec<Finding> {
         let said = if said.1.len() > NAMED_BYTES { ("", said.1) } else { said };
         let key = (self.key.hash_one((source as u8, said)), said.1.len());
-        if let Some(found) = self.texts().get(&key) {
-            return found.clone();
-        }
-        let found = scanner.scan_behind(said, source);
-        self.keep(key, &found);
-        found
-    }
-
-    fn keep(&self, key: Key, found: &[Finding]) {
-        let mut texts = self.texts();
-        if texts.len() >= TEXTS {
-            texts.clear();
-        }
-        texts.insert(key, found.to_vec());
-    }
-
-    fn texts(&self) -> MutexGuard<'_, HashMap<Key, Vec<Finding>>> {
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.texts.get(&key).unwrap_or_else(|| {
+            let found = scanner.scan_behind(said, source);
+            self.texts.keep(key, found.clone());
+            found
+        })
     }
 }
+
+/// Why requests were stopped, and how many texts the user had said after that in the same turn: a client keeps a refused message and sends
+/// it again with the user's next words. By then it is history, and must not stop these too.
+pub type Stopped = Memory<Reason, usize>;
+
+/// What stopped a request: the id of the key that it came with, and the `ref` that the refusal and the audit line carry.
+pub type Reason = (String, String);
 
 #[cfg(test)]
 mod tests {
@@ -60,10 +76,10 @@ mod tests {
         for source in [Source::User, Source::Tool, Source::User] {
             assert_eq!(seen.scan(&scanner, ("", &text), source), scanner.scan(&text, source));
         }
-        assert_eq!(seen.texts().len(), 2);
-        for number in 0..TEXTS as u64 * 2 {
-            seen.keep((number, 0), &[]);
-            assert!(seen.texts().len() <= TEXTS);
+        assert_eq!(seen.texts.entries().len(), 2);
+        for number in 0..ENTRIES as u64 * 2 {
+            seen.texts.keep((number, 0), Vec::new());
+            assert!(seen.texts.entries().len() <= ENTRIES);
         }
     }
 }

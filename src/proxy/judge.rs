@@ -69,7 +69,7 @@ pub(super) fn scan<'a>(
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
     if let Some((Action::Block, why)) = verdict.worst {
-        proxy.stopped.remember(verdict.stopping);
+        verdict.stopping.into_iter().for_each(|(reason, behind)| proxy.stopped.keep(reason, behind));
         return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {why}")));
     }
     let has_image = extracted.segments.iter().any(is_image);
@@ -113,7 +113,8 @@ struct Verdict<'a> {
     exceptions: Option<Vec<Exception>>,
     /// The strongest action, and the finding that calls for it.
     worst: Option<(Action, String)>,
-    stopping: Vec<Reason>,
+    /// With how many texts the user said after each.
+    stopping: Vec<(Reason, usize)>,
     redaction: Redaction,
 }
 
@@ -132,13 +133,13 @@ impl Verdict<'_> {
         allowed.iter_mut().for_each(|finding| finding.action = Action::Allow);
         let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
         let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
-        let reason = |finding| Reason { key_id: self.key_id.clone(), reference: refer(finding), behind };
-        let blocking: Vec<Reason> = blocking.map(reason).collect();
-        // Stopped before, and the user has gone on since: no part of the last turn any more.
-        if !blocking.is_empty() && blocking.iter().all(|reason| proxy.stopped.is_history(reason)) {
+        let blocking: Vec<Reason> = blocking.map(|finding| (self.key_id.clone(), refer(finding))).collect();
+        // Stopped before, and the user has gone on since: no part of the last turn any more. The same request again is stopped again.
+        let is_history = |reason| proxy.stopped.get(reason).is_some_and(|before| behind > before);
+        if !blocking.is_empty() && blocking.iter().all(is_history) {
             risk_score = detect::judge(&mut findings, segment.source, false, &proxy.policy);
         } else {
-            self.stopping.extend(blocking);
+            self.stopping.extend(blocking.into_iter().map(|reason| (reason, behind)));
         }
         findings.retain(|finding| finding.action > Action::Allow);
         findings.append(&mut allowed);

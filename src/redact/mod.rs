@@ -12,12 +12,11 @@ pub use reply::Rewriter;
 pub use restore::{Guard, Stops};
 
 use crate::api::{self, Extracted};
-use crate::detect::{Category, Source};
+use crate::detect::{Category, Memory, Source};
 use crate::secret::{self, Key, Secret};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What every placeholder begins with. What follows is six letters for its type, and 80 bits in base32 (RFC 4648).
 pub const PREFIX: &str = "INFERSHIELD_";
@@ -29,8 +28,6 @@ const HASH_DIGITS: usize = 16;
 const NEAR_BYTES: usize = 1 << 10;
 /// What begins a text tells whether it is JSON, in characters: each value of it asks.
 const BEGIN_CHARS: usize = 64;
-/// So many placeholders are remembered as sent, then all are forgotten: a few MiB.
-const SENT: usize = 65_536;
 
 /// A value that a request must not carry.
 #[derive(Debug)]
@@ -48,9 +45,15 @@ pub struct Hidden {
     is_escaped: bool,
     /// The first item of the conversation in which it was found, but for thoughts.
     found: usize,
-    /// Where URLs of the request led that held it.
+    named: Named,
+}
+
+/// What a request says of a value: where a reply may put it.
+#[derive(Debug, Default)]
+struct Named {
+    /// Where URLs led that held it.
     origins: BTreeSet<String>,
-    /// The lines of the request that held it, each as [`place::line_hash`].
+    /// The lines that held it, each as [`place::line_hash`].
     lines: BTreeSet<u64>,
     /// What short ones of these named besides, as [`url::leads`].
     neighbours: BTreeSet<String>,
@@ -107,19 +110,8 @@ impl Redaction {
         let is_json = matches!((begin.next(), begin.next()), (Some('{' | '['), Some('"' | '{')));
         let is_escaped = value.contains('\\') && (before.ends_with('"') || is_json);
         let value = Secret::new(value.to_owned());
-        let (origins, lines, neighbours) = Default::default();
-        self.hidden.push(Hidden {
-            placeholder,
-            rule,
-            category,
-            reference,
-            value,
-            is_escaped,
-            found,
-            origins,
-            lines,
-            neighbours,
-        });
+        let named = Named::default();
+        self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found, named });
     }
 
     /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.
@@ -133,7 +125,8 @@ impl Redaction {
         let finder = finder(&self.hidden, None);
         if extracted.segments.iter().any(|segment| segment.thought) {
             find_parts(&mut self.hidden);
-            sent.recall(&mut self.hidden);
+            let hidden = self.hidden.iter_mut().filter(|hidden| sent.get(&hidden.placeholder).is_some());
+            hidden.for_each(|hidden| hidden.found = 0);
         }
         let mut edits = Vec::new();
         let mut made_up = BTreeSet::new();
@@ -163,36 +156,14 @@ impl Redaction {
             }
         }
         let hidden = self.hidden.iter().enumerate().filter(|(index, _)| !made_up.contains(index));
-        sent.note(hidden.map(|(_, hidden)| hidden.placeholder.clone()));
+        hidden.for_each(|(_, hidden)| sent.keep(hidden.placeholder.clone(), ()));
         edits
     }
 }
 
 /// The placeholders that providers have been sent: a client may leave out of its history where a value was found and keep a thought that
 /// quotes it.
-#[derive(Debug, Default)]
-pub struct Sent(Mutex<BTreeSet<String>>);
-
-impl Sent {
-    fn recall(&self, hidden: &mut [Hidden]) {
-        let sent = self.placeholders();
-        for hidden in hidden.iter_mut().filter(|hidden| sent.contains(&hidden.placeholder)) {
-            hidden.found = 0;
-        }
-    }
-
-    fn note(&self, placeholders: impl Iterator<Item = String>) {
-        let mut sent = self.placeholders();
-        if sent.len() >= SENT {
-            sent.clear();
-        }
-        sent.extend(placeholders);
-    }
-
-    fn placeholders(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub type Sent = Memory<String, ()>;
 
 /// What is a part of another value was hidden with that.
 fn find_parts(hidden: &mut [Hidden]) {
@@ -234,9 +205,9 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
             let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
             let (near, at) = (redacted.get(from..end).unwrap_or_default(), at - from);
             let line = place::line_at(near, at);
-            hidden.lines.insert(place::line_hash(line));
-            hidden.neighbours.extend(place::neighbours(line));
-            hidden.origins.extend(url::held(near, at..at + PLACEHOLDER_BYTES));
+            hidden.named.lines.insert(place::line_hash(line));
+            hidden.named.neighbours.extend(place::neighbours(line));
+            hidden.named.origins.extend(url::held(near, at..at + PLACEHOLDER_BYTES));
         }
         Some((place, hidden.placeholder.clone()))
     };

@@ -263,11 +263,11 @@ impl<'a> Restorer<'a> {
         }
         let is_own = |origin: &String| url::is_own(origin, call.is_call) && !place.is_asked();
         let is_known = !self.split.contains(hidden.placeholder.as_str())
-            && place.around.origins.iter().all(|origin| hidden.origins.contains(origin) || is_own(origin))
+            && place.around.origins.iter().all(|origin| hidden.named.origins.contains(origin) || is_own(origin))
             && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
             && call.leads.iter().all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request, and hosts beside it.
-        let is_repeated = hidden.lines.contains(&line_hash(place.line));
+        let is_repeated = hidden.named.lines.contains(&line_hash(place.line));
         let is_file = call.is_call && !is_run;
         // A text repeats what was read as it was read.
         let value = hidden.value.expose().to_owned();
@@ -370,10 +370,10 @@ pub(super) fn is_open(text: &str, is_cut: bool) -> bool {
 /// Whether a line names hosts, and none but those that a line of the request named with the value.
 fn is_said_with(hidden: &Hidden, line: &str) -> bool {
     let named = neighbours(line);
-    !named.is_empty() && named.iter().all(|lead| hidden.neighbours.contains(lead))
+    !named.is_empty() && named.iter().all(|lead| hidden.named.neighbours.contains(lead))
 }
 
 /// Whether the request held the value in a URL that leads there; a bare name stands for every URL of that host.
 fn is_named(hidden: &Hidden, lead: &str) -> bool {
-    hidden.origins.iter().any(|origin| origin == lead || url::host(origin) == lead)
+    hidden.named.origins.iter().any(|origin| origin == lead || url::host(origin) == lead)
 }
