@@ -6,7 +6,9 @@ use super::json::{self, MAX_NODES, Node, Text, text_of};
 use crate::detect::Source;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// JSON inside a string inside JSON inside a string: deeper than this, only the outer text is scanned.
 const INNER_LEVELS: usize = 2;
@@ -18,6 +20,9 @@ const LOCATION_BYTES: usize = 120;
 /// A prompt as the numbers of a tokenizer can be read by nobody but the provider.
 const TOKEN_IDS: &str = "it holds token ids instead of text; make the client send text \
     (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False); OpenAI SDK: pass strings as input or prompt)";
+
+/// Members that an API defines, one in a line: text, or a structure of further such members.
+static DEFINED: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("defined.txt").lines().collect());
 
 /// What a request body holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,10 +69,7 @@ impl Extracted<'_> {
         let Some(segment) = self.segments.get(index) else { return Vec::new() };
         let outer = segment.within.and_then(|outer| self.segments.get(outer));
         let holder = outer.map_or(body, |outer| outer.text.as_bytes());
-        let literal = holder.get(segment.span.clone()).unwrap_or_default();
-        let places = json::in_literal(literal, parts).into_iter();
-        let places: Vec<_> =
-            places.map(|place| segment.span.start + place.start..segment.span.start + place.end).collect();
+        let places = json::in_literal(holder, segment.span.start, parts);
         match segment.within {
             Some(outer) => self.places(body, outer, &places),
             None => places,
@@ -89,7 +91,7 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
     let members = match json::parse(body).map_err(not_strict)? {
         Node::Object(members) => members,
         node if unknown => {
-            walk.value(node, Voice::of(Source::User, true, true));
+            walk.value(node, Voice { newest: true, free: true, ..Voice::default() });
             Vec::new()
         }
         _ => return Err(malformed("not a JSON object; send an object".into())),
@@ -109,7 +111,7 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
             (Other, _) => Source::User,
             _ => Source::Document,
         };
-        walk.member("", name, node, Voice::of(source, unknown, unknown));
+        walk.member("", name, node, Voice { source, newest: unknown, free: unknown, ..Voice::default() });
     }
     if family == Family::Embeddings {
         walk.found.segments.iter_mut().for_each(|segment| segment.last_turn = true);
@@ -131,7 +133,7 @@ pub fn model(body: &[u8]) -> Option<String> {
 }
 
 /// Who speaks in a part of the body.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Voice {
     source: Source,
     /// It belongs to the last turn, as far as the user speaks there.
@@ -146,12 +148,6 @@ struct Voice {
     kept: bool,
     /// Where an object or a list begins whose names, or items, are the client's or the model's.
     named: Option<usize>,
-}
-
-impl Voice {
-    fn of(source: Source, newest: bool, free: bool) -> Self {
-        Self { source, newest, free, fixed: false, thought: false, kept: false, named: None }
-    }
 }
 
 /// What a member's name says about its value.
@@ -188,13 +184,7 @@ fn field(kind: &str, name: &str) -> Field {
         "output" | "outputs" | "result" | "results" => Field::Returned,
         "action" | "args" | "arguments" | "input" | "input_schema" | "metadata" | "parameters" | "schema"
         | "variables" => Field::FreeForm,
-        "annotations" | "call_id" | "citations" | "cited_text" | "content" | "context" | "description" | "detail"
-        | "effort" | "file" | "filename" | "format" | "function" | "function_call" | "functions" | "id"
-        | "input_audio" | "instructions" | "json_schema" | "mcp_servers" | "media_type" | "messages" | "model"
-        | "name" | "prediction" | "reasoning" | "reasoning_content" | "reasoning_details" | "reasoning_text"
-        | "refusal" | "response_format" | "role" | "source" | "status" | "stop" | "stop_sequences" | "suffix"
-        | "summary" | "system" | "text" | "thinking" | "title" | "tool_call_id" | "tool_calls" | "tool_choice"
-        | "tool_use_id" | "tools" | "type" | "user" | "user_id" => Field::Defined,
+        _ if DEFINED.contains(name) => Field::Defined,
         _ => Field::Unknown,
     }
 }
@@ -229,14 +219,14 @@ impl<'a> Walk<'a> {
     /// result of a tool) does not take it away.
     fn conversation(&mut self, node: Node<'a>) {
         let Node::Array(items) = node else {
-            return self.value(node, Voice::of(Source::User, true, false));
+            return self.value(node, Voice { newest: true, ..Voice::default() });
         };
         let speakers: Vec<Source> = items.iter().map(speaker).collect();
         let last = speakers.iter().rposition(|who| *who == Source::User).unwrap_or_default();
         let answered = speakers.iter().take(last).rposition(|who| *who == Source::Assistant);
         for (index, (item, source)) in items.into_iter().zip(speakers).enumerate() {
             let newest = answered.is_none_or(|answered| index > answered);
-            let voice = Voice::of(source, newest, false);
+            let voice = Voice { source, newest, ..Voice::default() };
             self.item = index + 1;
             self.at(&format!("[{index}]"), |walk| walk.value(item, voice));
         }
@@ -303,18 +293,16 @@ impl<'a> Walk<'a> {
     }
 
     /// A text, and the strings inside it when it may be JSON itself.
-    fn text(&mut self, text: Text<'a>, voice: Voice, within: Option<(usize, String)>, levels: usize) {
+    fn text(&mut self, text: Text<'a>, voice: Voice, within: Option<usize>, levels: usize) {
         if self.found.segments.len() >= MAX_NODES {
             return;
         }
         let Text { text, span } = text;
         let holds_strings = levels > 0 && text.trim_start().starts_with(['{', '[']) && text.contains('\\');
         let inner = if holds_strings { json::escaped_strings(&text) } else { Vec::new() };
-        let before = |inner: &Text<'_>| json::before(text.as_bytes(), 0, inner.span.start).to_owned();
-        let inner: Vec<_> = inner.into_iter().map(|inner| (before(&inner), inner)).collect();
-        let (within, before) = match within {
-            Some((outer, before)) => (Some(outer), Cow::Owned(before)),
-            None => (None, voice.named.map_or("", |from| json::before(self.body, from, span.start)).into()),
+        let before = match within.and_then(|outer| self.found.segments.get(outer)) {
+            Some(outer) => json::before(outer.text.as_bytes(), 0, span.start).to_owned().into(),
+            None => voice.named.map_or("", |from| json::before(self.body, from, span.start)).into(),
         };
         let index = self.found.segments.len();
         self.found.segments.push(Segment {
@@ -329,8 +317,8 @@ impl<'a> Walk<'a> {
             last_turn: voice.newest && voice.source == Source::User,
             location: self.location.clone(),
         });
-        for (before, text) in inner {
-            self.text(text, voice, Some((index, before)), levels - 1);
+        for text in inner {
+            self.text(text, voice, Some(index), levels - 1);
         }
     }
 

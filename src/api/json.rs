@@ -23,8 +23,11 @@ pub(super) enum Node<'a> {
     Number(Option<u64>),
     String(Text<'a>),
     Array(Vec<Node<'a>>),
-    Object(Vec<(Text<'a>, Node<'a>)>),
+    Object(Members<'a>),
 }
+
+/// The members of an object, each with its name.
+pub(super) type Members<'a> = Vec<(Text<'a>, Node<'a>)>;
 
 /// A string: what it means, borrowed unless it has escapes, and its literal with the quotes.
 #[derive(Debug)]
@@ -71,26 +74,32 @@ pub(super) fn escaped_strings(text: &str) -> Vec<Text<'static>> {
 /// The parts of a segment's text that a notice replaces when something at `spans` must not go on: the values that hold it,
 /// without their quotes, where the text is a JSON array or object, so that it stays one; else the whole.
 pub fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
-    let is_json = text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok();
     let is_value = |literal: &Range<usize>| {
         let after = text.get(literal.end..).unwrap_or_default();
         !after.trim_start().starts_with(':') && spans.iter().any(|s| s.start < literal.end && literal.start < s.end)
     };
     let values = literals(text).map(|(span, _)| span).filter(is_value);
-    let mut parts = if is_json { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() };
+    let mut parts = if is_json(text) { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() };
     if parts.is_empty() {
         parts.push(0..text.len());
     }
     parts
 }
 
-/// Where parts of a string's meaning, in ascending order and apart from each other, stand in its literal.
-pub fn in_literal(literal: &[u8], parts: &[Range<usize>]) -> Vec<Range<usize>> {
-    let (mut raw, mut meant) = (1, 0);
+/// Whether a text is a JSON object or list.
+pub fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Where parts of a string's meaning, in ascending order and apart from each other, stand in the text that holds its literal, which begins
+/// at `start`.
+pub fn in_literal(json: &[u8], start: usize, parts: &[Range<usize>]) -> Vec<Range<usize>> {
+    let (mut raw, mut meant) = (start + 1, 0);
     let mut place = |offset: usize| {
         while meant < offset {
-            let rest = literal.get(raw..).unwrap_or_default();
-            let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len()).min(offset - meant);
+            let rest = json.get(raw..).unwrap_or_default();
+            let left = offset - meant;
+            let plain = memchr::memchr(b'\\', rest.get(..left).unwrap_or(rest)).unwrap_or(left);
             let (length, meaning) = if plain > 0 { (plain, plain) } else { escape(rest) };
             raw += length;
             meant += meaning;

@@ -3,7 +3,7 @@
 
 use super::Family;
 use super::extract::is_fixed;
-use super::json::{self, Node, Text, text_of};
+use super::json::{self, Members, Node, Text, text_of};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -87,25 +87,22 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
         kind if kind.ends_with("input.delta") => Kind::Call,
         _ => Kind::Text,
     };
-    event.object(members, &kind, outer, numbers, false, "");
-    for piece in event.pieces.iter_mut().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none()) {
-        piece.before = json::before(data, 0, piece.span.start);
+    event.object(members, outer, numbers, false, "");
+    for piece in &mut event.pieces {
+        match &mut piece.stream {
+            // Events of different types may be about texts of the same numbers.
+            Some(stream) => stream.push_str(&kind),
+            None if piece.kind == Kind::Call => piece.before = json::before(data, 0, piece.span.start),
+            None => {}
+        }
     }
     event
 }
 
 impl<'a> Event<'a> {
-    /// `kind`: what the strings below are for, as far as nothing nearer says more. `is_delta`: they are pieces. `name`: of the member that
-    /// holds the object. `stream`: how the names of the streams begin that are about it.
-    fn object(
-        &mut self,
-        members: Vec<(Text<'a>, Node<'a>)>,
-        kind: &str,
-        outer: Kind,
-        stream: String,
-        is_delta: bool,
-        name: &str,
-    ) {
+    /// `outer`: what the strings below are for, as far as nothing nearer says more. `stream`: how the names of the streams begin that are
+    /// about it. `is_delta`: they are pieces. `name`: of the member that holds the object.
+    fn object(&mut self, members: Members<'a>, outer: Kind, stream: String, is_delta: bool, name: &str) {
         if text_of(&members, "finish_reason").is_some() {
             self.ends = Some(stream.clone());
         }
@@ -126,16 +123,16 @@ impl<'a> Event<'a> {
             };
             let is_delta = is_delta || name.text == "delta";
             let is_piece = holds_text && (is_delta || is_choice);
-            let named = format!("{stream}{kind}{}", name.text);
+            let named = format!("{stream}{}", name.text);
             match node {
                 Node::String(_) if outer == Kind::Text && is_fixed(&name.text) => {}
                 Node::String(text) => self.string(text, for_what, &name.text, &stream, is_piece.then_some(named)),
-                node => self.value(node, kind, for_what, stream.clone(), is_delta, &name.text),
+                node => self.value(node, for_what, stream.clone(), is_delta, &name.text),
             }
         }
     }
 
-    fn value(&mut self, node: Node<'a>, kind: &str, outer: Kind, stream: String, is_delta: bool, name: &str) {
+    fn value(&mut self, node: Node<'a>, outer: Kind, stream: String, is_delta: bool, name: &str) {
         match node {
             Node::Word | Node::Number(_) => {}
             Node::String(text) => self.string(text, outer, name, &stream, None),
@@ -144,13 +141,13 @@ impl<'a> Event<'a> {
                     // A whole reply does not number its calls. Their places are no numbers of blocks.
                     let is_bare = matches!(&item, Node::Object(members) if numbers(members).is_empty());
                     let number = if is_bare && outer == Kind::Text { format!("#{place}.") } else { String::new() };
-                    self.value(item, kind, outer, stream.clone() + &number, is_delta, name);
+                    self.value(item, outer, stream.clone() + &number, is_delta, name);
                 }
             }
             Node::Object(members) => {
                 // Inside a call they are the tool's.
                 let numbers = if outer == Kind::Text { numbers(&members) } else { String::new() };
-                self.object(members, kind, outer, stream + &numbers, is_delta, name);
+                self.object(members, outer, stream + &numbers, is_delta, name);
             }
         }
     }
@@ -162,13 +159,13 @@ impl<'a> Event<'a> {
 }
 
 /// The numbers of an object, each with a point behind it, in the order of [`NUMBERS`].
-fn numbers(members: &[(Text<'_>, Node<'_>)]) -> String {
+fn numbers(members: &Members<'_>) -> String {
     let number = |wanted: &&str| Some(format!("{}.", number_of(members, wanted)?));
     NUMBERS.iter().filter_map(number).collect()
 }
 
 /// The member of that name, when it counts something.
-fn number_of(members: &[(Text<'_>, Node<'_>)], wanted: &str) -> Option<u64> {
+fn number_of(members: &Members<'_>, wanted: &str) -> Option<u64> {
     members.iter().find_map(|(name, node)| match node {
         Node::Number(number) if name.text == wanted => *number,
         _ => None,
@@ -185,7 +182,7 @@ pub fn closes(family: Family, name: &[u8]) -> bool {
 }
 
 /// The most that an object, or one that it is about, says of tokens.
-fn tokens(members: &[(Text<'_>, Node<'_>)]) -> (u64, u64) {
+fn tokens(members: &Members<'_>) -> (u64, u64) {
     let mut most = (0, 0);
     for (name, node) in members {
         let Node::Object(inner) = node else { continue };

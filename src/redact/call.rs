@@ -2,7 +2,7 @@
 //! Must never take for the content of a file what a shell may run.
 
 use super::{shell, url};
-use crate::api::{NAME_BYTES, literals};
+use crate::api::{NAME_BYTES, is_json, literals};
 use std::collections::BTreeSet;
 
 /// Members that hold what is written into a file, also as `newText`. It is judged line by line: it may be about commands,
@@ -19,7 +19,7 @@ const RUNNERS: &str = "bash cmd console eval evaluate exec execute ipython proce
 /// A tool that agents know.
 const PATCHES: &str = " tool: apply-patch ";
 
-/// What a tool is called with, but for the content of files.
+/// What is known of a call before a value is put back into it: what the tool is called with, but for the content of files.
 #[derive(Default)]
 pub(super) struct Call {
     /// The tool, and the strings with their names, as a shell would read them: one line, without quotes and escapes.
@@ -30,6 +30,8 @@ pub(super) struct Call {
     pub(super) is_patch: bool,
     /// Its name says that it runs commands.
     pub(super) is_run: bool,
+    /// It would carry a value away, wherever in it that stands.
+    pub(super) is_leaking: bool,
 }
 
 impl Call {
@@ -78,9 +80,8 @@ impl Call {
 }
 
 /// A string of a JSON text.
-pub(super) struct Part<'t> {
-    /// Its literal, quotes included, and the place of that.
-    pub(super) literal: &'t str,
+pub(super) struct Part {
+    /// Where its literal begins.
     pub(super) start: usize,
     /// The member that it is the value of, or an item of; `None`: it is such a name itself.
     pub(super) name: Option<String>,
@@ -88,7 +89,7 @@ pub(super) struct Part<'t> {
 }
 
 /// The strings of a JSON text, one behind the other.
-pub(super) fn parts(json: &str) -> impl Iterator<Item = Part<'_>> {
+pub(super) fn parts(json: &str) -> impl Iterator<Item = Part> {
     let mut last = String::new();
     literals(json).map(move |(place, literal)| {
         let text = serde_json::from_str::<String>(literal).unwrap_or_default();
@@ -96,7 +97,7 @@ pub(super) fn parts(json: &str) -> impl Iterator<Item = Part<'_>> {
         if is_name {
             last = Some(&text).filter(|name| name.len() <= NAME_BYTES).cloned().unwrap_or_default();
         }
-        Part { literal, start: place.start, name: (!is_name).then(|| last.clone()), text }
+        Part { start: place.start, name: (!is_name).then(|| last.clone()), text }
     })
 }
 
@@ -113,11 +114,6 @@ pub(super) fn is_command(name: &str) -> bool {
 
 fn is_one_of(word: &str, words: &str) -> bool {
     words.split(' ').any(|one| one == word)
-}
-
-/// Whether a text is a JSON object or list.
-pub(super) fn is_json(text: &str) -> bool {
-    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// The words of a tool's name in small letters, with hyphens between: `mcp__mail__sendMail` is `mcp-mail-send-mail`.

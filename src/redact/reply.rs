@@ -237,7 +237,7 @@ impl<'a> Rewriter<'a> {
     /// Notes which calls and which blocks have begun and ended.
     fn note(&mut self, event: &api::Event<'_>) {
         let calls = event.tools.iter().map(|(stream, _)| stream);
-        if self.streamed && self.restorer.may_stop() {
+        if self.streamed && self.restorer.guard.stops.is_some() {
             self.calls.extend(calls.clone().filter(|stream| !stream.is_empty()).cloned());
         }
         let streams = event.pieces.iter().map(|piece| &piece.about).chain(calls);
@@ -294,7 +294,7 @@ impl<'a> Rewriter<'a> {
                 (None, Kind::Text) => {
                     let is_cut = is_open;
                     is_open = restore::is_open(&piece.text, is_cut);
-                    restorer.whole(&piece.text, is_cut)
+                    restorer.places(&piece.text, is_cut, None, false)
                 }
                 _ if !restorer.holds(&piece.text) => Vec::new(),
                 (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
@@ -321,11 +321,6 @@ impl<'a> Rewriter<'a> {
         for stream in ending {
             let Some(last) = self.last.remove(&stream) else { continue };
             let rest = self.restorer.piece(&stream, last.kind, "", true);
-            if self.is_stopped() {
-                // It is open still, and to be closed.
-                self.last.insert(stream, last);
-                return;
-            }
             if !rest.is_empty() {
                 ready.extend(alone(last, rest));
             }

@@ -2,12 +2,13 @@
 //! Must never put a value where it leads to a host that the request did not name with it, nor hold back text for longer
 //! than it takes to tell.
 
-use super::call::{Call, Part, is_command, is_content, is_json, parts};
+use super::call::{Call, Part, is_command, is_content, parts};
 use super::place::{LINE_BYTES, Place, line_hash, neighbours};
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
-use crate::api::{Kind, in_literal};
+use crate::api::{Kind, in_literal, is_json};
 use crate::detect::Category;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 
 /// Longest text between a placeholder in a URL and the end of the host, in bytes: a name of DNS has 253, a port six.
 const AUTHORITY_BYTES: usize = 300;
@@ -27,7 +28,7 @@ const UNREAD: &str = "[InferShield stopped this reply: no strict JSON, or too lo
 /// Restores one reply.
 pub(super) struct Restorer<'a> {
     hidden: BTreeMap<&'a str, &'a Hidden>,
-    guard: Guard<'a>,
+    pub(super) guard: Guard<'a>,
     streams: BTreeMap<String, Stream>,
     /// Values that were not restored, for that, by their placeholders.
     pub(super) refused: BTreeMap<&'a str, &'a Hidden>,
@@ -66,17 +67,6 @@ struct Stream {
     is_cut: bool,
 }
 
-/// What is known of a call before a value is put back into it; nothing of a text.
-#[derive(Default)]
-pub(super) struct Judged {
-    /// It is one, and no text.
-    is_call: bool,
-    leads: BTreeSet<String>,
-    is_leaking: bool,
-    is_patch: bool,
-    is_run: bool,
-}
-
 impl<'a> Restorer<'a> {
     /// For the values that the request hid.
     pub(super) fn new(hidden: &'a [Hidden], guard: Guard<'a>) -> Self {
@@ -96,91 +86,88 @@ impl<'a> Restorer<'a> {
 
     /// The next piece of a stream; an empty one for what is still held back of a stream that ends: a text that may be lost.
     pub(super) fn piece(&mut self, stream: &str, kind: Kind, piece: &str, is_last: bool) -> String {
-        if kind == Kind::Text { self.text(stream, piece, is_last) } else { self.call(stream, kind, piece, is_last) }
+        let is_open = |other: &Stream| is_open(&other.text, other.is_cut);
+        let mut begun = self.streams.remove(stream).unwrap_or_else(|| Stream {
+            is_cut: kind == Kind::Text && (self.is_open || self.streams.values().any(is_open)),
+            ..Stream::default()
+        });
+        begun.text.push_str(piece);
+        let restored = match kind {
+            Kind::Text => self.text(&mut begun, is_last),
+            _ => self.call(&mut begun, stream, kind, is_last),
+        };
+        if !is_last {
+            self.streams.insert(stream.to_owned(), begun);
+        }
+        restored
     }
 
-    /// The next piece of a text. What could be the beginning of a placeholder comes with the pieces after it.
-    fn text(&mut self, stream: &str, piece: &str, is_last: bool) -> String {
-        let begun = self.streams.remove(stream);
-        let Stream { mut text, mut done, mut is_cut } = begun.unwrap_or_else(|| {
-            let is_cut = self.is_open || self.streams.values().any(|other| is_open(&other.text, other.is_cut));
-            Stream { is_cut, ..Stream::default() }
-        });
-        text.push_str(piece);
-        let new = text.get(boundary(&text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default();
+    /// What can go on of a text. What could be the beginning of a placeholder comes with the pieces after it.
+    fn text(&mut self, Stream { text, done, is_cut }: &mut Stream, is_last: bool) -> String {
+        let new = text.get(boundary(text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default();
         if self.stops(Kind::Text, ("", new)) {
             return String::new();
         }
         let mut restored = String::new();
-        while let Some((at, hidden)) = self.next(&text, done) {
-            restored.push_str(text.get(done..at).unwrap_or_default());
-            let place = Place::of(&text, at, is_cut);
-            done = at + PLACEHOLDER_BYTES;
-            if !is_last && place.around.open && text.len() - done < AUTHORITY_BYTES {
-                self.streams.insert(stream.to_owned(), Stream { text, done: at, is_cut });
+        while let Some((at, hidden)) = self.next(text, *done) {
+            restored.push_str(text.get(*done..at).unwrap_or_default());
+            *done = at;
+            let place = Place::of(text, at, *is_cut);
+            if !is_last && place.around.open && place.behind.len() < AUTHORITY_BYTES {
                 return restored;
             }
-            restored.push_str(&self.value(hidden, &place, &Judged::default(), false));
+            restored.push_str(&self.value(hidden, &place, None, false));
+            *done += PLACEHOLDER_BYTES;
         }
         if is_last {
-            self.is_open = is_open(&text, is_cut);
-            restored.push_str(text.get(done..).unwrap_or_default());
+            self.is_open = is_open(text, *is_cut);
+            restored.push_str(text.get(*done..).unwrap_or_default());
             return restored;
         }
-        let mut end = text.len() - self.begun(text.get(done..).unwrap_or_default());
+        let mut end = text.len() - self.begun(text.get(*done..).unwrap_or_default());
         if self.guard.stops.is_some() {
-            end = boundary(&text, end.saturating_sub(GUARDED_BYTES)).max(done);
+            end = boundary(text, end.saturating_sub(GUARDED_BYTES)).max(*done);
         }
-        restored.push_str(text.get(done..end).unwrap_or_default());
-        let kept = boundary(&text, end.saturating_sub(LINE_BYTES));
-        is_cut |= kept > 0;
-        let text = text.split_off(kept);
-        self.streams.insert(stream.to_owned(), Stream { text, done: end - kept, is_cut });
+        restored.push_str(text.get(*done..end).unwrap_or_default());
+        let kept = boundary(text, end.saturating_sub(LINE_BYTES));
+        text.drain(..kept);
+        *done = end - kept;
+        *is_cut |= kept > 0;
         restored
     }
 
-    /// The next piece of a tool call. From the first placeholder on it is held back until the call is whole: only then is it clear
+    /// What can go on of a tool call. From the first placeholder on it is held back until the call is whole: only then is it clear
     /// what it does, and a client does nothing with half a call.
-    fn call(&mut self, stream: &str, kind: Kind, piece: &str, is_last: bool) -> String {
-        let Stream { mut text, mut done, mut is_cut } = self.streams.remove(stream).unwrap_or_default();
-        text.push_str(piece);
-        is_cut |= text.len() > CALL_BYTES;
-        if is_last && self.stops(Kind::Call, ("", &text)) || is_cut && self.stops_unread() {
+    fn call(&mut self, begun: &mut Stream, stream: &str, kind: Kind, is_last: bool) -> String {
+        let Stream { text, done, is_cut } = begun;
+        *is_cut |= text.len() > CALL_BYTES;
+        if is_last && self.stops(Kind::Call, ("", text)) || *is_cut && self.stops_unread() {
             return String::new();
         }
         if is_last {
-            let holds = !is_cut && self.holds(&text);
-            let mut edits = if holds { self.arguments(stream, &text, kind == Kind::Arguments) } else { Vec::new() };
+            let holds = !*is_cut && self.holds(text);
+            let mut edits = if holds { self.arguments(stream, text, kind == Kind::Arguments) } else { Vec::new() };
             // What was handed on is as it was.
-            edits.retain(|edit| edit.place.start >= done);
-            return edited(&text, edits).get(done..).unwrap_or_default().to_owned();
+            edits.retain(|edit| edit.place.start >= *done);
+            return edited(text, edits).get(*done..).unwrap_or_default().to_owned();
         }
-        let end = if is_cut {
-            text.len()
-        } else if self.guard.stops.is_some() {
-            done
-        } else if let Some((at, _)) = self.next(&text, done) {
-            at
-        } else {
-            text.len() - self.begun(text.get(done..).unwrap_or_default())
+        if *is_cut {
+            text.drain(..take(done));
+            return take(text);
+        }
+        let end = match self.next(text, *done) {
+            _ if self.guard.stops.is_some() => *done,
+            Some((at, _)) => at,
+            None => text.len() - self.begun(text.get(*done..).unwrap_or_default()),
         };
-        let handed = text.get(done..end).unwrap_or_default().to_owned();
-        done = end;
-        if is_cut {
-            text.clear();
-            done = 0;
-        }
-        self.streams.insert(stream.to_owned(), Stream { text, done, is_cut });
+        let handed = text.get(*done..end).unwrap_or_default().to_owned();
+        *done = end;
         handed
     }
 
-    /// What changes in a whole text that somebody reads. `is_cut`: it may go on with a URL that began before it.
-    pub(super) fn whole(&mut self, text: &str, is_cut: bool) -> Vec<Edit> {
-        self.places(text, is_cut, &Judged::default(), false)
-    }
-
-    /// The same for any text. `is_run`: a tool runs it.
-    fn places(&mut self, text: &str, is_cut: bool, call: &Judged, is_run: bool) -> Vec<Edit> {
+    /// What changes in a whole text. `is_cut`: it may go on with a URL that began before it; `call`: what it is a part of; `is_run`: a tool
+    /// runs it.
+    pub(super) fn places(&mut self, text: &str, is_cut: bool, call: Option<&Call>, is_run: bool) -> Vec<Edit> {
         let (mut edits, mut done) = (Vec::new(), 0);
         while let Some((at, hidden)) = self.next(text, done) {
             done = at + PLACEHOLDER_BYTES;
@@ -196,17 +183,17 @@ impl<'a> Restorer<'a> {
     }
 
     /// Looks at what a tool is called with in the given stream, or in a part of a reply that begins like one.
-    pub(super) fn judge<'t>(&self, stream: &str, strings: impl Iterator<Item = (&'t str, &'t str)>) -> Judged {
+    pub(super) fn judge<'t>(&self, stream: &str, strings: impl Iterator<Item = (&'t str, &'t str)>) -> Call {
         let tools = self.tools.iter().filter(|(begin, _)| stream.starts_with(begin.as_str()));
-        let Call { says, leads, is_patch, is_run } = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
-        let held = self.hidden.keys().next().copied().unwrap_or_default();
-        // Wherever in it a value stands.
+        let mut call = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
+        let (says, held) = (&call.says, self.hidden.keys().next().copied().unwrap_or_default());
         let mut parts = (0..says.len()).step_by(PART_BYTES).map(|start| {
-            let (start, end) = (boundary(&says, start), boundary(&says, start + PART_BYTES + OVERLAP_BYTES));
+            let (start, end) = (boundary(says, start), boundary(says, start + PART_BYTES + OVERLAP_BYTES));
             format!("{} ; {held}", says.get(start..end).unwrap_or_default())
         });
         let leaks = |text: &str| (self.guard.leaks)(Kind::Call, text);
-        Judged { is_leaking: leaks(&says) || parts.any(|part| leaks(&part)), leads, is_call: true, is_patch, is_run }
+        call.is_leaking = leaks(says) || parts.any(|part| leaks(&part));
+        call
     }
 
     /// What changes in all that a tool is called with in the given stream, which holds a placeholder. `is_json`: it is a JSON text, and values are
@@ -218,7 +205,7 @@ impl<'a> Restorer<'a> {
 
     /// What changes in a part of what a tool is called with: in which member it stands, and whether that is in what a tool runs, or in
     /// the content of a file, as far as that is known.
-    pub(super) fn input(&mut self, text: &str, call: &Judged, (member, is_run): (&str, Option<bool>)) -> Vec<Edit> {
+    pub(super) fn input(&mut self, text: &str, call: &Call, (member, is_run): (&str, Option<bool>)) -> Vec<Edit> {
         let is_run = is_run.or(match member {
             _ if call.is_patch || is_content(member) && !call.is_run => Some(false),
             _ if call.is_run || is_command(member) => Some(true),
@@ -227,22 +214,18 @@ impl<'a> Restorer<'a> {
         if self.holds(text) && is_json(text) {
             self.strings(text, call, is_run)
         } else {
-            self.places(text, false, call, is_run == Some(true))
+            self.places(text, false, Some(call), is_run == Some(true))
         }
     }
 
     /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
-    fn strings(&mut self, json: &str, call: &Judged, is_run: Option<bool>) -> Vec<Edit> {
+    fn strings(&mut self, json: &str, call: &Call, is_run: Option<bool>) -> Vec<Edit> {
         let mut edits = Vec::new();
-        for Part { literal, start, name, text } in parts(json) {
+        for Part { start, name, text } in parts(json) {
             let inner = self.input(&text, call, (name.as_deref().unwrap_or_default(), is_run));
             let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
-            let places = in_literal(literal.as_bytes(), &parts).into_iter();
-            edits.extend(
-                places
-                    .zip(inner)
-                    .map(|(part, edit)| Edit { place: start + part.start..start + part.end, text: escaped(edit.text) }),
-            );
+            let places = in_literal(json.as_bytes(), start, &parts).into_iter();
+            edits.extend(places.zip(inner).map(|(place, edit)| Edit { place, text: escaped(edit.text) }));
         }
         edits
     }
@@ -257,37 +240,33 @@ impl<'a> Restorer<'a> {
     }
 
     /// The value as it is spelled here, if it may stand here; else its placeholder.
-    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: &Judged, is_run: bool) -> String {
+    fn value(&mut self, hidden: &'a Hidden, place: &Place<'_>, call: Option<&Call>, is_run: bool) -> String {
+        let is_call = call.is_some();
         if place.is_cut {
             self.split.insert(&hidden.placeholder);
         }
-        let is_own = |origin: &String| url::is_own(origin, call.is_call) && !place.is_asked();
+        let is_own = |origin: &String| url::is_own(origin, is_call) && !place.is_asked();
         let is_known = !self.split.contains(hidden.placeholder.as_str())
             && place.around.origins.iter().all(|origin| hidden.named.origins.contains(origin) || is_own(origin))
-            && (call.is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
-            && call.leads.iter().all(|lead| is_named(hidden, lead));
+            && (is_call || place.around.beside.iter().all(|lead| is_named(hidden, lead)))
+            && call.iter().flat_map(|call| &call.leads).all(|lead| is_named(hidden, lead));
         // Nobody but who holds the value could have written a line with it into the request, and hosts beside it.
         let is_repeated = hidden.named.lines.contains(&line_hash(place.line));
-        let is_file = call.is_call && !is_run;
+        let is_file = is_call && !is_run;
         // A text repeats what was read as it was read.
         let value = hidden.value.expose().to_owned();
-        let value = if call.is_call { spelled(hidden, place.before, !is_run) } else { value };
+        let value = if is_call { spelled(hidden, place.before, !is_run) } else { value };
         // The forms of personal data hold nothing that a shell would run.
         let stays = !is_run || hidden.category == Category::Pii || shell::stays(place.before, &value, place.behind);
         if is_known
             && stays
-            && !call.is_leaking
-            && (is_repeated || !self.leaks(place.line, call.is_call) || is_file && is_said_with(hidden, place.line))
+            && !call.is_some_and(|call| call.is_leaking)
+            && (is_repeated || !self.leaks(place.line, is_call) || is_file && is_said_with(hidden, place.line))
         {
             return value;
         }
         self.refused.insert(&hidden.placeholder, hidden);
         hidden.placeholder.clone()
-    }
-
-    /// Whether what the reply says may stop it.
-    pub(super) fn may_stop(&self) -> bool {
-        self.guard.stops.is_some()
     }
 
     /// Whether a text stops the reply; or something did before.

@@ -3,19 +3,14 @@
 
 use super::{PREFIX, boundary};
 use regex::Regex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::LazyLock;
 
 /// What ends the host of a URL (RFC 3986 section 3.2; browsers read a backslash as a slash).
 const HOST_ENDS: [char; 4] = ['/', '?', '#', '\\'];
-/// What names of hosts end in, but for what names of files and of members end in too.
-const DOMAINS: [&str; 60] = [
-    "ai", "app", "ar", "au", "be", "biz", "br", "ca", "ch", "cl", "cloud", "club", "cn", "co", "com", "cz", "de",
-    "dev", "dk", "edu", "es", "eu", "example", "fi", "fr", "fun", "gov", "gr", "hk", "hu", "ie", "il", "io", "ir",
-    "jp", "kr", "me", "mil", "mx", "net", "nl", "nz", "onion", "online", "org", "pt", "ro", "ru", "se", "sg", "site",
-    "su", "tech", "tk", "tr", "ua", "uk", "us", "vn", "xyz",
-];
+/// What names of hosts end in, one in a line, but for what names of files and of members end in too.
+static DOMAINS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("domains.txt").lines().collect());
 
 /// Hosts that are written as one number, or in brackets, where one is expected.
 static NUMBERED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HOST_NUMBERS).ok());
@@ -212,7 +207,7 @@ fn is_address(name: &str) -> bool {
 fn is_name(word: &str) -> bool {
     let word = word.trim_end_matches('.');
     let ends = word.rsplit_once('.').filter(|(name, _)| !name.is_empty() && !name.starts_with('.'));
-    ends.is_some_and(|(_, end)| DOMAINS.contains(&end.to_ascii_lowercase().as_str())) || is_address(word)
+    ends.is_some_and(|(_, end)| DOMAINS.contains(end.to_ascii_lowercase().as_str())) || is_address(word)
 }
 
 /// Whether a word behind an `@`, or before a path, is the name of a host and no version.
