@@ -4,71 +4,60 @@
 use super::Family;
 use serde_json::{Value, json};
 
-/// Ids that the closing events carry.
-const ID: &str = "infershield";
+/// Where the text stands in the files beside, as a string of JSON.
+const NOTICE: &str = "\"NOTICE\"";
+/// Where the number of the block or item that follows stands there.
+const NEXT: &str = "NEXT";
 
 /// What ends a stream; `next` is the number of the block or item that follows, `open` that of the one which is being sent, if one is.
 pub fn closing(family: Family, next: u64, open: Option<u64>, notice: &str) -> String {
-    match family {
-        Family::Messages | Family::CountTokens => {
-            let block = json!({"type": "text", "text": ""});
-            let delta = json!({"type": "text_delta", "text": notice});
-            let begun = open.map(|open| json!({"type": "content_block_stop", "index": open}));
-            let rest = [
-                json!({"type": "content_block_start", "index": next, "content_block": block}),
-                json!({"type": "content_block_delta", "index": next, "delta": delta}),
-                json!({"type": "content_block_stop", "index": next}),
-                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null},
-                    "usage": {"output_tokens": 0}}),
-                json!({"type": "message_stop"}),
-            ];
-            begun.into_iter().chain(rest).map(|event| named(&event)).collect()
-        }
-        Family::Responses => {
-            let place = |kind: &str, name: &str, what: Value| json!({"type": kind, "output_index": next, "item_id": ID, "content_index": 0, name: what});
-            [
-                place("response.output_item.added", "item", item("in_progress", "")),
-                place("response.output_text.delta", "delta", json!(notice)),
-                place("response.output_text.done", "text", json!(notice)),
-                place("response.output_item.done", "item", item("completed", notice)),
-                json!({"type": "response.completed", "response": whole(family, notice)}),
-            ]
-            .map(|event| named(&event))
-            .concat()
-        }
-        _ => {
-            let chunk = |delta: Value, text: &str, finish: Value| {
-                let choice = json!({"index": 0, "delta": delta, "text": text, "finish_reason": finish});
-                let chunk = json!({"id": ID, "object": "chat.completion.chunk", "created": 0, "model": ID, "choices": [choice]});
-                format!("data: {chunk}\n\n")
-            };
-            let text = chunk(json!({"content": notice}), notice, Value::Null);
-            format!("{text}{}data: [DONE]\n\n", chunk(json!({}), "", json!("stop")))
-        }
-    }
+    let end = forms(family).0.replace(NEXT, &next.to_string()).replace(NOTICE, &Value::from(notice).to_string());
+    // Elsewhere nothing ends what is being sent.
+    let Some(index) = open.filter(|_| family.is_anthropic()) else { return end };
+    let stop = json!({"type": "content_block_stop", "index": index});
+    format!("event: content_block_stop\ndata: {stop}\n\n{end}")
 }
 
 /// What stands for a whole reply.
-pub fn whole(family: Family, notice: &str) -> Value {
+pub fn whole(family: Family, notice: &str) -> String {
+    forms(family).1.replace(NOTICE, &Value::from(notice).to_string())
+}
+
+/// What ends a stream of that API, and what stands for a whole reply.
+fn forms(family: Family) -> (&'static str, &'static str) {
     match family {
-        Family::Messages | Family::CountTokens => json!({"id": ID, "type": "message", "role": "assistant", "model": ID,
-            "content": [{"type": "text", "text": notice}], "stop_reason": "end_turn", "stop_sequence": null,
-            "usage": {"input_tokens": 0, "output_tokens": 0}}),
-        Family::Responses => {
-            json!({"id": ID, "object": "response", "created_at": 0, "status": "completed", "error": null,
-            "model": ID, "output": [item("completed", notice)],
-            "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}})
+        Family::Messages | Family::CountTokens => {
+            (include_str!("closing/messages.txt"), include_str!("closing/messages.json"))
         }
-        _ => json!({"id": ID, "object": "chat.completion", "created": 0, "model": ID, "choices": [{"index": 0,
-            "text": notice, "message": {"role": "assistant", "content": notice}, "finish_reason": "stop"}]}),
+        Family::Responses => (include_str!("closing/responses.txt"), include_str!("closing/responses.json")),
+        _ => (include_str!("closing/chat.txt"), include_str!("closing/chat.json")),
     }
 }
 
-fn item(status: &str, text: &str) -> Value {
-    json!({"id": ID, "type": "message", "status": status, "role": "assistant",
-        "content": [{"type": "output_text", "text": text, "annotations": []}]})
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{closes, event};
 
-fn named(event: &Value) -> String {
-    format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default())
+    #[test]
+    fn what_ends_a_reply_is_strict_json_that_says_why_and_closes_a_stream() {
+        let why = "a \"quoted\" \\reason, NEXT \"NOTICE\"\n";
+        for family in Family::ALL {
+            let whole = whole(family, why);
+            assert!(event(family, whole.as_bytes()).pieces.iter().any(|piece| piece.text == why), "{whole}");
+            for open in [None, Some(6)] {
+                let stream = closing(family, 7, open, why);
+                let data: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+                let events: Vec<_> = data.iter().map(|data| event(family, data.as_bytes())).collect();
+                assert!(events.iter().all(|event| !event.is_unread), "{stream}");
+                assert!(events.iter().flat_map(|event| &event.pieces).any(|piece| piece.text == why), "{stream}");
+                assert!(events.last().unwrap().is_closing, "{stream}");
+                assert_eq!(stream.contains("\"index\":6"), family.is_anthropic() && open.is_some());
+                let names = stream.lines().filter_map(|line| line.strip_prefix("event: "));
+                assert!(names.zip(&data).all(|(name, data)| data.contains(&format!("\"type\":\"{name}\""))));
+                assert_eq!(stream.contains("\"output_index\":7"), family == Family::Responses);
+                assert!(closes(family, b"[DONE]") || !stream.contains("[DONE]"));
+            }
+        }
+    }
 }

@@ -255,7 +255,7 @@ impl<'a> Rewriter<'a> {
     fn close(&self, ready: &mut Vec<u8>) {
         let Self { family, streamed, shown: Blocks { next, open }, .. } = *self;
         let why = self.restorer.stopped.as_deref().unwrap_or_default();
-        let end = if streamed { api::closing(family, next, open, why) } else { api::whole(family, why).to_string() };
+        let end = if streamed { api::closing(family, next, open, why) } else { api::whole(family, why) };
         ready.extend(end.into_bytes());
     }
 
