@@ -71,21 +71,6 @@ pub(super) fn escaped_strings(text: &str) -> Vec<Text<'static>> {
     escaped.filter_map(meaning).take(MAX_NODES).collect()
 }
 
-/// The parts of a segment's text that a notice replaces when something at `spans` must not go on: the values that hold it,
-/// without their quotes, where the text is a JSON array or object, so that it stays one; else the whole.
-pub fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
-    let is_value = |literal: &Range<usize>| {
-        let after = text.get(literal.end..).unwrap_or_default();
-        !after.trim_start().starts_with(':') && spans.iter().any(|s| s.start < literal.end && literal.start < s.end)
-    };
-    let values = literals(text).map(|(span, _)| span).filter(is_value);
-    let mut parts = if is_json(text) { values.map(|span| span.start + 1..span.end - 1).collect() } else { Vec::new() };
-    if parts.is_empty() {
-        parts.push(0..text.len());
-    }
-    parts
-}
-
 /// Whether a text is a JSON object or list.
 pub fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok()
@@ -111,11 +96,9 @@ pub fn in_literal(json: &[u8], start: usize, parts: &[Range<usize>]) -> Vec<Rang
 
 /// Bytes of the escape that a text begins with, and of what it means (RFC 8259 section 7).
 fn escape(text: &[u8]) -> (usize, usize) {
-    let code = |at: usize| {
-        let hex = str::from_utf8(text.get(at..at + 4)?).ok()?;
-        u32::from_str_radix(hex, 16).ok()
-    };
-    match (text.get(1), code(2)) {
+    let digits = text.get(2..6).and_then(|digits| str::from_utf8(digits).ok());
+    let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match (text.get(1), code) {
         (Some(b'u'), Some(0xd800..=0xdbff)) => (12, 4),
         (Some(b'u'), Some(code)) => (6, char::from_u32(code).map_or(1, char::len_utf8)),
         _ => (2, 1),

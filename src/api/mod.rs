@@ -13,7 +13,7 @@ pub use crate::flow::Family;
 pub use chatgpt::chatgpt_takes;
 pub use closing::{closing, whole};
 pub use extract::{Extracted, Segment, extract, model};
-pub use json::{in_literal, is_json, literals, withheld};
+pub use json::{in_literal, is_json, literals};
 pub use refusal::{Refused, refusal};
 pub use reply::{Event, Kind, NAME_BYTES, closes, event};
 

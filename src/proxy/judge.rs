@@ -150,19 +150,18 @@ impl Verdict<'_> {
     fn carry_out(&mut self, index: usize, segment: &Segment<'_>, mut finding: detect::Finding) -> audit::Finding {
         let (proxy, user) = (self.proxy, self.user);
         let reference = reference(proxy, user, &segment.text, &finding);
-        let span = finding.start..finding.end;
         match finding.action {
             Action::Redact | Action::Withhold if segment.fixed => finding.action = Action::Warn,
             // Its provider would refuse this turn and every later one: it signed what the model wrote.
             Action::Withhold if segment.thought => finding.action = Action::Warn,
             Action::Redact => {
                 // In a thought it stands as its provider has seen it.
-                let found = (if segment.thought { usize::MAX } else { segment.item }, &*segment.text, span);
-                self.redaction.hide(&proxy.placeholder, user, finding.category, found, &finding.rule, &reference);
+                let item = if segment.thought { usize::MAX } else { segment.item };
+                self.redaction.hide(&proxy.placeholder, user, &finding, (item, &segment.text), &reference);
             }
             Action::Withhold => {
                 let notice = redact::notice(segment.source, &finding.rule, &reference);
-                self.redaction.withhold(index, span, notice);
+                self.redaction.withhold(index, finding.start..finding.end, notice);
             }
             _ => {}
         }

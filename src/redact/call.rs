@@ -4,6 +4,7 @@
 use super::{shell, url};
 use crate::api::{NAME_BYTES, is_json, literals};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Members that hold what is written into a file, also as `newText`. It is judged line by line: it may be about commands,
 /// and runs none.
@@ -36,16 +37,13 @@ pub(super) struct Call {
 
 impl Call {
     /// `tools`: what is called; `strings`: each with the member that it is the value of, or an item of.
-    pub(super) fn of<'a, 't>(
-        tools: impl Iterator<Item = &'a str>,
-        strings: impl Iterator<Item = (&'t str, &'t str)>,
-    ) -> Self {
+    pub(super) fn of<'a>(tools: impl Iterator<Item = &'a str>, strings: &[(&str, &str)]) -> Self {
         let mut call = Self::default();
         tools.for_each(|tool| call.says.push_str(&format!(" tool: {} ", words(tool))));
         call.is_run = call.says.split([' ', '-']).any(|word| is_one_of(word, RUNNERS));
         call.is_patch = !call.says.is_empty() && call.says.replace(PATCHES, "").is_empty();
         let (mut last, is_patch) = (None, call.is_patch);
-        for (name, string) in strings.filter(|_| !is_patch) {
+        for (name, string) in strings.iter().filter(|_| !is_patch) {
             call.add(name, string, &mut last);
         }
         call.says = call.says.replace(['\n', '\r', ','], " ").replace(['"', '\'', '\\', '[', ']'], "");
@@ -81,8 +79,8 @@ impl Call {
 
 /// A string of a JSON text.
 pub(super) struct Part {
-    /// Where its literal begins.
-    pub(super) start: usize,
+    /// Where its literal stands, quotes included.
+    pub(super) place: Range<usize>,
     /// The member that it is the value of, or an item of; `None`: it is such a name itself.
     pub(super) name: Option<String>,
     pub(super) text: String,
@@ -97,7 +95,7 @@ pub(super) fn parts(json: &str) -> impl Iterator<Item = Part> {
         if is_name {
             last = Some(&text).filter(|name| name.len() <= NAME_BYTES).cloned().unwrap_or_default();
         }
-        Part { start: place.start, name: (!is_name).then(|| last.clone()), text }
+        Part { place, name: (!is_name).then(|| last.clone()), text }
     })
 }
 

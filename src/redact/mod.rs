@@ -11,8 +11,8 @@ mod url;
 pub use reply::Rewriter;
 pub use restore::{Guard, Stops};
 
-use crate::api::{self, Extracted};
-use crate::detect::{Category, Memory, Source};
+use crate::api::{Extracted, is_json};
+use crate::detect::{Category, Finding, Memory, Source};
 use crate::secret::{self, Key, Secret};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,38 +80,30 @@ pub struct Redaction {
 }
 
 impl Redaction {
-    /// Hides what stands at `span` in a text that was `found` in an item of the conversation: thoughts up to there keep it. Its placeholder is the same for the same user,
-    /// category and value, in every request.
-    pub fn hide(
-        &mut self,
-        key: &Key,
-        user: &str,
-        category: Category,
-        (found, text, span): (usize, &str, Range<usize>),
-        rule: &str,
-        reference: &str,
-    ) {
-        let kind = match category {
+    /// Hides what was `found` in a text of an item of the conversation: thoughts up to there keep it. Its placeholder is the same for the same
+    /// user, category and value, in every request.
+    pub fn hide(&mut self, key: &Key, user: &str, found: &Finding, (item, text): (usize, &str), reference: &str) {
+        let kind = match found.category {
             Category::Secret => "SECRET",
             Category::Pii => "PERSON",
             _ => "THREAT",
         };
-        let (before, _) = text.split_at_checked(span.start).unwrap_or_default();
-        let value = text.get(span).unwrap_or_default();
+        let (before, _) = text.split_at_checked(found.start).unwrap_or_default();
+        let value = text.get(found.start..found.end).unwrap_or_default();
         let mac = key.mac(&[&secret::place(&[user, kind]), value.as_bytes()]);
         let placeholder = format!("{PREFIX}{kind}_{}", secret::base32(&mac, HASH_DIGITS).to_ascii_uppercase());
         let number = *self.placeholders.entry(placeholder.clone()).or_insert(self.hidden.len());
         if let Some(hidden) = self.hidden.get_mut(number) {
-            hidden.found = hidden.found.min(found);
+            hidden.found = hidden.found.min(item);
             return;
         }
-        let (rule, reference) = (rule.to_owned(), reference.to_owned());
+        let (rule, category, reference) = (found.rule.clone(), found.category, reference.to_owned());
         let mut begin = text.chars().take(BEGIN_CHARS).filter(|c| !c.is_whitespace());
         let is_json = matches!((begin.next(), begin.next()), (Some('{' | '['), Some('"' | '{')));
         let is_escaped = value.contains('\\') && (before.ends_with('"') || is_json);
         let value = Secret::new(value.to_owned());
         let named = Named::default();
-        self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found, named });
+        self.hidden.push(Hidden { placeholder, rule, category, reference, value, is_escaped, found: item, named });
     }
 
     /// Withholds what stands at `span` in a segment. The first notice stands for all that is withheld there.
@@ -137,7 +129,7 @@ impl Redaction {
                 edits.extend(places.zip(texts).map(|(place, text)| Edit { place, text }));
             };
             if let Some((notice, spans)) = self.withheld.get(&index) {
-                let parts = api::withheld(&segment.text, spans);
+                let parts = withheld(&segment.text, spans);
                 change(&parts, vec![notice.clone(); parts.len()]);
             }
             let finder = finder.as_ref().filter(|finder| finder.is_match(&*segment.text));
@@ -217,6 +209,19 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
 /// The first border of a character from there on.
 fn boundary(text: &str, from: usize) -> usize {
     (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
+/// The parts of a text that a notice replaces when something at `spans` must not go on: the values that hold it, without their quotes, where
+/// the text is a JSON array or object, so that it stays one; else the whole.
+fn withheld(text: &str, spans: &[Range<usize>]) -> Vec<Range<usize>> {
+    let holds = |place: &Range<usize>| spans.iter().any(|span| span.start < place.end && place.start < span.end);
+    let values = call::parts(text).filter(|part| part.name.is_some() && holds(&part.place));
+    let values = values.map(|part| part.place.start + 1..part.place.end - 1);
+    let mut parts = if is_json(text) { values.collect() } else { Vec::new() };
+    if parts.is_empty() {
+        parts.push(0..text.len());
+    }
+    parts
 }
 
 /// What stands for a text that must not go on. It is the same every time, so that what a provider has cached stays good.

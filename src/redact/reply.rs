@@ -66,20 +66,9 @@ pub(super) struct Last {
 impl<'a> Rewriter<'a> {
     /// For the values that the request hid. `streamed`: the reply is a stream of server-sent events, else one JSON value.
     pub fn new(hidden: &'a [Hidden], guard: Guard<'a>, family: Family, streamed: bool) -> Self {
-        Self {
-            restorer: Restorer::new(hidden, guard),
-            family,
-            streamed,
-            pending: Vec::new(),
-            said: BTreeMap::new(),
-            room: SAID_BYTES,
-            held: Vec::new(),
-            calls: BTreeSet::new(),
-            seen: Blocks::default(),
-            shown: Blocks::default(),
-            tokens: (0, 0),
-            ended: false,
-        }
+        let (restorer, room) = (Restorer::new(hidden, guard), SAID_BYTES);
+        let (pending, said, held, calls, seen, shown, tokens, ended) = Default::default();
+        Self { restorer, family, streamed, pending, said, room, held, calls, seen, shown, tokens, ended }
     }
 
     /// The next bytes; gives those that can go.
@@ -142,11 +131,9 @@ impl<'a> Rewriter<'a> {
     /// A complete event, or whatever stands at the end of the stream, where all texts end.
     fn event(&mut self, is_end: bool, ready: &mut Vec<u8>) {
         let mut made = Vec::new();
-        match self.read(is_end, &mut made) {
-            // It only shows that the provider is still there.
-            true => ready.append(&mut made),
-            false => self.send(made, ready),
-        }
+        // What says nothing only shows that the provider is still there.
+        let is_silent = self.read(is_end, &mut made);
+        if is_silent { ready.append(&mut made) } else { self.send(made, ready) }
     }
 
     /// Hands on what was made of an event, when no call is open: a client that is shown the beginning of one which then stops the reply
@@ -173,13 +160,14 @@ impl<'a> Rewriter<'a> {
         let bytes = take(&mut self.pending);
         let (mut at, mut found, mut is_closing) = (0, Vec::new(), false);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let end = at + line.len();
+            at += line.len();
             let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
             // What cannot be read may say so by its name.
             is_closing |= line.strip_prefix(b"event:").is_some_and(|name| api::closes(self.family, name.trim_ascii()));
-            let data = line.strip_prefix(b"data:").map(|data| (end - data.len(), data.trim_ascii_end().len()));
-            found.extend(data.map(|(start, length)| start..start + length));
-            at = end;
+            if let Some(data) = line.strip_prefix(b"data:") {
+                let start = at - data.len();
+                found.push(start..start + data.trim_ascii_end().len());
+            }
         }
         // Data that spreads over lines could not be put back.
         let is_spread = found.len() > 1;
@@ -231,7 +219,7 @@ impl<'a> Rewriter<'a> {
     /// Notes which calls and which blocks have begun and ended.
     fn note(&mut self, event: &api::Event<'_>) {
         let calls = event.tools.iter().map(|(stream, _)| stream);
-        if self.streamed && self.restorer.guard.stops.is_some() {
+        if self.restorer.guard.stops.is_some() {
             self.calls.extend(calls.clone().filter(|stream| !stream.is_empty()).cloned());
         }
         let streams = event.pieces.iter().map(|piece| &piece.about).chain(calls);
@@ -275,8 +263,7 @@ impl<'a> Rewriter<'a> {
                 let begun = || (piece.kind, piece.before.to_string(), String::new());
                 self.said.entry(text).or_insert_with(begun).2.push_str(&piece.text);
             }
-            let is_last =
-                stream.zip(event.ends.as_ref()).is_some_and(|(stream, ends)| stream.starts_with(ends.as_str()));
+            let is_last = stream.is_some_and(|stream| event.ends.as_ref().is_some_and(|ends| stream.starts_with(ends)));
             if !self.streamed && restorer.stops(piece.kind, (piece.before, &piece.text)) {
                 break;
             }
@@ -293,9 +280,11 @@ impl<'a> Rewriter<'a> {
                 _ if !restorer.holds(&piece.text) => Vec::new(),
                 (None, Kind::Arguments) => restorer.arguments(&piece.about, &piece.text, true),
                 (None, Kind::Call) => {
-                    let strings = calls.clone().filter(|other| other.about == piece.about);
-                    let strings = strings.map(|piece| (piece.name.as_str(), &*piece.text));
-                    let call = judged.entry(&piece.about).or_insert_with(|| restorer.judge(&piece.about, strings));
+                    let call = judged.entry(&piece.about).or_insert_with(|| {
+                        let strings = calls.clone().filter(|other| other.about == piece.about);
+                        let strings: Vec<_> = strings.map(|piece| (piece.name.as_str(), &*piece.text)).collect();
+                        restorer.judge(&piece.about, &strings)
+                    });
                     restorer.input(&piece.text, call, (&piece.name, None))
                 }
             };
@@ -362,7 +351,7 @@ fn leave(value: &mut Value, is_delta: bool, rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::Category;
+    use crate::detect::{Action, Category, Finding, Severity};
     use crate::redact::Redaction;
     use crate::secret::Key;
 
@@ -445,7 +434,9 @@ mod tests {
     #[test]
     fn a_mark_before_a_whole_reply_moves_no_value() {
         let mut redaction = Redaction::default();
-        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, "alpha-7", 0..7), "secret.x", "ref");
+        let (category, severity, action) = (Category::Secret, Severity::High, Action::Redact);
+        let found = Finding { rule: "secret.x".to_owned(), category, severity, action, start: 0, end: 7, weight: 0 };
+        redaction.hide(&Key::new([7; 32]), "user", &found, (0, "alpha-7"), "ref");
         let guard = Guard { leaks: &|_, _| false, stops: None };
         let mut rewriter = Rewriter::new(&redaction.hidden, guard, Family::Chat, false);
         let placeholder = &redaction.hidden[0].placeholder;

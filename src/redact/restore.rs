@@ -74,17 +74,8 @@ impl<'a> Restorer<'a> {
     /// For the values that the request hid.
     pub(super) fn new(hidden: &'a [Hidden], guard: Guard<'a>) -> Self {
         let hidden = hidden.iter().map(|hidden| (hidden.placeholder.as_str(), hidden)).collect();
-        Self {
-            hidden,
-            guard,
-            streams: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            stopped: None,
-            judged: Default::default(),
-            tools: Vec::new(),
-            is_open: false,
-            split: BTreeSet::new(),
-        }
+        let (streams, refused, stopped, judged, tools, is_open, split) = Default::default();
+        Self { hidden, guard, streams, refused, stopped, judged, tools, is_open, split }
     }
 
     /// The next piece of a stream; an empty one for what is still held back of a stream that ends: a text that may be lost.
@@ -186,7 +177,7 @@ impl<'a> Restorer<'a> {
     }
 
     /// Looks at what a tool is called with in the given stream, or in a part of a reply that begins like one.
-    pub(super) fn judge<'t>(&self, stream: &str, strings: impl Iterator<Item = (&'t str, &'t str)>) -> Call {
+    pub(super) fn judge(&self, stream: &str, strings: &[(&str, &str)]) -> Call {
         let tools = self.tools.iter().filter(|(begin, _)| stream.starts_with(begin.as_str()));
         let mut call = Call::of(tools.map(|(_, tool)| tool.as_str()), strings);
         let (says, held) = (&call.says, self.hidden.keys().next().copied().unwrap_or_default());
@@ -202,7 +193,7 @@ impl<'a> Restorer<'a> {
     /// What changes in all that a tool is called with in the given stream, which holds a placeholder. `is_json`: it is a JSON text, and values are
     /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
-        let call = self.judge(stream, [("input", text)].into_iter());
+        let call = self.judge(stream, &[("input", text)]);
         if is_json { self.strings(text, &call, None) } else { self.input(text, &call, ("input", None)) }
     }
 
@@ -224,10 +215,10 @@ impl<'a> Restorer<'a> {
     /// What changes in the strings of a JSON text: nothing but placeholders, however the rest of it is escaped.
     fn strings(&mut self, json: &str, call: &Call, is_run: Option<bool>) -> Vec<Edit> {
         let mut edits = Vec::new();
-        for Part { start, name, text } in parts(json) {
+        for Part { place, name, text } in parts(json) {
             let inner = self.input(&text, call, (name.as_deref().unwrap_or_default(), is_run));
             let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
-            let places = in_literal(json.as_bytes(), start, &parts).into_iter();
+            let places = in_literal(json.as_bytes(), place.start, &parts).into_iter();
             edits.extend(places.zip(inner).map(|(place, edit)| Edit { place, text: escaped(edit.text) }));
         }
         edits
@@ -257,8 +248,7 @@ impl<'a> Restorer<'a> {
         let is_repeated = hidden.named.lines.contains(&line_hash(place.line));
         let is_file = is_call && !is_run;
         // A text repeats what was read as it was read.
-        let value = hidden.value.expose().to_owned();
-        let value = if is_call { spelled(hidden, place.before, !is_run) } else { value };
+        let value = if is_call { spelled(hidden, place.before, !is_run) } else { hidden.value.expose().to_owned() };
         // The forms of personal data hold nothing that a shell would run.
         let stays = !is_run || hidden.category == Category::Pii || shell::stays(place.before, &value, place.behind);
         if is_known

@@ -150,14 +150,7 @@ fn holds(family: Family, body: &[u8], cuts: &mut Dice) {
         for found in SCANNER.scan(&segment.text, segment.source) {
             if matches!(found.category, Category::Secret | Category::Pii) {
                 let value = &segment.text[found.start..found.end];
-                redaction.hide(
-                    &Key::new([7; 32]),
-                    "user",
-                    found.category,
-                    (0, &segment.text, found.start..found.end),
-                    &found.rule,
-                    "ref",
-                );
+                redaction.hide(&Key::new([7; 32]), "user", &found, (0, &segment.text), "ref");
                 let hidden = redaction.hidden.get(values.len());
                 values.extend(hidden.map(|hidden| (hidden.placeholder.clone(), value.to_owned())));
             }

@@ -3,7 +3,7 @@
 use super::{deltas, whole};
 use crate::support::Dice;
 use infershield::api::{self, Family, Kind};
-use infershield::detect::Category;
+use infershield::detect::{Action, Category, Finding, Severity};
 use infershield::redact::{Guard, Hidden, Redaction, Rewriter, Sent, Stops};
 use infershield::secret::Key;
 use std::sync::LazyLock;
@@ -15,7 +15,10 @@ const REQUEST: &str = r#"{"model":"m","messages":[{"role":"user","content":"alph
 static REDACTION: LazyLock<Redaction> = LazyLock::new(|| {
     let mut redaction = Redaction::default();
     for value in ["alpha-7", "beta\"8"] {
-        redaction.hide(&Key::new([7; 32]), "user", Category::Secret, (0, value, 0..value.len()), "secret.x", "ref");
+        let (category, severity, action) = (Category::Secret, Severity::High, Action::Redact);
+        let (rule, start, end) = ("secret.x".to_owned(), 0, value.len());
+        let found = Finding { rule, category, severity, action, start, end, weight: 0 };
+        redaction.hide(&Key::new([7; 32]), "user", &found, (0, value), "ref");
     }
     let extracted = api::extract(Family::Chat, REQUEST.as_bytes()).unwrap();
     assert_eq!(redaction.edits(&extracted, REQUEST.as_bytes(), &Sent::default()).len(), 2);
