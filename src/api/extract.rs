@@ -67,13 +67,9 @@ impl Extracted<'_> {
     /// Where parts of a segment's text, in ascending order and apart from each other, stand in the body.
     pub fn places(&self, body: &[u8], index: usize, parts: &[Range<usize>]) -> Vec<Range<usize>> {
         let Some(segment) = self.segments.get(index) else { return Vec::new() };
-        let outer = segment.within.and_then(|outer| self.segments.get(outer));
-        let holder = outer.map_or(body, |outer| outer.text.as_bytes());
-        let places = json::in_literal(holder, segment.span.start, parts);
-        match segment.within {
-            Some(outer) => self.places(body, outer, &places),
-            None => places,
-        }
+        let Some(within) = segment.within else { return json::in_literal(body, segment.span.start, parts) };
+        let outer = self.segments.get(within).map_or("", |outer| &*outer.text);
+        self.places(body, within, &json::in_literal(outer.as_bytes(), segment.span.start, parts))
     }
 }
 
@@ -305,18 +301,11 @@ impl<'a> Walk<'a> {
             None => voice.named.map_or("", |from| json::before(self.body, from, span.start)).into(),
         };
         let index = self.found.segments.len();
-        self.found.segments.push(Segment {
-            text,
-            before,
-            span,
-            within,
-            fixed: voice.fixed,
-            thought: voice.thought,
-            item: self.item,
-            source: voice.source,
-            last_turn: voice.newest && voice.source == Source::User,
-            location: self.location.clone(),
-        });
+        let Voice { source, newest, fixed, thought, .. } = voice;
+        let last_turn = newest && source == Source::User;
+        let (item, location) = (self.item, self.location.clone());
+        let segment = Segment { text, before, span, within, fixed, thought, item, source, last_turn, location };
+        self.found.segments.push(segment);
         for text in inner {
             self.text(text, voice, Some(index), levels - 1);
         }

@@ -50,14 +50,8 @@ impl Refused {
     /// The HTTP status. What only a person can repair is 400, on Anthropic's paths 451: of all statuses tried with
     /// real clients these are shown and not retried.
     pub fn status(self, family: Option<Family>) -> u16 {
-        match self.status {
-            400 if ![Self::BAD_REQUEST.code, Self::PROVIDER.code].contains(&self.code)
-                && family.is_some_and(Family::is_anthropic) =>
-            {
-                451
-            }
-            status => status,
-        }
+        let is_for_a_person = self.status == 400 && ![Self::BAD_REQUEST.code, Self::PROVIDER.code].contains(&self.code);
+        if is_for_a_person && family.is_some_and(Family::is_anthropic) { 451 } else { self.status }
     }
 }
 

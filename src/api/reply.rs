@@ -76,10 +76,9 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
     let numbers = numbers(&members);
     let mut event = Event { tokens: tokens(&members), is_closing: closes(family, kind.as_bytes()), ..Event::default() };
     event.ends = match kind.as_str() {
-        "content_block_stop" => Some(numbers.clone()),
         "message_delta" | "message_stop" | "error" => Some(String::new()),
         "response.completed" | "response.incomplete" | "response.failed" => Some(String::new()),
-        kind if kind.ends_with(".done") => Some(numbers.clone()),
+        kind if kind == "content_block_stop" || kind.ends_with(".done") => Some(numbers.clone()),
         _ => None,
     };
     let outer = match kind.as_str() {

@@ -2,7 +2,7 @@
 //! Must never look further for one placeholder than a fixed distance: a text may be full of them.
 
 use super::{PLACEHOLDER_BYTES, boundary, url};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 /// How much of a line is looked at on either side of a placeholder, in bytes. A longer word may be a URL, and nothing is restored in it.
 pub(super) const LINE_BYTES: usize = 4 << 10;
@@ -37,9 +37,7 @@ impl<'t> Place<'t> {
             is_cut: (is_cut || from > 0) && !before.contains(char::is_whitespace),
         }
     }
-}
 
-impl Place<'_> {
     /// Whether the word that it stands in may be a URL with a query, which may name another host.
     pub(super) fn is_asked(&self) -> bool {
         let behind = self.behind.chars().take(LINE_BYTES);
@@ -60,9 +58,7 @@ pub(super) fn line_at(text: &str, at: usize) -> &str {
 /// A short name for a line, the same behind the number or the sign of a change that a tool has put before it.
 pub(super) fn line_hash(line: &str) -> u64 {
     let is_added = |c: char| c.is_whitespace() || c.is_ascii_digit() || "+-→|:".contains(c);
-    let mut hasher = DefaultHasher::new();
-    line.trim_start_matches(is_added).trim_end().hash(&mut hasher);
-    hasher.finish()
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(line.trim_start_matches(is_added).trim_end())
 }
 
 /// What a short line names besides a value. JSON in one line holds many.

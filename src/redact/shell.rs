@@ -186,9 +186,8 @@ impl<'t> Reading<'t> {
         }
         let is_plain = |part: &str| part.chars().all(is_plain);
         let mut commands = line.split(['|', ';', '&']).filter(|command| !command.trim().is_empty());
-        if !commands.all(if self.begun { is_harmless } else { is_writer })
-            || line.replace("/dev/null", "").contains("/dev/")
-        {
+        let is_device = line.replace("/dev/null", "").contains("/dev/");
+        if is_device || !commands.all(if self.begun { is_harmless } else { is_writer }) {
             return false;
         }
         let Some((command, rest)) = line.split_once("<<") else {
