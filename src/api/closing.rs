@@ -26,9 +26,7 @@ pub fn whole(family: Family, notice: &str) -> String {
 /// What ends a stream of that API, and what stands for a whole reply.
 fn forms(family: Family) -> (&'static str, &'static str) {
     match family {
-        Family::Messages | Family::CountTokens => {
-            (include_str!("closing/messages.txt"), include_str!("closing/messages.json"))
-        }
+        _ if family.is_anthropic() => (include_str!("closing/messages.txt"), include_str!("closing/messages.json")),
         Family::Responses => (include_str!("closing/responses.txt"), include_str!("closing/responses.json")),
         _ => (include_str!("closing/chat.txt"), include_str!("closing/chat.json")),
     }
