@@ -13,7 +13,7 @@ use crate::flow::copilot::ShortLived;
 use crate::flow::{self, Login, Provider, chatgpt};
 use crate::home::Home;
 use crate::secret::{self, Secret};
-use crate::store::{self, Record, State, Store};
+use crate::store::{self, FileStore, Record, State};
 use crate::upstream::{Endpoint, Upstream};
 pub use bound::state;
 use bound::{is_moved, new_record, row_of};
@@ -73,7 +73,7 @@ struct LoginId {
 /// Hands out tokens for one process.
 pub struct Session {
     home: Home,
-    store: Arc<dyn Store>,
+    store: Arc<FileStore>,
     audit: Arc<Audit>,
     /// The provider table.
     pub providers: Vec<Provider>,
@@ -105,7 +105,7 @@ impl Session {
     /// One client for each provider, by its certificate files; no connection is opened.
     pub fn new(
         home: Home,
-        store: Arc<dyn Store>,
+        store: Arc<FileStore>,
         audit: Arc<Audit>,
         providers: Vec<Provider>,
         settings: &Settings,

@@ -1,7 +1,7 @@
 //! `infershield allow`: a person lets one finding pass, with a reason, for a time; nobody else can.
 
 use crate::support::{Fixture, Reply, Terminal, USER, code, say};
-use infershield::store::{Exception, Store as _};
+use infershield::store::Exception;
 use serde_json::{Value, json};
 use std::fs;
 

@@ -4,7 +4,6 @@ use crate::support::{Fixture, Reply, Wire, code, header, hello, recorded, reques
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use infershield::audit::now;
-use infershield::store::Store as _;
 use serde_json::{Value, json};
 
 const LOGIN: [&str; 5] = ["auth", "login", "openai", "--chatgpt", "--no-browser"];

@@ -1,7 +1,7 @@
 //! A login outlives what happens to machines and networks: sleep, outages, replies that are lost on the way.
 
 use crate::support::{Fixture, Process, Reply, USER, Wire, faults};
-use infershield::store::{Record, State, Store as _};
+use infershield::store::{Record, State};
 use serde_json::json;
 use std::fs;
 use std::net::SocketAddr;

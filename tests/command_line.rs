@@ -1,7 +1,6 @@
 //! The command line: help everywhere, errors that name the next command, exit codes, settings and where they came from.
 
 use crate::support::{Done, Fixture, Login, Run, Terminal, USER};
-use infershield::store::Store as _;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpListener;

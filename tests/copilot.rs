@@ -3,7 +3,7 @@
 use crate::support::{Fixture, Practice, Reply, Wire, code, header, hello, recorded};
 use infershield::audit::now;
 use infershield::secret::Secret;
-use infershield::store::{Record, Store as _};
+use infershield::store::Record;
 use serde_json::{Value, json};
 use std::sync::Barrier;
 use std::{fs, thread};

@@ -30,7 +30,6 @@ fn events(done: &Done) -> Vec<Value> {
 /// A logged-in home whose token is due: the next request refreshes, and is answered like this.
 fn refreshed(desk: &Fixture, [provider, _, token]: [&str; 3], reply: &str) -> (u16, String, Value) {
     let aged = desk.store();
-    use infershield::store::Store as _;
     aged.update("local", "corp", &mut |record| crate::support::age(record, 4000)).unwrap();
     desk.practice.recorded(token, provider, reply);
     let reply = desk.post(CHAT, &hello());

@@ -3,7 +3,7 @@
 use crate::flow_support::Responder;
 use crate::support::{Done, Fixture, Login, Plan, Run, USER};
 use crate::upstream::TlsServer;
-use infershield::store::{State, Store as _};
+use infershield::store::State;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;

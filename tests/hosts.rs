@@ -4,7 +4,6 @@ use crate::support::{Fixture, Login, Process, Wire, age, hello};
 use infershield::api::Family;
 use infershield::flow::Login as Way;
 use infershield::flow::provider::table;
-use infershield::store::Store as _;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Local keys: made, listed, printed, given to clients and taken back, while the proxy runs.
 
 use crate::support::{Fixture, Login, Reply, Run, USER, Wire};
-use infershield::store::{NewKey, Store as _};
+use infershield::store::NewKey;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};

@@ -1,7 +1,6 @@
 //! Logging out and looking: what is promised about a credential is true, and nothing but a logout ever removes a login.
 
 use crate::support::{Fixture, Login, SECRETS, USER, Wire, hello, say};
-use infershield::store::Store as _;
 use serde_json::{Value, json};
 use std::fs;
 

@@ -11,7 +11,7 @@
 
 mod support;
 
-use infershield::store::{Record, State, Store as _};
+use infershield::store::{Record, State};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -3,7 +3,7 @@
 use crate::store_support::{GIVEN, ITERATIONS, TestHome, filled, token};
 use infershield::keys::{Keys, MasterSource};
 use infershield::secret::Secret;
-use infershield::store::{FileStore, Store as _};
+use infershield::store::FileStore;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;

@@ -1,7 +1,6 @@
 //! A save that is killed at any of its steps leaves the old or the new state, whole.
 
 use crate::store_support::{TestHome, filled, new_key, record, token};
-use infershield::store::Store as _;
 
 /// Calls of one [`infershield::home::Lock::write`]: make, write, sync, rename, sync the folder; the removal of a left-over before.
 const CALLS_OF_A_WRITE: u64 = 6;

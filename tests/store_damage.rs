@@ -4,7 +4,7 @@ use crate::store_support::{NOW, TestHome, add_exception, filled, new_key, record
 use infershield::home::Privacy;
 use infershield::keys::Keys;
 use infershield::secret::{Sealed, Secret};
-use infershield::store::{FileStore, State, Store};
+use infershield::store::{FileStore, State};
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

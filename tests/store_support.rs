@@ -4,7 +4,7 @@ use crate::support::die_at;
 use infershield::home::Home;
 use infershield::keys::{Keys, MasterSource};
 use infershield::secret::Secret;
-use infershield::store::{Bound, Exception, FileStore, LocalKey, NewKey, Record, State, Store as _};
+use infershield::store::{Bound, Exception, FileStore, LocalKey, NewKey, Record, State};
 use infershield::upstream::Endpoint;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -1,7 +1,7 @@
 //! Processes and threads that write at once lose nothing, and what one writes the other sees at once.
 
 use crate::store_support::{NOW, TestHome, add_exception, filled, names, new_key, record, references};
-use infershield::store::{Error, Record, State, Store as _};
+use infershield::store::{Error, Record, State};
 
 #[test]
 fn two_processes_that_write_at_once_lose_nothing() {

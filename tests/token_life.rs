@@ -1,7 +1,7 @@
 //! A token from its first use to its end: renewed in time, by one process at a time, given up only on the provider's word.
 
 use crate::support::{Fixture, Process, Reply, USER, Wire};
-use infershield::store::{Record, State, Store as _};
+use infershield::store::{Record, State};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::keys::{ITERATIONS, Keys, MasterSource};
 use crate::secret::Secret;
 use crate::session::Session;
-use crate::store::{FileStore, Store};
+use crate::store::FileStore;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::fmt::Display;
@@ -29,7 +29,7 @@ pub(super) struct Context {
     /// `--user`, or the default user.
     pub(super) user: String,
     pub(super) keys: Arc<Keys>,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<FileStore>,
     pub(super) audit: Arc<Audit>,
     pub(super) providers: Vec<Provider>,
 }

@@ -7,7 +7,7 @@ use crate::config::{self, Config, Settings};
 use crate::detect::Scanner;
 use crate::flow::provider::{Provider, table};
 use crate::keys::{ITERATIONS, Keys, MasterSource};
-use crate::store::{FileStore, LOCAL_KEY_PREFIX, Store as _};
+use crate::store::{FileStore, LOCAL_KEY_PREFIX};
 use crate::upstream::{Error, Origin, Response, Upstream, Watching, watch_client};
 use crate::{home::Home, secret::Secret, session};
 use serde_json::{Value, json};

@@ -19,7 +19,7 @@ use crate::redact::Sent;
 use crate::secret::{self, Key};
 use crate::server::{Head, Refusal};
 use crate::session::{self, Session};
-use crate::store::{Store, holds_local_key};
+use crate::store::{FileStore, holds_local_key};
 use http::header::{AsHeaderName, HeaderMap, HeaderValue, USER_AGENT};
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -40,7 +40,7 @@ pub struct Proxy {
     /// The settings in force.
     pub settings: Settings,
     /// Local keys and exceptions.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<FileStore>,
     /// Valid tokens and the way to the providers.
     pub session: Session,
     /// The log.

@@ -4,7 +4,7 @@ use super::fixture::Fixture;
 use infershield::home::Home;
 use infershield::keys::{ITERATIONS, Keys, MasterSource};
 use infershield::secret::Secret;
-use infershield::store::{FileStore, Record, Store as _};
+use infershield::store::{FileStore, Record};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
