@@ -1,10 +1,8 @@
 //! Joins flow and store: "a valid token for (user, provider)", login and logout.
 //! Must never send a token anywhere but to the hosts it was bound to, refresh twice at once, or forget a login by itself.
 
-mod bound;
 mod error;
 mod exchanged;
-mod given;
 mod login;
 
 use crate::audit::{Audit, Event, Outcome, now};
@@ -15,12 +13,9 @@ use crate::home::Home;
 use crate::secret::{self, Secret};
 use crate::store::{self, FileStore, Record, State};
 use crate::upstream::{Endpoint, Upstream};
-pub use bound::state;
-use bound::{is_moved, new_record, row_of};
 pub use error::{Error, Result};
-pub use given::given_key;
-pub use login::Revoke;
-use login::take;
+pub use login::{Revoke, given_key, state};
+use login::{is_moved, new_record, row_of, take};
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,12 +1,14 @@
-//! How a login begins and ends.
-//! Must never leave a token alive at the provider that nobody here knows of.
+//! How a login begins and ends, and what it is bound to: the hosts of its provider's row when it was made.
+//! Must never leave a token alive at the provider that nobody here knows of, take one of our own local keys for a provider's, or let a
+//! row that leads elsewhere by now have the login's token.
 
-use super::bound::{new_record, row_of};
-use super::{Error, Result, Session};
+use super::{Error, Result, Session, is_due};
 use crate::audit::{Outcome, now};
+use crate::config::variable;
 use crate::flow::{self, DeviceCode, Login, Progress, Provider, SystemClock, Tokens, chatgpt};
 use crate::secret::Secret;
-use crate::store::{self, Record};
+use crate::store::{self, Bound, Record, State};
+use zeroize::Zeroizing;
 
 /// What the provider is asked when a login ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +118,72 @@ impl Session {
     }
 }
 
+/// The API key that the provider's variable holds, without what copying leaves around it; `None` when that is nothing.
+///
+/// # Errors
+/// When it cannot be a key; the text names the variable.
+pub fn given_key(provider: &Provider) -> Result<Option<Secret>> {
+    let Some(name) = &provider.key_env else { return Ok(None) };
+    let failed = |what: String| Error::Flow(provider.id.clone(), flow::Error::Config(what));
+    let value = Zeroizing::new(variable(name).map_err(|error| failed(error.to_string()))?.unwrap_or_default());
+    let key = Secret::new(value.trim().to_owned());
+    // `infershield env` sets the same variables for clients, to keys that are good for nobody but us.
+    if key.is_empty() || key.expose().starts_with(store::LOCAL_KEY_PREFIX) {
+        return Ok(None);
+    }
+    let what = "holds a sign that no request can carry, or stands in quotation marks";
+    let what = format!("${name} {what}: set it anew, or type `unset {name}`");
+    if key.is_credential() { Ok(Some(key)) } else { Err(failed(what)) }
+}
+
 /// Puts new tokens into a record; what the provider left out stays (RFC 6749 section 6).
 pub(super) fn take(record: &mut Record, tokens: Tokens) {
     record.access_token = tokens.access;
     record.refresh_token = tokens.refresh.or(record.refresh_token.take());
     record.expires_at = tokens.expires_in.map(|seconds| now().saturating_add(seconds));
+}
+
+/// A login made now, bound to where the row leads now; still without a token.
+pub(super) fn new_record(provider: &Provider) -> Record {
+    let api_base = provider.api_base.clone();
+    let revoke_endpoint = provider.exposed_endpoint.clone();
+    Record {
+        provider: provider.id.clone(),
+        created_at: now(),
+        bound: Bound { api_base, revoke_endpoint, host: provider.host.clone(), ..Bound::default() },
+        ..Record::default()
+    }
+}
+
+/// The row as it is for this login; `None` when it has no such tenants any more.
+pub(super) fn row_of(provider: &Provider, record: &Record) -> Option<Provider> {
+    match &record.bound.host {
+        Some(host) => provider.at(host).ok(),
+        None => Some(provider.of_login(record.bound.token_endpoint.is_some())),
+    }
+}
+
+/// Whether the row now leads elsewhere than where the login was bound to.
+pub(super) fn is_moved(provider: &Provider, record: &Record) -> bool {
+    let Some(provider) = row_of(provider, record) else { return true };
+    let exchange = provider.exchange.as_ref().map(|exchange| &exchange.endpoint);
+    let is_exchange_moved = record.bound.exchange_endpoint.as_ref().is_some_and(|bound| exchange != Some(bound));
+    let is_token_moved = match (&record.bound.token_endpoint, &provider.token_endpoint) {
+        (None, _) => false,
+        (Some(bound), Some(row)) => row.origin() != bound.origin(),
+        // The row leads to its issuer, which may only name hosts of the row.
+        (Some(bound), None) => !provider.hosts().contains(bound.origin()),
+    };
+    is_token_moved || is_exchange_moved || provider.api_base != record.bound.api_base
+}
+
+/// The state of a login as it is now: what the record says, or why it is not used all the same. `row` is its provider's, if there is one.
+pub fn state(record: &Record, row: Option<&Provider>) -> &'static str {
+    match record.state {
+        State::Dead => "dead",
+        State::Suspect => "suspect",
+        State::Valid if row.is_none_or(|row| is_moved(row, record)) => "suspect",
+        State::Valid if record.refresh_token.is_none() && is_due(record) => "expired",
+        State::Valid => "valid",
+    }
 }
