@@ -1,5 +1,6 @@
-//! A scanned request goes to its provider with the provider's own credential.
-//! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials.
+//! A scanned request goes to its provider with the provider's own credential, which is taken out of what the provider says back.
+//! Must never send a credential anywhere but to the hosts it was bound to, nor anything of the client's own credentials; nor let the
+//! head of a reply, or the text of an error, show it to the client.
 
 use super::admit::Presented;
 use super::judge::Scanned;
@@ -7,19 +8,30 @@ use super::{Request, Route, Stop, text};
 use crate::api::{Family, Refused, chatgpt_takes};
 use crate::detect::Action;
 use crate::flow::{Login, copilot};
-use crate::redact::Hidden;
+use crate::redact::{Edit, Hidden, apply};
 use crate::secret::Secret;
 use crate::server::Head;
 use crate::session::Credential;
 use crate::store::holds_local_key;
 use crate::upstream::{self, Endpoint, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem::find_iter;
+use std::io::{Cursor, Read};
 use zeroize::Zeroizing;
 
+/// What stands in the place of the credential.
+const MASK: &str = "[InferShield: credential]";
+/// Largest body of an error that is looked through, in bytes; real ones have a few KiB. A larger one passes as it is.
+const ERROR_BYTES: u64 = 1 << 20;
+/// A credential below so many bytes keeps nobody out, and may be a word of any text.
+const SHORTEST: usize = 8;
+
+/// A reply that shows no credential.
+pub(super) type Masked = http::Response<Box<dyn Read>>;
+
 /// Sends the request; a 401 to our credential is answered by one refresh and one more try. The body is given up with the
-/// head of the reply: a stream may last, and its memory is wanted. What the request hid, and the token that it carried, are needed for the
-/// reply.
-pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(Response, Vec<Hidden>, Secret), Stop> {
+/// head of the reply: a stream may last, and its memory is wanted. What the request hid is needed for the reply.
+pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(Masked, Vec<Hidden>), Stop> {
     let session = &request.proxy.session;
     let user = &scanned.caller.user;
     let provider = scanned.route.provider;
@@ -53,7 +65,53 @@ pub(super) fn send(request: &mut Request<'_>, scanned: Scanned<'_>) -> Result<(R
         );
         return Err(Stop::new(Refused::PROVIDER, message));
     }
-    Ok((response, scanned.hidden, credential.token))
+    drop(scanned.body);
+    let response = masked(&credential.token, response, &mut request.reply_headers)?;
+    Ok((response, scanned.hidden))
+}
+
+/// The reply without `token`, in its headers and, when its status is an error's, in its body, which is read for that and fails
+/// when it breaks off. The status stands all the same, and how long to wait goes to `ours`: by these a client asks again, or does not.
+fn masked(token: &Secret, reply: Response, ours: &mut HeaderMap) -> Result<Masked, Stop> {
+    let (mut parts, mut rest) = reply.into_parts();
+    let token = token.expose().as_bytes();
+    let mut begun = Vec::new();
+    if token.len() >= SHORTEST {
+        for value in parts.headers.values_mut() {
+            if let Some(Ok(without)) = without(token, value.as_bytes()).map(|bytes| HeaderValue::from_bytes(&bytes)) {
+                *value = without;
+            }
+        }
+        if parts.status.as_u16() >= 400
+            && let Err(error) = rest.by_ref().take(ERROR_BYTES + 1).read_to_end(&mut begun)
+        {
+            ours.extend(parts.headers.remove(header::RETRY_AFTER).map(|wait| (header::RETRY_AFTER, wait)));
+            let status = parts.status.as_u16();
+            let broke_off =
+                format!("the provider answered with status {status}, and what it said broke off; ask again");
+            return Err(match failed(upstream::Error::of("", error.into())) {
+                left if left.kind == Refused::CLIENT_LEFT => left,
+                _ => Stop::new(Refused { status, ..Refused::PROVIDER }, broke_off),
+            });
+        }
+    }
+    // Without a token to look for nothing was read.
+    if (1..=ERROR_BYTES).contains(&(begun.len() as u64))
+        && let Some(without) = without(token, &begun)
+    {
+        if parts.headers.contains_key(header::CONTENT_LENGTH) {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(without.len()));
+        }
+        begun = without;
+    }
+    Ok(http::Response::from_parts(parts, Box::new(Cursor::new(begun).chain(rest))))
+}
+
+/// The bytes with the mask wherever they hold the token; `None` when they do not.
+fn without(token: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+    let edit = |at| Edit { place: at..at + token.len(), text: MASK.to_owned() };
+    let edits: Vec<Edit> = find_iter(bytes, token).map(edit).collect();
+    (!edits.is_empty()).then(|| apply(bytes, edits))
 }
 
 fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Credential) -> Result<Response, Stop> {

@@ -2,7 +2,6 @@
 //! Must never forward what was not authenticated, scanned and judged, or what cannot be audited.
 
 mod admit;
-mod echo;
 mod forward;
 mod judge;
 mod relay;

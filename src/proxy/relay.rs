@@ -1,7 +1,7 @@
 //! The reply goes to the client as it comes, with what the request hid put back; it is looked at and counted on the way.
 //! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
-use super::forward::{form, is_encoded, passed};
+use super::forward::{Masked, form, is_encoded, passed};
 use super::{Request, VERDICT, elapsed_ms, judge, text};
 use crate::api::{Family, Kind};
 use crate::audit::{self, Outcome};
@@ -24,7 +24,7 @@ pub(super) fn relay(
     exchange: &mut Exchange,
     family: Family,
     hidden: &[Hidden],
-    response: http::Response<impl Read>,
+    response: Masked,
 ) {
     let (http::response::Parts { status, headers, .. }, mut body) = response.into_parts();
     let status = status.as_u16();

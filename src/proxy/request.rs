@@ -2,7 +2,7 @@
 //! Must never let a step be left out: the types see to it.
 
 use super::admit::{self, Presented};
-use super::{Proxy, Request, Route, Stop, echo, forward, judge, relay, route};
+use super::{Proxy, Request, Route, Stop, forward, judge, relay, route};
 use crate::api::{self, Family, Refused};
 use crate::audit::Outcome;
 use crate::flow::copilot;
@@ -76,8 +76,7 @@ fn steps(request: &mut Request<'_>, exchange: &mut Exchange) -> Result<(), Stop>
     // 8. The provider, with the credential that is for it. As long as it is silent we look whether the client is still there.
     proxy.ready()?;
     let _watching = upstream::watch_client(exchange.watcher());
-    let (response, hidden, token) = forward::send(request, scanned)?;
-    let response = echo::masked(&token, response, &mut request.reply_headers)?;
+    let (response, hidden) = forward::send(request, scanned)?;
     // 9. and 10. The reply as it comes, what was hidden put back, the audit line, the last byte.
     relay::relay(request, exchange, route.family, &hidden, response);
     Ok(())
