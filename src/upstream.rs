@@ -4,6 +4,7 @@
 pub use crate::origin::{Endpoint, Origin};
 
 use crate::config::{Settings, system_bundle};
+use crate::origin::is_below;
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -152,7 +153,7 @@ impl Upstream {
         let is_named = |name: &str| match name.trim().trim_start_matches("*.").trim_start_matches('.') {
             "" => false,
             "*" => true,
-            name => to.host().strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            name => to.host() == name || is_below(to.host(), name),
         };
         to.is_loopback() || self.no_proxy.split(',').any(is_named)
     }

@@ -19,17 +19,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Longest URL that is shown, in bytes.
 const PAGE_MAX_BYTES: usize = 2048;
 
-/// Time as the poller sees it; tests bring their own.
+/// Time as the poller sees it, by itself the machine's; tests bring their own.
 pub trait Clock {
     /// Two clocks: one that never goes back but may stand still while the machine sleeps, and one that goes on but may jump.
-    fn now(&self) -> (Instant, SystemTime);
+    fn now(&self) -> (Instant, SystemTime) {
+        (Instant::now(), SystemTime::now())
+    }
+
     /// Returns after this time.
-    fn sleep(&self, time: Duration);
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
+
+impl Clock for SystemClock {}
 
 /// A code that waits for its user.
 #[derive(Clone, Debug)]
@@ -49,16 +56,6 @@ pub struct DeviceCode {
     interval: Duration,
     /// By both clocks.
     end: (Instant, SystemTime),
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> (Instant, SystemTime) {
-        (Instant::now(), SystemTime::now())
-    }
-
-    fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
 }
 
 /// Asks for a code (RFC 8628, 3.1). The client id is the row's.

@@ -95,10 +95,10 @@ pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, said: (&str, &str), a
     }
     // Where they cannot be read there are none.
     let exceptions = proxy.store.exceptions(user).unwrap_or_default();
-    let told = findings.into_iter().map(|mut finding| {
-        let reference = reference(proxy, user, said.1, &finding);
-        finding.action = if is_allowed(&exceptions, &reference) { Action::Allow } else { action };
-        noted(finding, reference, "reply")
+    let told = findings.into_iter().map(|found| {
+        let reference = reference(proxy, user, said.1, &found);
+        let action = if is_allowed(&exceptions, &reference) { Action::Allow } else { action };
+        noted(found.rule, found.category, action, "reply", reference)
     });
     told.collect()
 }
@@ -170,19 +170,20 @@ impl Verdict<'_> {
             let why = format!("rule {} in {}, ref {reference}", finding.rule, segment.location);
             self.worst = Some((finding.action, why));
         }
-        noted(finding, reference, &segment.location)
+        noted(finding.rule, finding.category, finding.action, &segment.location, reference)
     }
 }
 
 /// A finding as the log has it.
-fn noted(finding: detect::Finding, reference: String, location: &str) -> audit::Finding {
-    audit::Finding {
-        rule: finding.rule,
-        category: finding.category.to_string(),
-        action: finding.action.to_string(),
-        location: location.to_owned(),
-        reference,
-    }
+pub(super) fn noted(
+    rule: String,
+    category: Category,
+    action: impl ToString,
+    location: &str,
+    reference: String,
+) -> audit::Finding {
+    let (category, action) = (category.to_string(), action.to_string());
+    audit::Finding { rule, category, action, location: location.to_owned(), reference }
 }
 
 fn is_allowed(exceptions: &[Exception], reference: &str) -> bool {

@@ -139,7 +139,7 @@ impl<'a> Request<'a> {
         let event = &mut self.event;
         event.outcome = outcome;
         event.status = status;
-        event.duration_ms = elapsed_ms(self.begun);
+        event.duration_ms = self.begun.elapsed().as_millis() as u64;
         if proxy.verbose {
             let provider = event.provider.as_deref().unwrap_or("-");
             proxy.complain(&format_args!(
@@ -179,17 +179,9 @@ impl From<Refusal> for Stop {
 
 impl From<session::Error> for Stop {
     fn from(error: session::Error) -> Self {
-        let kind = match &error {
-            session::Error::Later(..) => Refused::UNAVAILABLE,
-            _ => Refused::LOGIN_NEEDED,
-        };
-        Self::new(kind, error)
+        let heals = matches!(error, session::Error::Later(..));
+        Self::new(if heals { Refused::UNAVAILABLE } else { Refused::LOGIN_NEEDED }, error)
     }
-}
-
-/// Milliseconds since then.
-fn elapsed_ms(begun: Instant) -> u64 {
-    begun.elapsed().as_millis() as u64
 }
 
 /// The value of a header, when it is text.

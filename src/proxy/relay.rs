@@ -2,9 +2,9 @@
 //! Must never end a broken reply as if it were whole, or let the last byte go before the audit line is written.
 
 use super::forward::{Masked, form, is_encoded, passed};
-use super::{Request, VERDICT, elapsed_ms, judge, text};
+use super::{Request, VERDICT, judge, text};
 use crate::api::{Family, Kind};
-use crate::audit::{self, Outcome};
+use crate::audit::Outcome;
 use crate::detect::{Action, Category, Finding, Source};
 use crate::redact::{Guard, Hidden, Rewriter, Stops};
 use crate::server::{Exchange, Writer};
@@ -77,7 +77,7 @@ pub(super) fn relay(
         return;
     }
     let event = &mut request.event;
-    event.ttfb_ms = elapsed_ms(request.begun);
+    event.ttfb_ms = request.begun.elapsed().as_millis() as u64;
     let mut buffer = vec![0; READ_BYTES];
     let outcome = loop {
         let bytes = match body.read(&mut buffer) {
@@ -107,12 +107,10 @@ pub(super) fn relay(
             break Outcome::Blocked;
         }
         if is_end {
-            // A reply without framing ends when its connection does, however that came about: a stream without its own closing
-            // event, or JSON that is not whole, was cut.
-            let ended = match length {
-                Some(length) => length == event.bytes_out,
-                None => chunked || is_encoded(&headers) || rewriter.as_ref().is_none_or(|rewriter| rewriter.ended),
-            };
+            // One with framing that ends before its end is an error of the reading. One without ends when its connection does,
+            // however that came about: a stream without its own closing event, or JSON that is not whole, was cut.
+            let has_end = length.is_some() || chunked || is_encoded(&headers);
+            let ended = has_end || rewriter.as_ref().is_none_or(|rewriter| rewriter.ended);
             break if ended { Outcome::Complete } else { Outcome::UpstreamCut };
         }
     };
@@ -122,13 +120,8 @@ pub(super) fn relay(
     }
     (event.tokens_in, event.tokens_out) = rewriter.as_ref().map_or((0, 0), |rewriter| rewriter.tokens);
     for hidden in rewriter.iter().flat_map(Rewriter::refused) {
-        event.findings.push(audit::Finding {
-            rule: hidden.rule.clone(),
-            category: hidden.category.to_string(),
-            action: "restore_refused".to_owned(),
-            location: "reply".to_owned(),
-            reference: hidden.reference.clone(),
-        });
+        let (rule, reference) = (hidden.rule.clone(), hidden.reference.clone());
+        event.findings.push(judge::noted(rule, hidden.category, "restore_refused", "reply", reference));
     }
     for (kind, said) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
         event.findings.extend(judge::reply(proxy, &user, kind, said, action));

@@ -19,10 +19,8 @@ pub struct Route<'a> {
 /// Reads the first line of a request: the provider that the path names, if it names one, and the API. `takes_any`: the client
 /// brings its own credential, so that paths count which we know nothing of.
 pub fn called<'p>(method: &str, path: &'p str, takes_any: bool) -> Result<(Option<&'p str>, Family), Stop> {
-    let (name, family) = match parse(path) {
-        None if takes_any => (None, Family::Other),
-        known => known.ok_or_else(unknown)?,
-    };
+    let any = takes_any.then_some((None, Family::Other));
+    let (name, family) = parse(path).or(any).ok_or_else(unknown)?;
     if !family.methods().contains(&method) {
         return Err(Stop::new(Refused::METHOD, format!("{path} takes {} only", family.methods().join(" and "))));
     }
