@@ -4,7 +4,7 @@ use super::{Args, Done, Failure, unknown, usage};
 use crate::audit::{Audit, Event};
 use crate::config::{self, Config};
 use crate::detect::Policy;
-use crate::flow::provider::{Provider, table};
+use crate::flow::provider::{Provider, named, table};
 use crate::home::Home;
 use crate::keys::{ITERATIONS, Keys, MasterSource};
 use crate::secret::Secret;
@@ -101,8 +101,7 @@ pub(super) fn master(config: &Config) -> Result<MasterSource, Failure> {
 
 /// The provider of this name or alias.
 pub(super) fn provider<'a>(table: &'a [Provider], name: &str) -> Result<&'a Provider, Failure> {
-    let found = table.iter().find(|provider| provider.names().any(|known| known == name));
-    found.ok_or_else(|| {
+    named(table, name).ok_or_else(|| {
         let known = table.iter().map(|provider| provider.id.as_str());
         usage(unknown("provider", name, known) + "; type `infershield hosts` for those that are known")
     })

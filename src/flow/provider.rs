@@ -173,6 +173,11 @@ pub fn table(rows: &[Value]) -> Result<Vec<Provider>> {
     Ok(table)
 }
 
+/// The row of this name or alias.
+pub fn named<'a>(table: &'a [Provider], name: &str) -> Option<&'a Provider> {
+    table.iter().find(|row| row.names().any(|known| known == name))
+}
+
 fn bearer() -> String {
     "authorization".to_owned()
 }

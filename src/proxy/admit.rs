@@ -6,7 +6,7 @@ use super::{Proxy, Stop, text};
 use crate::api::Refused;
 use crate::audit::now;
 use crate::detect::{Finding, Severity, Source};
-use crate::flow::{Login, Provider};
+use crate::flow::provider::{Login, Provider, named};
 use crate::server::Head;
 use crate::store::{LOCAL_KEY_PREFIX, LocalKey, url_holds_local_key};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
@@ -97,9 +97,8 @@ pub(super) fn caller(proxy: &Proxy, _visitor: Visitor, head: &Head) -> Result<Ca
 /// The client's own credential, if the provider that the path names takes such: whatever stands in the headers for keys. None may
 /// hold a word that begins like a local key, or what our rules recognise as the key of somebody else.
 fn own(proxy: &Proxy, head: &Head) -> Result<Option<Presented>, Stop> {
-    let named = head.path.split('/').nth(1).unwrap_or_default();
-    let mut rows = proxy.session.providers.iter();
-    let Some(row) = rows.find(|row| row.passthrough && row.names().any(|name| name == named)) else { return Ok(None) };
+    let row = named(&proxy.session.providers, head.path.split('/').nth(1).unwrap_or_default());
+    let Some(row) = row.filter(|row| row.passthrough) else { return Ok(None) };
     let is_place = |name: &HeaderName| *name == AUTHORIZATION || *name == "x-api-key" || *name == *row.auth_header;
     // A rule of full severity knows one issuer, the others know forms that many use.
     let is_foreign = |found: &Finding| found.severity == Severity::Critical && !row.key_rules.contains(&found.rule);

@@ -6,6 +6,7 @@ use super::{Proxy, Request, Route, Stop, forward, judge, relay, route};
 use crate::api::{self, Family, Refused};
 use crate::audit::Outcome;
 use crate::flow::copilot;
+use crate::flow::provider::{Provider, named};
 use crate::server::{Exchange, Handler, Refusal};
 use crate::upstream;
 use http::Method;
@@ -162,9 +163,8 @@ fn refuse(request: &mut Request<'_>, exchange: &mut Exchange, mut stop: Stop) {
     if stop.kind.status == 426 && stop.kind.code != Refused::PROVIDER.code {
         headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
     }
-    let named = request.event.provider.as_deref().or(request.head.path.split('/').nth(1)).unwrap_or_default();
-    let mut copilots = request.proxy.session.providers.iter().filter(|row| row.is_copilot());
-    if copilots.any(|row| row.names().any(|name| name == named)) {
+    let name = request.event.provider.as_deref().or(request.head.path.split('/').nth(1)).unwrap_or_default();
+    if named(&request.proxy.session.providers, name).is_some_and(Provider::is_copilot) {
         let id = request.event.request_id.as_deref().map(HeaderValue::try_from);
         headers.extend(id.and_then(Result::ok).map(|id| (HeaderName::from_static(copilot::REQUEST_ID), id)));
     }

@@ -3,7 +3,7 @@
 use super::Stop;
 use crate::api::{Family, Refused};
 use crate::config::Settings;
-use crate::flow::{Login, Provider};
+use crate::flow::provider::{Login, Provider, named};
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -44,18 +44,18 @@ pub fn choose<'a>(
     let fitting: Vec<&Provider> = usable.filter(|one| one.serves(family)).collect();
     // Who does not serve this API cannot be meant by it, as long as somebody does.
     let is_meant = |one: &Provider| one.serves(family) || fitting.is_empty();
-    let named = settings.default_provider.as_deref();
-    let default = named.filter(|id| find(providers, id).is_none_or(is_meant));
+    let wanted = settings.default_provider.as_deref();
+    let default = wanted.filter(|id| named(providers, id).is_none_or(is_meant));
     let (id, why) = match (name, own, anthropic, by_model(&fitting, model), default) {
         (Some(name), ..) => (name, "named in the path"),
         (_, Some(own), ..) => (own, "the key's own"),
         (_, _, Some(anthropic), ..) => (anthropic.id.as_str(), "messages go to anthropic"),
         (_, _, _, Some(maker), _) => (maker.id.as_str(), "the model's name"),
         (_, _, _, _, Some(default)) => (default, "default_provider"),
-        _ if named.is_some() => (only(fitting, family)?, "the only login that serves it; default_provider does not"),
+        _ if wanted.is_some() => (only(fitting, family)?, "the only login that serves it; default_provider does not"),
         _ => (only(fitting, family)?, "the only login"),
     };
-    let provider = find(providers, id).ok_or_else(|| {
+    let provider = named(providers, id).ok_or_else(|| {
         if name.is_some() {
             return unknown();
         }
@@ -76,11 +76,6 @@ pub fn choose<'a>(
         return Err(Stop::new(Refused::NOT_SERVED, message));
     }
     Ok(Route { family, provider, why })
-}
-
-/// The provider of this name or alias.
-fn find<'a>(providers: &'a [Provider], id: &str) -> Option<&'a Provider> {
-    providers.iter().find(|one| one.names().any(|known| known == id))
 }
 
 /// Splits `/{provider}/v1/…`, `/{provider}/…`, `/v1/…` and `/…` into the provider's name and the API.
