@@ -170,14 +170,12 @@ impl Keys {
 
     /// The first start: no key yet, and a root key for those to come.
     fn begin(&self, lock: &Lock<'_>) -> Result<Opened> {
-        for path in PROTECTED.map(|name| self.home.path(name)) {
-            if path.exists() {
-                let needs = path.display();
-                return Err(self.unusable(&format!(
-                    "is missing, but {needs} needs it: put back a copy of it. \
-                     Without one, type `mv {needs} {needs}.lost` and log in again"
-                )));
-            }
+        if let Some(path) = PROTECTED.map(|name| self.home.path(name)).iter().find(|path| path.exists()) {
+            let needs = path.display();
+            return Err(self.unusable(&format!(
+                "is missing, but {needs} needs it: put back a copy of it. \
+                 Without one, type `mv {needs} {needs}.lost` and log in again"
+            )));
         }
         let master = self.master(MASTER_FILE)?.map_or_else(|| make_master(lock, MASTER_FILE), Ok)?;
         Opened::new(&master, self.iterations, BTreeMap::new())

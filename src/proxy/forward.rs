@@ -78,7 +78,7 @@ fn masked(token: &Secret, reply: Response, ours: &mut HeaderMap) -> Result<Maske
     let mut begun = Vec::new();
     if token.len() >= SHORTEST {
         for value in parts.headers.values_mut() {
-            if let Some(Ok(without)) = without(token, value.as_bytes()).map(|bytes| HeaderValue::from_bytes(&bytes)) {
+            if let Ok(without) = HeaderValue::from_bytes(&without(token, value.as_bytes())) {
                 *value = without;
             }
         }
@@ -96,22 +96,19 @@ fn masked(token: &Secret, reply: Response, ours: &mut HeaderMap) -> Result<Maske
         }
     }
     // Without a token to look for nothing was read.
-    if (1..=ERROR_BYTES).contains(&(begun.len() as u64))
-        && let Some(without) = without(token, &begun)
-    {
-        if parts.headers.contains_key(header::CONTENT_LENGTH) {
-            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(without.len()));
+    if (1..=ERROR_BYTES).contains(&(begun.len() as u64)) {
+        begun = without(token, &begun);
+        if let Some(length) = parts.headers.get_mut(header::CONTENT_LENGTH) {
+            *length = HeaderValue::from(begun.len());
         }
-        begun = without;
     }
     Ok(http::Response::from_parts(parts, Box::new(Cursor::new(begun).chain(rest))))
 }
 
-/// The bytes with the mask wherever they hold the token; `None` when they do not.
-fn without(token: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+/// The bytes with the mask wherever they hold the token.
+fn without(token: &[u8], bytes: &[u8]) -> Vec<u8> {
     let edit = |at| Edit { place: at..at + token.len(), text: MASK.to_owned() };
-    let edits: Vec<Edit> = find_iter(bytes, token).map(edit).collect();
-    (!edits.is_empty()).then(|| apply(bytes, edits))
+    apply(bytes, find_iter(bytes, token).map(edit).collect())
 }
 
 fn attempt(request: &mut Request<'_>, scanned: &Scanned<'_>, credential: &Credential) -> Result<Response, Stop> {
