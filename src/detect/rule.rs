@@ -9,6 +9,7 @@
 use super::validate::Validator;
 use super::{Category, Severity, Source};
 use aho_corasick::AhoCorasick;
+use regex::Captures;
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
@@ -17,7 +18,7 @@ use regex_automata::{Anchored, Input};
 use serde::Deserialize;
 use serde_json::Value;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// What a space in a rule that is not `exact` stands for: blanks, however many, also behind the backslash that leads a line on;
 /// a few of them with quotes and the signs of comments.
@@ -32,8 +33,13 @@ const FILLER: &str = concat!(
 const REACH_BYTES: usize = 256;
 /// A compiled expression may not take more memory than this, in bytes: user rules come from outside.
 const COMPILED_BYTES: usize = 4 << 20;
+/// Escapes and classes of an expression, or the bounds of a repetition that may go on for ten times and more.
+const LONG_REPETITIONS: &str = r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{([0-9]+),[0-9]{2,}\}";
 /// Heaviest weight.
 const FULL_WEIGHT: u8 = 100;
+
+/// A build whose expression is broken keeps all bounds; the tests see to it that it is not.
+static BOUNDS: LazyLock<Option<regex::Regex>> = LazyLock::new(|| regex::Regex::new(LONG_REPETITIONS).ok());
 
 /// A rule as it stands in a rule file, ready to use.
 #[derive(Debug, Deserialize)]
@@ -203,6 +209,8 @@ impl Rule {
     fn quick_end(&self, memory: &mut Memory, input: &Input<'_>) -> Option<Option<usize>> {
         let compile = || {
             let (pattern, syntax) = self.expression();
+            // Where it begins near its keyword, only whether it matches is asked.
+            let pattern = if self.begins == Begins::Near { unbounded(&pattern) } else { pattern };
             let config = thompson::Config::new().utf8(false).which_captures(WhichCaptures::None);
             let nfa =
                 NFA::compiler().syntax(syntax).configure(config.nfa_size_limit(Some(COMPILED_BYTES))).build(&pattern);
@@ -269,6 +277,17 @@ impl Rule {
     }
 }
 
+/// An expression that matches wherever this one does, without the bounds of long repetitions: each count up to a bound is one more state,
+/// and texts of a rule's own words would meet thousands of them.
+fn unbounded(pattern: &str) -> String {
+    let Some(bounds) = BOUNDS.as_ref() else { return pattern.to_owned() };
+    let without = |found: &Captures<'_>| match found.get(1) {
+        Some(least) => format!("{{{},}}", least.as_str()),
+        None => found.get(0).map_or("", |kept| kept.as_str()).to_owned(),
+    };
+    bounds.replace_all(pattern, without).into_owned()
+}
+
 /// What of the next match the finding spans. Most places have no match, and most expressions no group.
 fn found_at(regex: &Regex, memory: &mut Memory, haystack: &[u8], at: usize) -> Option<Range<usize>> {
     let cache = memory.whole.get_or_insert_with(|| regex.create_cache());
@@ -322,6 +341,13 @@ mod tests {
         let broken = read(|rule| rule["pattern"] = serde_json::json!(["("])).unwrap();
         assert!(broken[0].regex().is_err());
         assert!(read(|rule| rule["surprise"] = serde_json::json!(1)).is_err());
+    }
+
+    #[test]
+    fn bounds_are_left_out_but_not_inside_escapes_and_classes() {
+        assert_eq!(unbounded(r"a{0,60}b{2,10}?c{1,9}d{12}"), "a{0,}b{2,}?c{1,9}d{12}");
+        let kept = r"\{1,20}[{1,20}][^\]{1,20}]";
+        assert_eq!(unbounded(kept), kept);
     }
 
     #[test]
