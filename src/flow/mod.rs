@@ -28,10 +28,18 @@ const FORM_BYTES: usize = 64 << 10;
 const SHOWN_CHARS: usize = 200;
 /// Longest name of an object whose members are read too, in bytes; it is copied for each of them, so this bounds memory.
 const OUTER_NAME_BYTES: usize = 64;
-/// Members of requests and replies that hold a secret, of RFC 6749, RFC 7009 and RFC 8628; then those of OpenAI's login, and the proof
-/// of RFC 7636.
-const SECRETS: &str = "access_token refresh_token id_token device_code token \
-    device_auth_id authorization_code code_verifier";
+/// Members of requests and replies that hold a secret, of RFC 6749, RFC 7009 and RFC 8628.
+const SECRETS: [&str; 8] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "device_code",
+    "token",
+    // Of OpenAI's login, and the proof of RFC 7636.
+    "device_auth_id",
+    "authorization_code",
+    "code_verifier",
+];
 /// Codes that say nothing about a login or a request, only that the server has no time for it now (RFC 6749, 4.1.2.1; RFC 8628, 3.5).
 const NOT_NOW: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
 /// What we call ourselves; GitHub answers nobody without a name.
@@ -132,7 +140,7 @@ impl Answer {
     /// Whether a text holds a secret of the request or of this reply, as it is or as a form has it.
     pub(crate) fn repeats_secret(&self, text: &str) -> bool {
         let text = Zeroizing::new(visible(text).collect::<String>().to_ascii_lowercase());
-        let received = SECRETS.split(' ').filter_map(|name| self.members.get(name));
+        let received = SECRETS.iter().filter_map(|name| self.members.get(*name));
         let mut secrets = received.chain(&self.sent).filter(|secret| !secret.is_empty());
         secrets.any(|secret| {
             let plain = Zeroizing::new(secret.expose().to_ascii_lowercase());
@@ -227,8 +235,7 @@ pub(crate) fn post_json(up: &Upstream, to: &Endpoint, fields: &[(&str, &str)]) -
 /// The fields that hold a secret.
 fn secrets(fields: &[(&str, &str)]) -> Vec<Secret> {
     // In a reply `code` is that of an error.
-    let is_secret = |name: &str| name == "code" || SECRETS.split(' ').any(|known| known == name);
-    let secrets = fields.iter().filter(|(name, _)| is_secret(name));
+    let secrets = fields.iter().filter(|(name, _)| SECRETS.contains(name) || *name == "code");
     secrets.map(|(_, value)| Secret::new((*value).to_owned())).collect()
 }
 
