@@ -5,12 +5,13 @@ use super::{Credential, DEAD, Error, Life, LoginId, REFRESH_PAUSE, Result, Sessi
 use crate::audit::Outcome;
 use crate::flow::copilot::{Exchange, ShortLived, exchange};
 use crate::flow::{self, Provider};
+use crate::secret::Secret;
 use crate::store::{Record, State};
 use std::time::Instant;
 
 impl Session {
-    /// What the login's token was exchanged for before, unless the provider `refused` that or wants it renewed; else anew. A token
-    /// that the server does not take any more is refreshed, where it can be, by us or by whoever did so meanwhile; else the login is over.
+    /// What stands for the login's token. One that the server does not take any more is renewed once, where it can be, by us or by
+    /// whoever did so meanwhile; else the login is over.
     pub(super) fn short_lived(
         &self,
         login: &LoginId,
@@ -19,7 +20,27 @@ impl Session {
         record: &Record,
         refused: Option<&Credential>,
     ) -> Result<ShortLived> {
-        let token = &record.access_token;
+        let is_over = |error: &Error| matches!(error, Error::Flow(_, flow::Error::LoginOver(_)));
+        let mut made = self.exchanged(login, provider, with, &record.access_token, refused);
+        if made.as_ref().is_err_and(is_over) && record.refresh_token.is_some() {
+            let renewed = self.refresh(&login.user, provider, &record.access_token, true)?;
+            made = self.exchanged(login, provider, with, &renewed.access_token, refused);
+        }
+        match made {
+            Err(error) if is_over(&error) => self.mark(login, State::Dead),
+            made => made,
+        }
+    }
+
+    /// What the login's token was exchanged for before, unless the provider `refused` that or wants it renewed; else anew.
+    fn exchanged(
+        &self,
+        login: &LoginId,
+        provider: &Provider,
+        with: &Exchange,
+        token: &Secret,
+        refused: Option<&Credential>,
+    ) -> Result<ShortLived> {
         let fitting = |life: &mut Life| {
             let is_new = |kept: &ShortLived| refused.is_none_or(|refused| refused.token != kept.token);
             life.short_lived.clone().filter(|kept| kept.made_of == *token && is_new(kept))
@@ -29,7 +50,7 @@ impl Session {
             return Ok(kept);
         }
         // One at a time, as with refreshes: whoever had to wait finds what the one before brought, or how the login is since.
-        let turn = self.turn(&login.user, &login.provider)?;
+        let _turn = self.turn(&login.user, &login.provider)?;
         if self.record(&login.user, &login.provider)?.state == State::Dead {
             return Err(Error::Unusable(login.provider.clone(), DEAD));
         }
@@ -48,14 +69,6 @@ impl Session {
                 self.note(&login.user, &login.provider, "auth.exchange", Outcome::Complete)?;
                 Ok(new)
             }
-            Err(flow::Error::LoginOver(_)) if record.refresh_token.is_some() => {
-                // A refresh waits for a turn of its own.
-                drop(turn);
-                let renewed = self.refresh(&login.user, provider, token, true)?;
-                // Once is enough: the next time it counts as one that cannot be refreshed.
-                self.short_lived(login, provider, with, &Record { refresh_token: None, ..renewed }, refused)
-            }
-            Err(flow::Error::LoginOver(_)) => self.mark(login, State::Dead),
             Err(error) if error.is_transient() => {
                 let why = format!("no short-lived token is to be had just now: {error}");
                 self.with_life(login, |life| life.unexchanged = Some((Instant::now(), why.clone())));
