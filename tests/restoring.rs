@@ -584,6 +584,21 @@ fn names_ids_and_what_is_sealed_in_a_reply_get_no_value() {
 }
 
 #[test]
+fn a_call_behind_a_text_of_the_same_choice_is_judged_as_a_call() {
+    let proxy = Fixture::start("call-behind-text");
+    let token = proxy.run.secret(TOKEN);
+    let place = placeholder(&proxy, &token);
+    let chunk = |delta: Value| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta}]}));
+    for member in ["arguments", "input"] {
+        let call = json!({"name": "send_email", member: {"content": format!("key {place}")}});
+        let events = [chunk(json!({"content": "I will mail it. "})), chunk(json!({"function_call": call}))].concat();
+        let stream = events + "data: [DONE]\n\n";
+        let reply = answered(&proxy, "/v1/chat/completions", &token, "text/event-stream", &stream);
+        assert!(reply.contains(&place) && !reply.contains(&token), "{member}: {reply}");
+    }
+}
+
+#[test]
 fn a_call_loses_nothing_whatever_escapes_stand_before_the_value() {
     let proxy = Fixture::start("call-escapes");
     let token = proxy.run.secret(TOKEN);

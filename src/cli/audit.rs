@@ -79,10 +79,15 @@ fn export_as(export: Export, args: &Args) -> Done {
     let home = Home::open(config.dir.clone())?;
     let filter = filter(args)?;
     // First, for whoever reads may leave. Where there is no log, this would make keys.
-    if config.dir.join("audit").exists()
-        && let Err(Failure { message, .. }) = verified(&config, None).and_then(|log| Ok(log?))
-    {
-        note(format_args!("warning: the log does not verify, so its lines may be untrue: {message}"));
+    if config.dir.join("audit").exists() {
+        let untrue = "so its lines may be untrue; type `infershield audit verify`";
+        match verified(&config, None) {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => note(format_args!("warning: the log does not verify, {untrue}")),
+            Err(Failure { message, .. }) => {
+                note(format_args!("warning: the log cannot be verified, {untrue}: {message}"))
+            }
+        }
     }
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match args.value("o") {
         None | Some("-") => Box::new(io::stdout()),

@@ -21,13 +21,13 @@ impl<K: Eq + Hash, V: Clone> Memory<K, V> {
         self.entries().get(key).cloned()
     }
 
-    /// Keeps a value from now on.
-    pub fn keep(&self, key: K, value: V) {
+    /// Keeps these from now on. None of what comes at once makes another of it be forgotten.
+    pub fn keep(&self, new: impl IntoIterator<Item = (K, V)>) {
         let mut entries = self.entries();
         if entries.len() >= ENTRIES {
             entries.clear();
         }
-        entries.insert(key, value);
+        entries.extend(new);
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<K, V>> {
@@ -51,7 +51,7 @@ impl Seen {
         let key = (self.key.hash_one((source as u8, said)), said.1.len());
         self.texts.get(&key).unwrap_or_else(|| {
             let found = scanner.scan_behind(said, source);
-            self.texts.keep(key, found.clone());
+            self.texts.keep([(key, found.clone())]);
             found
         })
     }
@@ -61,12 +61,28 @@ impl Seen {
 /// it again with the user's next words. By then it is history, and must not stop these too.
 pub type Stopped = Memory<Reason, usize>;
 
-/// What stopped a request: the id of the key that it came with, and the `ref` that the refusal and the audit line carry.
-pub type Reason = (String, String);
+/// What stopped a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reason {
+    /// Whose request it was.
+    pub key_id: String,
+    /// The `ref` that the refusal and the audit line carry.
+    pub reference: String,
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_at_once_stays_together() {
+        let memory = Memory::default();
+        (0..ENTRIES - 1).for_each(|number| memory.keep([(number, ())]));
+        memory.keep((ENTRIES..ENTRIES + 3).map(|number| (number, ())));
+        assert!([0, ENTRIES, ENTRIES + 2].iter().all(|number| memory.get(number).is_some()));
+        memory.keep((0..3).map(|number| (number, ())));
+        assert!((0..3).all(|number| memory.get(&number).is_some()));
+    }
 
     #[test]
     fn memory_changes_no_finding_and_is_bounded() {
@@ -78,7 +94,7 @@ mod tests {
         }
         assert_eq!(seen.texts.entries().len(), 2);
         for number in 0..ENTRIES as u64 * 2 {
-            seen.texts.keep((number, 0), Vec::new());
+            seen.texts.keep([((number, 0), Vec::new())]);
             assert!(seen.texts.entries().len() <= ENTRIES);
         }
     }

@@ -69,7 +69,7 @@ pub(super) fn scan<'a>(
     }
     request.reply_headers.insert("x-infershield-risk-score", HeaderValue::from(u16::from(event.risk_score)));
     if let Some((Action::Block, why)) = verdict.worst {
-        verdict.stopping.into_iter().for_each(|(reason, behind)| proxy.stopped.keep(reason, behind));
+        proxy.stopped.keep(verdict.stopping);
         return Err(Stop::new(Refused::BLOCKED, format!("InferShield blocked this request: {why}")));
     }
     let has_image = extracted.segments.iter().any(is_image);
@@ -133,7 +133,8 @@ impl Verdict<'_> {
         allowed.iter_mut().for_each(|finding| finding.action = Action::Allow);
         let mut risk_score = detect::judge(&mut findings, segment.source, segment.last_turn, &proxy.policy);
         let blocking = findings.iter().filter(|finding| finding.action == Action::Block);
-        let blocking: Vec<Reason> = blocking.map(|finding| (self.key_id.clone(), refer(finding))).collect();
+        let reason = |finding| Reason { key_id: self.key_id.clone(), reference: refer(finding) };
+        let blocking: Vec<Reason> = blocking.map(reason).collect();
         // Stopped before, and the user has gone on since: no part of the last turn any more. The same request again is stopped again.
         let is_history = |reason| proxy.stopped.get(reason).is_some_and(|before| behind > before);
         if !blocking.is_empty() && blocking.iter().all(is_history) {

@@ -148,7 +148,7 @@ impl Redaction {
             }
         }
         let hidden = self.hidden.iter().enumerate().filter(|(index, _)| !made_up.contains(index));
-        hidden.for_each(|(_, hidden)| sent.keep(hidden.placeholder.clone(), ()));
+        sent.keep(hidden.map(|(_, hidden)| (hidden.placeholder.clone(), ())));
         edits
     }
 }

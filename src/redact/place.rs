@@ -29,12 +29,15 @@ impl<'t> Place<'t> {
         let end = boundary(text, text.len().min(step + LINE_BYTES + STEP_BYTES));
         let (seen, at) = (text.get(from..end).unwrap_or_default(), at - from);
         let before = seen.get(..at).unwrap_or_default();
+        let start = line_ends(before).next_back().map(|end| end + 1);
+        let left = before.get(start.unwrap_or_default()..).unwrap_or_default();
+        let is_whole = start.is_some() || from == 0 && !is_cut;
         Self {
             before: text.get(..from + at).unwrap_or_default(),
             behind: text.get(from + at + PLACEHOLDER_BYTES..).unwrap_or_default(),
             around: url::around(seen, at..at + PLACEHOLDER_BYTES),
             line: line_at(seen, at),
-            is_cut: (is_cut || from > 0) && !before.contains(char::is_whitespace),
+            is_cut: !is_whole && !left.contains(char::is_whitespace),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Rewriter<'a> {
     streamed: bool,
     /// The event, or the reply, that is not complete yet.
     pending: Vec<u8>,
+    /// The last event of each text that comes in pieces: with it goes what is left at the end of the text.
+    last: BTreeMap<String, Last>,
     /// What the reply says, text by text, with placeholders, each behind what stands before it.
     said: BTreeMap<String, (Kind, String, String)>,
     room: usize,
@@ -56,19 +58,31 @@ struct Blocks {
 }
 
 /// An event, the place of its data there, and of one piece in the data.
-#[derive(Default)]
-pub(super) struct Last {
+struct Last {
     event: Vec<u8>,
     data: Range<usize>,
     piece: Range<usize>,
+    kind: Kind,
 }
 
 impl<'a> Rewriter<'a> {
     /// For the values that the request hid. `streamed`: the reply is a stream of server-sent events, else one JSON value.
     pub fn new(hidden: &'a [Hidden], guard: Guard<'a>, family: Family, streamed: bool) -> Self {
-        let (restorer, room) = (Restorer::new(hidden, guard), SAID_BYTES);
-        let (pending, said, held, calls, seen, shown, tokens, ended) = Default::default();
-        Self { restorer, family, streamed, pending, said, room, held, calls, seen, shown, tokens, ended }
+        Self {
+            restorer: Restorer::new(hidden, guard),
+            family,
+            streamed,
+            pending: Vec::new(),
+            last: BTreeMap::new(),
+            said: BTreeMap::new(),
+            room: SAID_BYTES,
+            held: Vec::new(),
+            calls: BTreeSet::new(),
+            seen: Blocks::default(),
+            shown: Blocks::default(),
+            tokens: (0, 0),
+            ended: false,
+        }
     }
 
     /// The next bytes; gives those that can go.
@@ -178,9 +192,8 @@ impl<'a> Rewriter<'a> {
         self.ended |= (is_closing || event.is_closing) && !is_end;
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
         // Each piece is kept with its whole event: of many, or of a long event with many pieces, that would be too much.
-        let streams = &self.restorer.streams;
-        let kept: usize = streams.values().map(|begun| begun.last.event.len()).sum();
-        let is_much = streams.len() > OPEN_TEXTS || kept.max(bytes.len().saturating_mul(own.len())) > EVENT_BYTES;
+        let kept: usize = self.last.values().map(|last| last.event.len()).sum();
+        let is_much = self.last.len() > OPEN_TEXTS || kept.max(bytes.len().saturating_mul(own.len())) > EVENT_BYTES;
         if is_much && self.restorer.stops_unread() {
             return false;
         }
@@ -198,13 +211,17 @@ impl<'a> Rewriter<'a> {
         self.note(&event);
         if event.is_unread {
             // What was said before it must not come behind it.
-            self.flush(|_, kind| kind == Kind::Text, ready);
+            self.flush(|_, last| last.kind == Kind::Text, ready);
         }
         let is_silent = ready.is_empty() && event.pieces.is_empty() && event.tools.is_empty() && event.ends.is_none();
         ready.extend(apply(&bytes, edits));
         for piece in event.pieces {
-            if let Some(begun) = piece.stream.and_then(|stream| self.restorer.streams.get_mut(&stream)) {
-                begun.last = Last { event: bytes.clone(), data: data.clone(), piece: piece.span };
+            let Some(stream) = piece.stream else { continue };
+            if event.ends.as_ref().is_some_and(|ends| stream.starts_with(ends)) {
+                self.last.remove(&stream);
+            } else {
+                let last = Last { event: bytes.clone(), data: data.clone(), piece: piece.span, kind: piece.kind };
+                self.last.insert(stream, last);
             }
         }
         is_silent
@@ -298,12 +315,12 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Sends what is left of the texts that end.
-    fn flush(&mut self, ends: impl Fn(&str, Kind) -> bool, ready: &mut Vec<u8>) {
-        let ending = self.restorer.streams.iter_mut().filter(|(stream, begun)| ends(stream, begun.kind));
-        let ending: Vec<_> =
-            ending.map(|(stream, begun)| (stream.clone(), begun.kind, take(&mut begun.last))).collect();
-        for (stream, kind, last) in ending {
-            let rest = self.restorer.piece(&stream, kind, "", true);
+    fn flush(&mut self, ends: impl Fn(&str, &Last) -> bool, ready: &mut Vec<u8>) {
+        let ending = self.last.iter().filter(|(stream, last)| ends(stream, last));
+        let ending: Vec<String> = ending.map(|(stream, _)| stream.clone()).collect();
+        for stream in ending {
+            let Some(last) = self.last.remove(&stream) else { continue };
+            let rest = self.restorer.piece(&stream, last.kind, "", true);
             if !rest.is_empty() {
                 ready.extend(alone(last, rest));
             }
@@ -314,7 +331,7 @@ impl<'a> Rewriter<'a> {
 /// An event once more, with `rest` for one of its pieces and nothing else that a client adds to what it has: no other text, and
 /// no id and name of a call a second time.
 fn alone(last: Last, rest: String) -> Vec<u8> {
-    let Last { event, data, piece } = last;
+    let Last { event, data, piece, .. } = last;
     let marked = Edit { place: piece.start + 1..piece.end - 1, text: MARK.to_owned() };
     let marked = apply(event.get(data.clone()).unwrap_or_default(), vec![marked]);
     let mut value = serde_json::from_slice(&marked).unwrap_or_default();
@@ -476,11 +493,11 @@ mod tests {
         for index in 0..OPEN_TEXTS * 3 {
             let event = chunk(index..index + 1);
             assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());
-            assert!(rewriter.restorer.streams.len() <= OPEN_TEXTS + 1);
+            assert!(rewriter.last.len() <= OPEN_TEXTS + 1);
         }
         let event = chunk(0..OPEN_TEXTS * 3);
         assert_eq!(rewriter.feed(event.as_bytes(), false), event.as_bytes());
-        let kept: usize = rewriter.restorer.streams.values().map(|begun| begun.last.event.len()).sum();
+        let kept: usize = rewriter.last.values().map(|last| last.event.len()).sum();
         assert!(kept <= EVENT_BYTES, "{kept}");
     }
 }

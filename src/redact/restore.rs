@@ -4,7 +4,6 @@
 
 use super::call::{Call, Part, is_command, is_content, parts};
 use super::place::{LINE_BYTES, Place, line_hash, neighbours};
-use super::reply::Last;
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
 use crate::api::{Kind, in_literal, is_json};
 use crate::detect::Category;
@@ -30,7 +29,7 @@ const UNREAD: &str = "[InferShield stopped this reply: no strict JSON, or too lo
 pub(super) struct Restorer<'a> {
     hidden: BTreeMap<&'a str, &'a Hidden>,
     pub(super) guard: Guard<'a>,
-    pub(super) streams: BTreeMap<String, Stream>,
+    streams: BTreeMap<String, Stream>,
     /// Values that were not restored, for that, by their placeholders.
     pub(super) refused: BTreeMap<&'a str, &'a Hidden>,
     /// Why the reply goes no further, for whoever reads it.
@@ -58,37 +57,44 @@ pub struct Guard<'a> {
 }
 
 /// A text that comes in pieces.
-pub(super) struct Stream {
-    pub(super) kind: Kind,
+#[derive(Default)]
+struct Stream {
     /// The line, or the call, as the provider gave it.
     text: String,
     /// How much of it was handed on.
     done: usize,
     /// The beginning of the line, or of the call, was too long to keep.
     is_cut: bool,
-    /// With it goes what is left at the end.
-    pub(super) last: Last,
 }
 
 impl<'a> Restorer<'a> {
     /// For the values that the request hid.
     pub(super) fn new(hidden: &'a [Hidden], guard: Guard<'a>) -> Self {
         let hidden = hidden.iter().map(|hidden| (hidden.placeholder.as_str(), hidden)).collect();
-        let (streams, refused, stopped, judged, tools, is_open, split) = Default::default();
-        Self { hidden, guard, streams, refused, stopped, judged, tools, is_open, split }
+        Self {
+            hidden,
+            guard,
+            streams: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            stopped: None,
+            judged: Default::default(),
+            tools: Vec::new(),
+            is_open: false,
+            split: BTreeSet::new(),
+        }
     }
 
     /// The next piece of a stream; an empty one for what is still held back of a stream that ends: a text that may be lost.
     pub(super) fn piece(&mut self, stream: &str, kind: Kind, piece: &str, is_last: bool) -> String {
         let is_open = |other: &Stream| is_open(&other.text, other.is_cut);
-        let mut begun = self.streams.remove(stream).unwrap_or_else(|| {
-            let is_cut = kind == Kind::Text && (self.is_open || self.streams.values().any(is_open));
-            Stream { kind, text: String::new(), done: 0, is_cut, last: Last::default() }
+        let mut begun = self.streams.remove(stream).unwrap_or_else(|| Stream {
+            is_cut: kind == Kind::Text && (self.is_open || self.streams.values().any(is_open)),
+            ..Stream::default()
         });
         begun.text.push_str(piece);
         let restored = match kind {
             Kind::Text => self.text(&mut begun, is_last),
-            _ => self.call(&mut begun, stream, is_last),
+            _ => self.call(&mut begun, stream, kind, is_last),
         };
         if !is_last {
             self.streams.insert(stream.to_owned(), begun);
@@ -97,7 +103,7 @@ impl<'a> Restorer<'a> {
     }
 
     /// What can go on of a text. What could be the beginning of a placeholder comes with the pieces after it.
-    fn text(&mut self, Stream { text, done, is_cut, .. }: &mut Stream, is_last: bool) -> String {
+    fn text(&mut self, Stream { text, done, is_cut }: &mut Stream, is_last: bool) -> String {
         let new = text.get(boundary(text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default();
         if self.stops(Kind::Text, ("", new)) {
             return String::new();
@@ -124,7 +130,7 @@ impl<'a> Restorer<'a> {
         }
         restored.push_str(text.get(*done..end).unwrap_or_default());
         let kept = boundary(text, end.saturating_sub(LINE_BYTES));
-        text.drain(..kept);
+        *text = text.split_off(kept);
         *done = end - kept;
         *is_cut |= kept > 0;
         restored
@@ -132,15 +138,15 @@ impl<'a> Restorer<'a> {
 
     /// What can go on of a tool call. From the first placeholder on it is held back until the call is whole: only then is it clear
     /// what it does, and a client does nothing with half a call.
-    fn call(&mut self, begun: &mut Stream, stream: &str, is_last: bool) -> String {
-        let Stream { kind, text, done, is_cut, .. } = begun;
+    fn call(&mut self, begun: &mut Stream, stream: &str, kind: Kind, is_last: bool) -> String {
+        let Stream { text, done, is_cut } = begun;
         *is_cut |= text.len() > CALL_BYTES;
         if is_last && self.stops(Kind::Call, ("", text)) || *is_cut && self.stops_unread() {
             return String::new();
         }
         if is_last {
             let holds = !*is_cut && self.holds(text);
-            let mut edits = if holds { self.arguments(stream, text, *kind == Kind::Arguments) } else { Vec::new() };
+            let mut edits = if holds { self.arguments(stream, text, kind == Kind::Arguments) } else { Vec::new() };
             // What was handed on is as it was.
             edits.retain(|edit| edit.place.start >= *done);
             return edited(text, edits).get(*done..).unwrap_or_default().to_owned();
@@ -149,10 +155,12 @@ impl<'a> Restorer<'a> {
             text.drain(..take(done));
             return take(text);
         }
-        let end = match self.next(text, *done) {
-            _ if self.guard.stops.is_some() => *done,
-            Some((at, _)) => at,
-            None => text.len() - self.begun(text.get(*done..).unwrap_or_default()),
+        let end = if self.guard.stops.is_some() {
+            *done
+        } else if let Some((at, _)) = self.next(text, *done) {
+            at
+        } else {
+            text.len() - self.begun(text.get(*done..).unwrap_or_default())
         };
         let handed = text.get(*done..end).unwrap_or_default().to_owned();
         *done = end;
