@@ -599,6 +599,57 @@ fn a_call_behind_a_text_of_the_same_choice_is_judged_as_a_call() {
 }
 
 #[test]
+fn what_comes_whole_in_a_stream_is_judged_as_what_comes_in_pieces_and_told_once() {
+    let erase = "rm -rf / --no-preserve-root";
+    let item = json!({"type": "local_shell_call", "call_id": "c", "action": {"type": "exec", "command": ["bash", "-lc", erase]}});
+    let block = json!({"type": "tool_use", "id": "t", "name": "bash", "input": {"command": erase}});
+    let call = json!({"type": "function_call", "name": "bash", "arguments": json!({"command": erase}).to_string()});
+    let streams = [
+        ("/v1/responses", json!({"type": "response.output_item.done", "output_index": 0, "item": item})),
+        ("/v1/responses", json!({"type": "response.completed", "response": {"id": "r", "output": [call]}})),
+        ("/v1/messages", json!({"type": "content_block_start", "index": 0, "content_block": block})),
+    ];
+    for replies in ["warn", "block"] {
+        let mut plan = Fixture::plan(if replies == "warn" { "whole-warn" } else { "whole-block" });
+        plan.config = json!({"policy": {"replies": replies}});
+        let proxy = plan.start();
+        for (path, event) in &streams {
+            let event = format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+            let body = event.clone() + &event;
+            proxy.practice.fail(
+                path,
+                &json!({"kind": "status", "status": 200, "body": body,
+                "headers": {"content-type": "text/event-stream"}}),
+            );
+            let reply = proxy.post(path, &history(path, "Go on.", "nothing", true));
+            let stopped = reply.text().contains("[InferShield stopped this reply: rule command.");
+            assert_eq!((stopped, reply.text().contains(erase)), (replies == "block", replies == "warn"), "{path}");
+            let line = proxy.line_of(&reply);
+            let findings = line["findings"].as_array().unwrap();
+            assert_eq!((findings.len(), &findings[0]["action"]), (1, &json!(replies)), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_token_longer_than_what_is_held_back_is_stopped_before_its_end() {
+    let mut plan = Fixture::plan("long-token");
+    plan.config = json!({"policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let [payload, signature] =
+        [("aB3x9Kq", 250), ("zY7wQp2", 50)].map(|(part, times)| proxy.run.secret(&part.repeat(times)));
+    let token = format!("eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJ{payload}.{signature}");
+    for path in STREAMING {
+        proxy.practice.set(&json!({"reply": format!("Here: {token} and more."), "piece": 20}));
+        let reply = proxy.post(path, &history(path, "Go on.", "nothing", true));
+        let text = reply.text();
+        assert!(text.contains("[InferShield stopped this reply: rule secret."), "{path}: {text}");
+        assert!(!text.contains("zY7wQp2"), "{path}: {text}");
+        assert_eq!(proxy.line_of(&reply)["blocked"], true, "{path}");
+    }
+}
+
+#[test]
 fn a_call_loses_nothing_whatever_escapes_stand_before_the_value() {
     let proxy = Fixture::start("call-escapes");
     let token = proxy.run.secret(TOKEN);

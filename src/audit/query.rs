@@ -86,11 +86,14 @@ impl Line {
     }
 
     /// What a person wants to see: number, time, who, to whom, what, which model, how it ended, status, score, and what was
-    /// done about each finding, with its rule and reference.
+    /// done about each finding, with its rule, reference and place.
     pub(super) fn cells(&self) -> [String; 10] {
         let event = &self.event;
         let or_dash = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
-        let finding = |Finding { action, rule, reference, .. }: &Finding| format!("{action}:{rule}({reference})");
+        let finding = |Finding { action, rule, reference, location, .. }: &Finding| {
+            let place = if location.is_empty() { String::new() } else { format!(" in {location}") };
+            format!("{action}:{rule}({reference}{place})")
+        };
         [
             self.seq.to_string(),
             moment(self.timestamp),

@@ -29,7 +29,7 @@ pub(super) fn verify(args: &Args) -> Done {
     let config = context::load(args)?;
     let wrong = || usage("an anchor is SEQ:MAC as `infershield audit head` prints it");
     let expect = args.value("expect").map(|text| Anchor::parse(text).ok_or_else(wrong)).transpose()?;
-    if !config.dir.join("keys.json").exists() {
+    if !config.dir.join("keys.json").exists() && !config.dir.join("audit").exists() {
         let json = json!({"ok": false, "file": "head.json", "line": null, "what": "is missing"});
         answer(args, json, "✗ there is no log")?;
         return Err(no("the first request or login begins one; INFERSHIELD_HOME says in which folder"));

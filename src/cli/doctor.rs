@@ -173,6 +173,9 @@ fn variables(listen: &str) -> Result<BTreeSet<String>, Failure> {
             past.insert(name.clone());
         }
     }
+    for name in key::known()?.into_iter().flat_map(|client| client.unset) {
+        past.extend(config::variable(&name)?.map(|_| name));
+    }
     Ok(past)
 }
 

@@ -54,7 +54,8 @@ pub(super) fn exec(args: &Args) -> Done {
     })?;
 
     let mut command = Command::new(program);
-    for variable in provider_keys.into_iter().chain(MASTER_KEY_VARIABLES) {
+    let elsewhere = clients.iter().flat_map(|client| client.unset.iter().map(String::as_str));
+    for variable in provider_keys.into_iter().chain(MASTER_KEY_VARIABLES).chain(elsewhere) {
         command.env_remove(variable);
     }
     for (variable, value) in clients.iter().flat_map(|client| &client.set) {

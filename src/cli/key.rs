@@ -9,6 +9,7 @@ use crate::secret::{Secret, hex, random};
 use crate::store::{LocalKey, NewKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::io::{self, IsTerminal as _};
 
 /// The table, where `{base}` is the proxy's address and `{key}` the client's own local key.
 const CLIENTS: &str = include_str!("clients.json");
@@ -28,6 +29,8 @@ pub(super) struct Client {
     version: String,
     /// Variables and values.
     pub(super) set: Vec<(String, String)>,
+    /// Variables with which it goes elsewhere, whatever else is set.
+    pub(super) unset: Vec<String>,
     /// What a person has to do, or should know.
     note: String,
     /// What a person has to do for the way back.
@@ -127,7 +130,7 @@ pub(super) fn env(args: &Args) -> Done {
         Some("fish") => ("set -gx", " ", "set -e"),
         Some(other) => return Err(usage(format_args!("--shell takes sh or fish, not `{}`", repeated(other)))),
     };
-    let mut note = client.undo.clone();
+    let mut advice = client.undo.clone();
     if args.has("undo") {
         for (variable, _) in &client.set {
             say(format_args!("{unset} {variable}"))?;
@@ -136,16 +139,20 @@ pub(super) fn env(args: &Args) -> Done {
         let context = Context::open(args)?;
         let settings = &context.config.settings;
         let base = base(&settings.listen)?;
-        note = settings.for_user(&context.user, &client.note.replace("{base}", &base));
+        advice = settings.for_user(&context.user, &client.note.replace("{base}", &base));
         let key = named(&context, &client.id)?;
         for (variable, value) in &client.set {
             // In single quotes, which both shells leave alone; our values hold none, but a configured address might.
             let value = value.replace("{base}", &base).replace("{key}", key.expose()).replace('\'', "");
             say(format_args!("{set} {variable}{between}'{value}'"))?;
         }
+        client.unset.iter().try_for_each(|variable| say(format_args!("{unset} {variable}")))?;
     }
-    // For a person; a shell that evaluates the output passes over it.
-    note.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
+    // For a person: a shell that evaluates the output passes over it.
+    if !advice.is_empty() && !io::stdout().is_terminal() {
+        note(format_args!("infershield: {advice}"));
+    }
+    advice.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
 }
 
 /// Where clients reach a proxy that listens there.

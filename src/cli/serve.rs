@@ -42,6 +42,9 @@ pub(super) fn serve(args: &Args) -> Done {
         key::named(&context, "default")?;
         note("made the local key `default`; to use it, type: eval \"$(infershield env CLIENT)\"");
     }
+    if context.config.settings.mode == Mode::Monitor {
+        note("monitor mode: everything is judged and written down, and nothing is stopped or changed");
+    }
     let policy = Some(proxy.policy_name.clone());
     context.record(Event { policy, ..Event::new("serve.start") })?;
     context.audit.start_sync()?;

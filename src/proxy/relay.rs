@@ -123,8 +123,10 @@ pub(super) fn relay(
         let (rule, reference) = (hidden.rule.clone(), hidden.reference.clone());
         event.findings.push(judge::noted(rule, hidden.category, "restore_refused", "reply", reference));
     }
+    // What was found when it had gone was reported, and not stopped.
+    let done = if event.blocked { action } else { action.min(Action::Warn) };
     for (kind, said) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
-        event.findings.extend(judge::reply(proxy, &user, kind, said, action));
+        event.findings.extend(judge::reply(proxy, &user, kind, said, done));
     }
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {

@@ -8,6 +8,7 @@ use crate::api::{self, Family, Kind};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::mem::take;
 use std::ops::Range;
 
@@ -34,6 +35,8 @@ pub struct Rewriter<'a> {
     last: BTreeMap<String, Last>,
     /// What the reply says, text by text, with placeholders, each behind what stands before it.
     said: BTreeMap<String, (Kind, String, String)>,
+    /// Names those texts of a stream there that came whole.
+    key: RandomState,
     room: usize,
     /// What goes on when no call is open that may yet stop the reply.
     held: Vec<u8>,
@@ -75,6 +78,7 @@ impl<'a> Rewriter<'a> {
             pending: Vec::new(),
             last: BTreeMap::new(),
             said: BTreeMap::new(),
+            key: RandomState::new(),
             room: SAID_BYTES,
             held: Vec::new(),
             calls: BTreeSet::new(),
@@ -137,9 +141,13 @@ impl<'a> Rewriter<'a> {
         self.restorer.refused.values().copied()
     }
 
-    /// Each text that the reply said so far, behind what stands before it, as much as is kept; with placeholders for what the request hid.
+    /// Each text that the reply said so far, once, behind what stands before it, as much as is kept; with placeholders for what the request
+    /// hid.
     pub fn said(&self) -> impl Iterator<Item = (Kind, (&str, &str))> {
-        self.said.values().map(|(kind, before, text)| (*kind, (before.as_str(), text.as_str())))
+        let said = self.said.values();
+        let said = said.map(|(kind, before, text)| ((*kind == Kind::Text, before.as_str(), text.as_str()), *kind));
+        let once: BTreeMap<_, _> = said.collect();
+        once.into_iter().map(|((_, before, text), kind)| (kind, (before, text)))
     }
 
     /// A complete event, or whatever stands at the end of the stream, where all texts end.
@@ -273,15 +281,20 @@ impl<'a> Rewriter<'a> {
         let mut is_open = false;
         for (number, piece) in event.pieces.iter().enumerate() {
             let stream = piece.stream.as_ref().filter(|_| self.streamed);
-            // In a stream whole texts repeat what the pieces said.
-            let text = if self.streamed { stream.cloned() } else { Some(number.to_string()) };
-            if let Some(text) = text.filter(|_| piece.text.len() <= self.room) {
+            let text = match stream {
+                Some(stream) => stream.clone(),
+                // In a stream several events repeat what was said; some say what came in no pieces.
+                None if self.streamed => format!("={:x}", self.key.hash_one((piece.before, &piece.text))),
+                None => number.to_string(),
+            };
+            let is_new = stream.is_some() || !self.said.contains_key(&text);
+            if is_new && piece.text.len() <= self.room {
                 self.room -= piece.text.len();
                 let begun = || (piece.kind, piece.before.to_string(), String::new());
                 self.said.entry(text).or_insert_with(begun).2.push_str(&piece.text);
             }
             let is_last = stream.is_some_and(|stream| event.ends.as_ref().is_some_and(|ends| stream.starts_with(ends)));
-            if !self.streamed && restorer.stops(piece.kind, (piece.before, &piece.text)) {
+            if is_new && stream.is_none() && restorer.stops(piece.kind, (piece.before, &piece.text)) {
                 break;
             }
             let changes = match (stream, piece.kind) {
@@ -311,6 +324,7 @@ impl<'a> Rewriter<'a> {
                 edits.push(Edit { place, text: escaped(restored) });
             }
         }
+        restorer.is_open |= is_open && self.streamed;
         edits
     }
 

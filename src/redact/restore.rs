@@ -39,7 +39,7 @@ pub(super) struct Restorer<'a> {
     /// The tools that are called, each with the beginning of the streams that it is called with.
     pub(super) tools: Vec<(String, String)>,
     /// The text that ended last does so in a URL, and the next may go on with it.
-    is_open: bool,
+    pub(super) is_open: bool,
     /// Placeholders that may be a part of such a URL, and are nowhere restored.
     split: BTreeSet<&'a str>,
 }
@@ -104,8 +104,8 @@ impl<'a> Restorer<'a> {
 
     /// What can go on of a text. What could be the beginning of a placeholder comes with the pieces after it.
     fn text(&mut self, Stream { text, done, is_cut }: &mut Stream, is_last: bool) -> String {
-        let new = text.get(boundary(text, done.saturating_sub(GUARDED_BYTES))..).unwrap_or_default();
-        if self.stops(Kind::Text, ("", new)) {
+        // With all that is kept of what was handed on: a long token is known by its end, which does not go then.
+        if self.stops(Kind::Text, ("", text)) {
             return String::new();
         }
         let mut restored = String::new();
