@@ -34,7 +34,7 @@ pub struct Explanation {
 }
 
 /// The rules of the learned scorer.
-const LEARNED: [(&str, Lesson); 2] = [("jailbreak.learned", Lesson::Attempts), ("injection.learned", Lesson::Orders)];
+const LEARNED: [(&str, Lesson); 2] = [("jailbreak.learned", Lesson::ATTEMPTS), ("injection.learned", Lesson::ORDERS)];
 
 /// One for each finding of [`super::Scanner::scan`], in the same order.
 pub fn explain(text: &str, source: Source, findings: &[Finding]) -> Vec<Explanation> {

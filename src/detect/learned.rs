@@ -27,11 +27,14 @@ const LONGEST: usize = 14;
 
 /// What was learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lesson {
-    /// How users talk a model out of its rules.
-    Attempts,
-    /// How tool results and documents give it orders.
-    Orders,
+pub(super) struct Lesson {
+    /// Which of the lessons it is, in the order of their weights.
+    number: usize,
+    /// Of honest texts that nothing was learned from, 3 of 958 that a user typed and 21 of 2,406 that tools and documents say lie above.
+    /// Of the latter the rule reports what lies 21 points higher, and near its keywords.
+    least_score: i32,
+    /// Words that are added up.
+    window: usize,
 }
 
 /// A word of the text, and the buckets of it alone and behind the word before it.
@@ -41,15 +44,20 @@ struct Word {
 }
 
 impl Lesson {
+    /// How users talk a model out of its rules. What a user types is an attempt as a whole.
+    pub(super) const ATTEMPTS: Self = Self { number: 0, least_score: 30, window: 100 };
+    /// How tool results and documents give it orders. One may stand in a long page.
+    pub(super) const ORDERS: Self = Self { number: 1, least_score: 52, window: 24 };
+
     /// Where in this part of a text the words score highest, if they score enough.
     pub(super) fn worst(self, text: &[u8], part: Range<usize>) -> Option<Range<usize>> {
         let (place, score) = self.scored(text.get(part.clone())?)?;
-        (score >= self.least_score()).then(|| part.start + place.start..part.start + place.end)
+        (score >= self.least_score).then(|| part.start + place.start..part.start + place.end)
     }
 
     /// How sure it is that the text is one, in percent; 0: it is none.
     pub(super) fn confidence(self, text: &str) -> u8 {
-        let above = self.scored(text.as_bytes()).map(|(_, score)| score - self.least_score());
+        let above = self.scored(text.as_bytes()).map(|(_, score)| score - self.least_score);
         above.filter(|above| *above >= 0).map_or(0, |above| (LEAST_CONFIDENCE + above).min(100) as u8)
     }
 
@@ -72,26 +80,9 @@ impl Lesson {
         format!("learned score {score}: top fragments {}", top.join(", ").to_ascii_lowercase())
     }
 
-    /// Of honest texts that nothing was learned from, 3 of 958 that a user typed and 21 of 2,406 that tools and documents say lie above.
-    /// Of the latter the rule reports what lies 21 points higher, and near its keywords.
-    fn least_score(self) -> i32 {
-        match self {
-            Self::Attempts => 30,
-            Self::Orders => 52,
-        }
-    }
-
-    /// Words that are added up. What a user types is an attempt as a whole; an order may stand in a long page.
-    fn window(self) -> usize {
-        match self {
-            Self::Attempts => 100,
-            Self::Orders => 24,
-        }
-    }
-
     /// Place and score of the worst window, which begins in the middle of the one before; nothing where there are too few words.
     fn scored(self, text: &[u8]) -> Option<(Range<usize>, i32)> {
-        let mut window: Vec<Word> = Vec::with_capacity(self.window());
+        let mut window: Vec<Word> = Vec::with_capacity(self.window);
         let mut worst = None;
         let mut score = |window: &[Word]| {
             // A bucket counts once, however often its words come.
@@ -108,10 +99,10 @@ impl Lesson {
         words(text, |word| {
             count += 1;
             window.push(word);
-            if window.len() == self.window() {
+            if window.len() == self.window {
                 score(&window);
                 scored = count;
-                window.drain(..self.window() / 2);
+                window.drain(..self.window / 2);
             }
         });
         if count > scored {
@@ -121,8 +112,7 @@ impl Lesson {
     }
 
     fn weight(self, bucket: usize) -> i32 {
-        let lesson = self as usize * BUCKETS;
-        WEIGHTS.get(lesson + bucket).map_or(0, |sign| i32::from(*sign) - ZERO)
+        WEIGHTS.get(self.number * BUCKETS + bucket).map_or(0, |sign| i32::from(*sign) - ZERO)
     }
 }
 
@@ -161,7 +151,7 @@ mod tests {
     #[test]
     fn what_was_learned_is_found_wherever_it_stands_in_a_long_text() {
         let plain = "rows and columns, ".repeat(200);
-        for (lesson, text) in [(Lesson::Attempts, ATTEMPT), (Lesson::Orders, ORDER)] {
+        for (lesson, text) in [(Lesson::ATTEMPTS, ATTEMPT), (Lesson::ORDERS, ORDER)] {
             assert!(lesson.confidence(text) >= LEAST_CONFIDENCE as u8, "{}", lesson.reason(text));
             let worst = |text: &str| lesson.worst(text.as_bytes(), 0..text.len());
             assert_eq!((worst(HONEST), worst(&plain)), (None, None));
@@ -183,23 +173,23 @@ mod tests {
             let all: Vec<String> = (0..count).map(|_| next()).collect();
             let mut windows = Vec::new();
             words(all.join(" ").as_bytes(), |word| windows.push(word.buckets));
-            let (window, step) = (Lesson::Orders.window(), Lesson::Orders.window() / 2);
+            let (window, step) = (Lesson::ORDERS.window, Lesson::ORDERS.window / 2);
             let starts = (0..count).step_by(step).filter(|start| *start == 0 || start + step < count);
             let alone = |start: usize| {
                 let window = &windows[start..(start + window).min(count)];
                 let mut buckets = window.concat();
                 buckets.sort_unstable();
                 buckets.dedup();
-                buckets.into_iter().map(|bucket| Lesson::Orders.weight(bucket)).sum::<i32>()
+                buckets.into_iter().map(|bucket| Lesson::ORDERS.weight(bucket)).sum::<i32>()
             };
             let most = starts.map(alone).max().filter(|_| count >= LEAST_WORDS);
-            assert_eq!(Lesson::Orders.scored(all.join(" ").as_bytes()).map(|(_, score)| score), most, "{count} words");
+            assert_eq!(Lesson::ORDERS.scored(all.join(" ").as_bytes()).map(|(_, score)| score), most, "{count} words");
         }
     }
 
     #[test]
     fn the_reason_names_the_score_and_plain_words_only() {
-        let reason = Lesson::Attempts.reason(&format!("ghp_7f2uTYKstLLYpoafmMleWVFe48x25f9hVvbV {ATTEMPT}"));
+        let reason = Lesson::ATTEMPTS.reason(&format!("ghp_7f2uTYKstLLYpoafmMleWVFe48x25f9hVvbV {ATTEMPT}"));
         assert!(reason.starts_with("learned score ") && reason.contains(": top fragments "), "{reason}");
         assert!(!reason.contains("ghp"), "{reason}");
         assert_eq!(reason.matches(", ").count(), FRAGMENTS - 1, "{reason}");
@@ -216,8 +206,8 @@ mod tests {
     #[test]
     fn any_text_has_a_score() {
         for text in ["", " ", "é", "\u{202e}…", &"a".repeat(1 << 16), &"a b ".repeat(1 << 14)] {
-            Lesson::Orders.worst(text.as_bytes(), 0..text.len());
-            Lesson::Attempts.reason(text);
+            Lesson::ORDERS.worst(text.as_bytes(), 0..text.len());
+            Lesson::ATTEMPTS.reason(text);
         }
         assert_eq!(WEIGHTS.len(), 2 * BUCKETS);
     }

@@ -162,8 +162,8 @@ impl Validator {
     /// What the learned scorer is asked for instead of an expression.
     pub(super) fn lesson(self) -> Option<Lesson> {
         match self {
-            Self::LearnedAttempt => Some(Lesson::Attempts),
-            Self::LearnedOrder => Some(Lesson::Orders),
+            Self::LearnedAttempt => Some(Lesson::ATTEMPTS),
+            Self::LearnedOrder => Some(Lesson::ORDERS),
             _ => None,
         }
     }
