@@ -69,7 +69,7 @@ impl Scanner {
         let (shown, start) = (format!("{before}{}\"", text.replace(['"', '\\'], "'")), before.len());
         let is_wanted = |rule: &Rule| rule.category == Category::Secret && rule.applies(source) && !rule.hidden;
         let hits = self.search(&shown, slice::from_ref(&(0..shown.len())), is_wanted, |span| span.end > start);
-        for found in hits.into_iter().filter_map(|hit| finding(&shown, hit.weight(shown.as_bytes()), hit, source)) {
+        for found in hits.into_iter().filter_map(|hit| finding(&shown, hit, source)) {
             // What belongs to the name, or is the quote behind the text, is none of it.
             let (begin, end) = (found.start.max(start) - start, text.len().min(found.end.saturating_sub(start)));
             findings.extend((begin < end).then_some(Finding { start: begin, end, ..found }));
@@ -80,9 +80,8 @@ impl Scanner {
     fn scan_plain(&self, text: &str, source: Source) -> Vec<Finding> {
         let whole = 0..text.len();
         let hits = self.search(text, slice::from_ref(&whole), |rule| rule.applies(source) && !rule.hidden, |_| true);
-        let found = |hit: Hit| finding(text, hit.weight(text.as_bytes()), hit, source);
-        let mut findings: Vec<(bool, Finding)> =
-            hits.into_iter().filter_map(found).map(|found| (false, found)).collect();
+        let found = hits.into_iter().filter_map(|hit| finding(text, hit, source));
+        let mut findings: Vec<(bool, Finding)> = found.map(|found| (false, found)).collect();
         let mut piece = 0..piece_end(text, 0);
         loop {
             let undisguised = self.undisguised(text.get(piece.clone()).unwrap_or_default(), source);
@@ -129,10 +128,9 @@ impl Scanner {
                 if hit.rule.hidden && !copy.encodes(&hit.span) {
                     continue;
                 }
-                let weight = hit.weight(copy.text.as_bytes());
                 let span = outer.iter().rev().fold(copy.original(&hit.span), |span, copy| copy.original(&span));
                 let rule = hit.rule;
-                let Some(mut found) = finding(text, weight, Hit { rule, span }, source) else { continue };
+                let Some(mut found) = finding(text, Hit { span, ..hit }, source) else { continue };
                 if let Some(disguise) = disguise {
                     found.weight = if rule.hidden { found.weight } else { found.weight.max(HIDDEN_WEIGHT) };
                     // A secret in escapes is how JSON and URLs hold it, and is replaced as it stands.
@@ -170,15 +168,15 @@ pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
-/// What a hit of this weight is in the end; nothing, where it weighs nothing.
-fn finding(text: &str, weight: u8, hit: Hit, source: Source) -> Option<Finding> {
+/// What a hit is in the end; nothing, where it is empty.
+fn finding(text: &str, hit: Hit, source: Source) -> Option<Finding> {
     // Expressions match bytes: a span that ends inside a character grows to its borders.
-    let Hit { rule, span } = hit;
+    let Hit { rule, span, weight } = hit;
     let start = boundary(text, span.start);
     let end = (span.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     let is_secret = rule.category == Category::Secret;
     let end = if is_secret { end_of_value(text, start..end, rule.validator.is_guess()) } else { end };
-    (weight > 0 && start < end).then(|| Finding {
+    (start < end).then(|| Finding {
         rule: rule.id.clone(),
         category: rule.category,
         severity: rule.severity,

@@ -154,10 +154,10 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
             }
         } else if place.start >= window.end
             && let Some(memory) = self.memories.of(index)
-            && let Some((end, hit)) = rule.match_at(memory, self.bytes, place.start..end, &self.counts)
+            && let Some((end, span)) = rule.match_at(memory, self.bytes, place.start..end, &self.counts)
         {
             window.end = end;
-            self.hits.extend(hit);
+            self.hits.extend(span.and_then(|span| rule.hit(self.bytes, span)));
         }
     }
 
@@ -166,10 +166,11 @@ impl<'a, W: Fn(&Rule) -> bool, C: Fn(&Range<usize>) -> bool> Search<'a, W, C> {
             return;
         }
         let found = match rule.validator.lesson() {
-            Some(lesson) => lesson.worst(self.bytes, window).map(|span| vec![Hit { rule, span }]),
+            Some(lesson) => lesson.worst(self.bytes, window).map(|span| vec![span]),
             None => self.memories.of(index).map(|memory| rule.matches(memory, self.bytes, window)),
         };
-        self.hits.extend(found.into_iter().flatten().filter(|hit| (self.counts)(&hit.span)));
+        let counted = found.into_iter().flatten().filter(|span| (self.counts)(span));
+        self.hits.extend(counted.filter_map(|span| rule.hit(self.bytes, span)));
     }
 
     /// Looks at the windows that are still open.

@@ -57,7 +57,6 @@ pub(super) struct Rule {
     #[serde(default)]
     pub(super) also: Vec<String>,
     /// Instead of keywords: how many digits a number near the match has, least and most.
-    #[serde(default)]
     pub(super) digits: Option<(usize, usize)>,
     /// Where a match begins.
     #[serde(default)]
@@ -130,25 +129,17 @@ impl Memory {
     }
 }
 
-/// One match, which its validator has not seen yet.
+/// One match that its validator accepts.
 pub(super) struct Hit<'a> {
     pub(super) rule: &'a Rule,
     pub(super) span: Range<usize>,
-}
-
-impl Hit<'_> {
     /// What it adds to the score, before the source is taken into account: the rule's own weight, less where check digits
-    /// are wrong, 0 where the validator does not accept it.
-    pub(super) fn weight(&self, bytes: &[u8]) -> u8 {
-        let (before, from) = bytes.split_at_checked(self.span.start).unwrap_or_default();
-        let value = from.get(..self.span.len()).unwrap_or_default();
-        let percent = self.rule.validator.confidence(value, before);
-        (u16::from(self.rule.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8
-    }
+    /// are wrong.
+    pub(super) weight: u8,
 }
 
 impl Rule {
-    /// Reads a rule file, rule by rule: errors name the one that is wrong, never a scanned text.
+    /// Reads a rule file, rule by rule, and compiles each: errors name the one that is wrong, never a scanned text.
     pub(super) fn read(json: &str) -> Result<Vec<Self>, String> {
         let rules: Vec<Value> =
             serde_json::from_str(json).map_err(|error| format!("the rules are not valid: {error}"))?;
@@ -169,22 +160,23 @@ impl Rule {
         } else if self.keywords.iter().chain(&self.also).any(|word| word.is_empty() || is_common(word)) {
             "a keyword, and a word of `also`, has at least two bytes, or is a sign"
         } else {
+            self.regex()?;
             return Ok(self);
         };
         Err(wrong.to_owned())
     }
 
-    /// The compiled expression. Rules that are no part of the program must be asked for it before they are used.
+    /// The compiled expression.
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub(super) fn regex(&self) -> Result<&Regex, String> {
+    fn regex(&self) -> Result<&Regex, String> {
         let compile = || {
             let (pattern, syntax) = self.expression();
             let config = Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED_BYTES));
             Regex::builder().syntax(syntax).configure(config).build(&pattern).map_err(|error| {
                 let why = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
-                format!("rule {} is not valid: `pattern`: {why}", self.id)
+                format!("`pattern`: {why}")
             })
         };
         self.regex.get_or_init(compile).as_ref().map_err(String::clone)
@@ -227,14 +219,22 @@ impl Rule {
         self.also.is_empty() || self.company.get_or_init(any).as_ref().is_none_or(|any| any.is_match(text))
     }
 
-    /// Every match in the window.
-    pub(super) fn matches(&self, memory: &mut Memory, bytes: &[u8], window: Range<usize>) -> Vec<Hit<'_>> {
+    /// What a match is, if its validator accepts it.
+    pub(super) fn hit(&self, bytes: &[u8], span: Range<usize>) -> Option<Hit<'_>> {
+        let (before, from) = bytes.split_at_checked(span.start)?;
+        let percent = self.validator.confidence(from.get(..span.len())?, before);
+        let weight = (u16::from(self.weight) * u16::from(percent) / u16::from(FULL_WEIGHT)) as u8;
+        (weight > 0).then_some(Hit { rule: self, span, weight })
+    }
+
+    /// What the finding spans of every match in the window.
+    pub(super) fn matches(&self, memory: &mut Memory, bytes: &[u8], window: Range<usize>) -> Vec<Range<usize>> {
         // The text before the window stays visible to `\b`.
         let haystack = bytes.get(..window.end).unwrap_or_default();
-        let mut hits = Vec::new();
+        let mut spans = Vec::new();
         let mut at = window.start;
         if self.quick_end(memory, &Input::new(haystack).range(at..).earliest(true)) == Some(None) {
-            return hits;
+            return spans;
         }
         while at < haystack.len()
             && let Ok(regex) = self.regex()
@@ -242,19 +242,19 @@ impl Rule {
         {
             // What follows a value may be what precedes the next.
             at = value.end.max(at + 1);
-            hits.push(Hit { rule: self, span: value });
+            spans.push(value);
         }
-        hits
+        spans
     }
 
-    /// Where the match that begins with the range and lies within it ends, and the match, if it counts.
+    /// Where the match that begins with the range and lies within it ends, and what the finding spans of it, if it counts.
     pub(super) fn match_at(
         &self,
         memory: &mut Memory,
         bytes: &[u8],
         range: Range<usize>,
         counts: impl Fn(&Range<usize>) -> bool,
-    ) -> Option<(usize, Option<Hit<'_>>)> {
+    ) -> Option<(usize, Option<Range<usize>>)> {
         if self.begins == Begins::WithWord && !begins_word(bytes, range.start) {
             return None;
         }
@@ -267,8 +267,7 @@ impl Rule {
             return Some((end, None));
         }
         let value = found_at(self.regex().ok()?, memory, haystack, 0)?;
-        let span = range.start + value.start..range.start + value.end;
-        Some((end, Some(Hit { rule: self, span })))
+        Some((end, Some(range.start + value.start..range.start + value.end)))
     }
 
     /// True when it has something to say about a text of this source.
@@ -338,8 +337,7 @@ mod tests {
             assert!(read(|rule| rule[words] = serde_json::json!(["e"])).is_err());
             assert!(read(|rule| rule[words] = serde_json::json!(["@", "é"])).is_ok());
         }
-        let broken = read(|rule| rule["pattern"] = serde_json::json!(["("])).unwrap();
-        assert!(broken[0].regex().is_err());
+        assert!(read(|rule| rule["pattern"] = serde_json::json!(["("])).is_err());
         assert!(read(|rule| rule["surprise"] = serde_json::json!(1)).is_err());
     }
 
