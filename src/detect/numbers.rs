@@ -3,11 +3,6 @@
 
 use std::collections::HashSet;
 
-/// Of the first 17 digits (GB 11643).
-pub(super) const RESIDENT_WEIGHTS: &[u32] = &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
-pub(super) const RRN_WEIGHTS: &[u32] = &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
-pub(super) const MY_NUMBER_WEIGHTS: &[u32] = &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2];
-pub(super) const NHS_WEIGHTS: &[u32] = &[10, 9, 8, 7, 6, 5, 4, 3, 2];
 /// Of the second check digit, which also covers the first; the first has the same without the 11.
 const CPF_WEIGHTS: &[u32] = &[11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
 /// What completes a sum to a multiple of 11, for each remainder; a 10 is written 0.

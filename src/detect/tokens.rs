@@ -3,13 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::sync::LazyLock;
 
 /// What tokens hold that expressions do not see, one of these, by how they begin.
-static INSIDE: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
-    let lines = include_str!("words/inside.txt").lines();
-    lines.filter_map(|line| line.split_once(" = ")).collect()
-});
+const INSIDE: &str = include_str!("words/inside.txt");
 /// Base62 as GitHub and those after it count.
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -34,7 +30,8 @@ pub(super) fn is_checked_by_crc32(token: &str) -> bool {
 
 /// False where a value begins as one of the list and holds none of what such a value holds.
 pub(super) fn holds_its_inside(text: &str) -> bool {
-    let mut of_it = INSIDE.iter().filter(|(begin, _)| text.starts_with(begin));
+    let lines = INSIDE.lines().filter_map(|line| line.split_once(" = "));
+    let mut of_it = lines.filter(|(begin, _)| text.starts_with(begin));
     of_it.all(|(_, parts)| parts.split(' ').any(|part| text.contains(part)))
 }
 

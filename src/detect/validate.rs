@@ -3,18 +3,13 @@
 
 use super::decode::is_coded;
 use super::learned::Lesson;
-use super::numbers::{
-    COMPLETES_11, MY_NUMBER_WEIGHTS, NHS_WEIGHTS, RESIDENT_WEIGHTS, RRN_WEIGHTS, digits, is_aadhaar, is_card,
-    is_checked, is_cpf, is_dni, is_iban, is_ssn, is_tax_id, luhn,
-};
+use super::numbers::{self, digits, is_checked};
 use super::tokens::{holds_its_inside, is_checked_by_crc32, is_jwt};
 use super::words::{Words, contains_any, words};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::sync::LazyLock;
 
 /// Full confidence in percent: the rule's own weight.
 const SURE: u8 = 100;
@@ -79,9 +74,9 @@ static AUTHORS: Words = Words::new(|| words(include_str!("words/authors.txt")));
 /// Parts of phone numbers that are kept for films and manuals, in Britain (Ofcom) and France (Arcep); the 555 of North America stands alone.
 const FICTION: [&str; 4] = ["7700900", "2079460", "1632960", "019900"];
 /// Ends of mail domains that are nobody's (RFC 2606, RFC 6761), or of file names that look like one.
-static NOT_DOMAINS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("words/not-domains.txt").lines().collect());
+const NOT_DOMAINS: &str = include_str!("words/not-domains.txt");
 /// Names before the `@` that are no person's.
-static NOT_PERSONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("words/not-persons.txt").lines().collect());
+const NOT_PERSONS: &str = include_str!("words/not-persons.txt");
 /// A known value of this length is recognised inside another, in bytes; a shorter one may be there by chance.
 const KNOWN_INSIDE: usize = 12;
 /// Values that manuals and standards print, one a line.
@@ -212,22 +207,22 @@ impl Validator {
                 let pair = String::from_utf8(STANDARD.decode(text).unwrap_or_default()).unwrap_or_default();
                 pair.split_once(':').is_some_and(|(_, password)| is_password(password))
             }
-            Self::Card => is_card(&digits(text)) && !is_known(text),
-            Self::Iban => is_iban(text) && !is_known(text),
-            Self::Cpf => is_cpf(text),
-            Self::Dni => is_dni(text),
-            Self::Aadhaar => is_aadhaar(&digits(text)),
-            Self::Ssn => is_ssn(text) && !is_known(text),
-            Self::Luhn => luhn(&digits(text)) && !is_known(text),
-            Self::ResidentId => is_checked(text, RESIDENT_WEIGHTS, "10X98765432"),
-            Self::Rrn => is_checked(text, RRN_WEIGHTS, "10987654321"),
-            Self::MyNumber => is_checked(text, MY_NUMBER_WEIGHTS, COMPLETES_11),
-            Self::Nhs => is_checked(text, NHS_WEIGHTS, "0-987654321"),
+            Self::Card => numbers::is_card(&digits(text)) && !is_known(text),
+            Self::Iban => numbers::is_iban(text) && !is_known(text),
+            Self::Cpf => numbers::is_cpf(text),
+            Self::Dni => numbers::is_dni(text),
+            Self::Aadhaar => numbers::is_aadhaar(&digits(text)),
+            Self::Ssn => numbers::is_ssn(text) && !is_known(text),
+            Self::Luhn => numbers::luhn(&digits(text)) && !is_known(text),
+            Self::ResidentId => is_checked(text, &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2], "10X98765432"),
+            Self::Rrn => is_checked(text, &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5], "10987654321"),
+            Self::MyNumber => is_checked(text, &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2], numbers::COMPLETES_11),
+            Self::Nhs => is_checked(text, &[10, 9, 8, 7, 6, 5, 4, 3, 2], "0-987654321"),
             Self::Nir => {
                 let number = digits(text).into_iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit));
                 97 - number / 100 % 97 == number % 100
             }
-            Self::TaxId => is_tax_id(&digits(text)),
+            Self::TaxId => numbers::is_tax_id(&digits(text)),
             Self::Coded => is_coded(text) && !contains_any(&*line(before), &NOT_DATA),
             Self::Phone => {
                 let number = text.replace(|c: char| !c.is_ascii_digit(), "");
@@ -403,7 +398,7 @@ fn is_mail(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let Some((name, domain)) = text.split_once('@') else { return false };
     let mut ends = domain.match_indices('.').filter_map(|(dot, _)| domain.get(dot + 1..)).chain([domain]);
-    !ends.any(|end| NOT_DOMAINS.contains(end)) && !NOT_PERSONS.contains(name)
+    !ends.any(|end| NOT_DOMAINS.lines().any(|known| known == end)) && !NOT_PERSONS.lines().any(|known| known == name)
 }
 
 #[cfg(test)]
