@@ -230,20 +230,16 @@ fn settle(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by(|one, other| order(one).cmp(&order(other)));
     let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
     for finding in findings {
-        match kept.last_mut() {
-            Some(last) if order(last).0 == order(&finding).0 && finding.start < last.end => {
-                if finding.weight <= last.weight {
-                    continue;
-                }
-                if order(&finding).0.is_none() && finding.start > last.start && finding.end >= last.end {
-                    // Two values, the first of which was taken to go on to the end of the second.
-                    last.end = finding.start;
-                    kept.push(finding);
-                } else {
-                    *last = finding;
-                }
+        let rule = order(&finding).0;
+        match kept.last_mut().filter(|last| order(last).0 == rule && finding.start < last.end) {
+            Some(last) if finding.weight <= last.weight => {}
+            // Two values, the first of which was taken to go on to the end of the second.
+            Some(last) if rule.is_none() && finding.start > last.start && finding.end >= last.end => {
+                last.end = finding.start;
+                kept.push(finding);
             }
-            _ => kept.push(finding),
+            Some(last) => *last = finding,
+            None => kept.push(finding),
         }
     }
     kept.sort_by_key(|finding| (finding.start, finding.end));

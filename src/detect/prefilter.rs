@@ -119,14 +119,11 @@ impl Memories {
     /// What one rule is asked with.
     fn of(&mut self, rule: usize) -> Option<&mut Memory> {
         self.questions += 1;
-        if self.questions.is_multiple_of(QUESTIONS) && self.bytes() > MEMORY_BYTES {
+        let bytes = || self.of_rules.iter().map(Memory::bytes).sum::<usize>();
+        if self.questions.is_multiple_of(QUESTIONS) && bytes() > MEMORY_BYTES {
             *self = Self::new(self.of_rules.len());
         }
         self.of_rules.get_mut(rule)
-    }
-
-    fn bytes(&self) -> usize {
-        self.of_rules.iter().map(Memory::bytes).sum()
     }
 }
 
