@@ -65,16 +65,12 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         around.origins.extend(doubtful(&before));
     }
     // A label of a name is looked up as far as whoever answers for the rest of it.
-    let mut behind = right.chars();
-    match (behind.next(), behind.next()) {
-        (Some('.'), Some(c)) if c.is_alphanumeric() => {
-            let name = right.find(|c: char| !c.is_alphanumeric() && !"-.".contains(c));
-            around.origins.push(right.get(..name.unwrap_or(right.len())).unwrap_or_default().to_owned());
-            around.open |= end.is_none();
-        }
-        (None, _) | (Some('.'), None) => around.open = true,
-        _ => {}
+    let name = right.split(|c: char| !c.is_alphanumeric() && !"-.".contains(c)).next().unwrap_or_default();
+    if name.strip_prefix('.').is_some_and(|rest| rest.starts_with(char::is_alphanumeric)) {
+        around.origins.push(name.to_owned());
+        around.open |= end.is_none();
     }
+    around.open |= ["", "."].contains(&right);
     around
 }
 
@@ -145,10 +141,9 @@ pub(super) fn held(text: &str, part: Range<usize>) -> BTreeSet<String> {
     let before = left.get(begin..).unwrap_or_default();
     let end = part.end + right.find(|c| !is_url(c)).unwrap_or(right.len());
     // A second one is what the first is asked with.
-    let urls = before.match_indices("//").take(1).filter(|(at, _)| before.get(at + 2..).is_some_and(is_inside));
-    let urls = urls.flat_map(|(at, _)| {
-        origins(before.get(..at).unwrap_or_default(), text.get(begin + at + 2..end).unwrap_or_default())
-    });
+    let first = before.split_once("//").filter(|(_, rest)| is_inside(rest));
+    let rest = |name: &str| text.get(begin + name.len() + 2..end).unwrap_or_default();
+    let urls = first.into_iter().flat_map(|(name, _)| origins(name, rest(name)));
     // A host with the part in it is nobody's, and what stands behind a point was written behind it.
     let is_odd = |origin: &String| {
         let plain = origin.replace("\\/", "/");
