@@ -24,6 +24,9 @@ pub enum Kind {
     Arguments,
 }
 
+/// Members of a response that repeat those of its request.
+const ECHOED: [&str; 3] = ["instructions", "metadata", "tools"];
+
 /// One string of a reply or an event.
 #[derive(Debug)]
 pub struct Piece<'a> {
@@ -41,6 +44,8 @@ pub struct Piece<'a> {
     pub about: String,
     /// For a piece of a longer text, which one; it begins with the numbers of [`Event::ends`]. `None` for a whole text.
     pub stream: Option<String>,
+    /// It is none of what the model says, but repeats the client's own request.
+    pub is_echo: bool,
 }
 
 /// What an event, or a reply that is no stream, holds.
@@ -111,7 +116,9 @@ impl<'a> Event<'a> {
         }
         // The old text API streams without a member `delta`.
         let is_choice = name == "choices";
+        let is_response = text_of(&members, "object") == Some("response");
         for (name, node) in members {
+            let begin = self.pieces.len();
             let (for_what, holds_text) = match &*name.text {
                 "arguments" | "partial_json" => (Kind::Arguments, true),
                 "input" => (Kind::Call, true),
@@ -128,6 +135,8 @@ impl<'a> Event<'a> {
                 Node::String(text) => self.string(text, for_what, &name.text, &stream, is_piece.then_some(named)),
                 node => self.value(node, for_what, stream.clone(), is_delta, &name.text),
             }
+            let is_echo = is_response && ECHOED.contains(&&*name.text);
+            self.pieces.iter_mut().skip(begin).for_each(|piece| piece.is_echo |= is_echo);
         }
     }
 
@@ -153,7 +162,7 @@ impl<'a> Event<'a> {
 
     fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, about: &str, stream: Option<String>) {
         let name = Some(name).filter(|name| name.len() <= NAME_BYTES).unwrap_or_default().to_owned();
-        self.pieces.push(Piece { text, before: "", span, kind, name, about: about.to_owned(), stream });
+        self.pieces.push(Piece { text, before: "", span, kind, name, about: about.to_owned(), stream, is_echo: false });
     }
 }
 

@@ -278,7 +278,7 @@ impl<'a> Rewriter<'a> {
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
         let (mut edits, mut judged) = (Vec::new(), BTreeMap::new());
         // The text before ends in a URL.
-        let mut is_open = false;
+        let (mut is_open, mut is_begun) = (false, false);
         for (number, piece) in event.pieces.iter().enumerate() {
             let stream = piece.stream.as_ref().filter(|_| self.streamed);
             let text = match stream {
@@ -287,7 +287,7 @@ impl<'a> Rewriter<'a> {
                 None if self.streamed => format!("={:x}", self.key.hash_one((piece.before, &piece.text))),
                 None => number.to_string(),
             };
-            let is_new = stream.is_some() || !self.said.contains_key(&text);
+            let is_new = !piece.is_echo && (stream.is_some() || !self.said.contains_key(&text));
             if is_new && piece.text.len() <= self.room {
                 self.room -= piece.text.len();
                 let begun = || (piece.kind, piece.before.to_string(), String::new());
@@ -305,6 +305,8 @@ impl<'a> Rewriter<'a> {
                 (None, Kind::Text) => {
                     let is_cut = is_open;
                     is_open = restore::is_open(&piece.text, is_cut);
+                    // What a client shows before the pieces that follow.
+                    is_begun |= is_open && ["content", "text"].contains(&piece.name.as_str());
                     restorer.places(&piece.text, is_cut, None, false)
                 }
                 _ if !restorer.holds(&piece.text) => Vec::new(),
@@ -324,7 +326,7 @@ impl<'a> Rewriter<'a> {
                 edits.push(Edit { place, text: escaped(restored) });
             }
         }
-        restorer.is_open |= is_open && self.streamed;
+        restorer.is_open |= is_begun && self.streamed;
         edits
     }
 
