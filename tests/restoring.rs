@@ -608,14 +608,21 @@ fn what_comes_whole_in_a_stream_is_judged_as_what_comes_in_pieces_and_told_once(
         ("/v1/responses", json!({"type": "response.output_item.done", "output_index": 0, "item": item})),
         ("/v1/responses", json!({"type": "response.completed", "response": {"id": "r", "output": [call]}})),
         ("/v1/messages", json!({"type": "content_block_start", "index": 0, "content_block": block})),
+        // Said as a text before, where it does nothing.
+        (
+            "/v1/chat/completions",
+            json!({"choices": [{"index": 0, "message": {"content": json!({"command": erase}).to_string(),
+            "tool_calls": [{"function": {"name": "bash", "arguments": json!({"command": erase}).to_string()}}]}}]}),
+        ),
     ];
     for replies in ["warn", "block"] {
         let mut plan = Fixture::plan(if replies == "warn" { "whole-warn" } else { "whole-block" });
         plan.config = json!({"policy": {"replies": replies}});
         let proxy = plan.start();
         for (path, event) in &streams {
-            let event = format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
-            let body = event.clone() + &event;
+            // Once more in another shape, as whole responses come at the end.
+            let again = json!({"type": "again", "of": [event]});
+            let body = format!("data: {event}\n\ndata: {event}\n\ndata: {again}\n\n");
             proxy.practice.fail(
                 path,
                 &json!({"kind": "status", "status": 200, "body": body,
@@ -666,6 +673,18 @@ fn a_url_that_begins_in_a_whole_text_of_a_stream_goes_on_in_its_pieces() {
             + &event(json!({"type": "content_block_stop", "index": 0}));
         let reply = answered(&proxy, "/v1/messages", &token, "text/event-stream", &stream);
         assert_eq!((reply.contains(&place), reply.contains(&token)), (is_kept, !is_kept), "{reply}");
+    }
+}
+
+#[test]
+fn a_token_that_comes_in_pieces_is_judged_when_it_is_whole() {
+    let mut plan = Fixture::plan("token-pieces");
+    plan.config = json!({"policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let sample = "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY is the one of the documentation";
+    for path in STREAMING {
+        proxy.practice.set(&json!({"reply": sample, "piece": 1}));
+        assert_eq!(said(&proxy.post(path, &history(path, "Go on.", "nothing", true))).0, sample, "{path}");
     }
 }
 

@@ -44,8 +44,8 @@ pub struct Piece<'a> {
     pub about: String,
     /// For a piece of a longer text, which one; it begins with the numbers of [`Event::ends`]. `None` for a whole text.
     pub stream: Option<String>,
-    /// It is none of what the model says, but repeats the client's own request.
-    pub is_echo: bool,
+    /// The model says it: it is not empty, repeats nothing of the client's own request, and is no number or padding beside a piece.
+    pub is_said: bool,
 }
 
 /// What an event, or a reply that is no stream, holds.
@@ -96,6 +96,7 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
         match &mut piece.stream {
             // Events of different types may be about texts of the same numbers.
             Some(stream) => stream.push_str(&kind),
+            None if kind.ends_with(".delta") => piece.is_said = false,
             None if piece.kind == Kind::Call => piece.before = json::before(data, 0, piece.span.start),
             None => {}
         }
@@ -136,7 +137,7 @@ impl<'a> Event<'a> {
                 node => self.value(node, for_what, stream.clone(), is_delta, &name.text),
             }
             let is_echo = is_response && ECHOED.contains(&&*name.text);
-            self.pieces.iter_mut().skip(begin).for_each(|piece| piece.is_echo |= is_echo);
+            self.pieces.iter_mut().skip(begin).for_each(|piece| piece.is_said &= !is_echo);
         }
     }
 
@@ -162,7 +163,8 @@ impl<'a> Event<'a> {
 
     fn string(&mut self, Text { text, span }: Text<'a>, kind: Kind, name: &str, about: &str, stream: Option<String>) {
         let name = Some(name).filter(|name| name.len() <= NAME_BYTES).unwrap_or_default().to_owned();
-        self.pieces.push(Piece { text, before: "", span, kind, name, about: about.to_owned(), stream, is_echo: false });
+        let (about, is_said) = (about.to_owned(), !text.is_empty());
+        self.pieces.push(Piece { text, before: "", span, kind, name, about, stream, is_said });
     }
 }
 

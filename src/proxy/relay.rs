@@ -10,6 +10,7 @@ use crate::redact::{Guard, Hidden, Rewriter, Stops};
 use crate::server::{Exchange, Writer};
 use crate::upstream;
 use http::header::{self, HeaderMap, HeaderValue};
+use std::collections::BTreeSet;
 use std::io::Read;
 
 /// One read from the provider, in bytes: as much as its connection buffers.
@@ -125,8 +126,11 @@ pub(super) fn relay(
     }
     // What was found when it had gone was reported, and not stopped.
     let done = if event.blocked { action } else { action.min(Action::Warn) };
+    // Several events may say the same, each in its own way.
+    let mut told = BTreeSet::new();
     for (kind, said) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
-        event.findings.extend(judge::reply(proxy, &user, kind, said, done));
+        let found = judge::reply(proxy, &user, kind, said, done).into_iter();
+        event.findings.extend(found.filter(|found| told.insert((found.rule.clone(), found.reference.clone()))));
     }
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {

@@ -284,12 +284,16 @@ impl<'a> Rewriter<'a> {
             let text = match stream {
                 Some(stream) => stream.clone(),
                 // In a stream several events repeat what was said; some say what came in no pieces.
-                None if self.streamed => format!("={:x}", self.key.hash_one((piece.before, &piece.text))),
+                None if self.streamed => {
+                    let is_text = piece.kind == Kind::Text;
+                    format!("={:x}", self.key.hash_one((is_text, piece.before, &piece.text)))
+                }
                 None => number.to_string(),
             };
-            let is_new = !piece.is_echo && (stream.is_some() || !self.said.contains_key(&text));
-            if is_new && piece.text.len() <= self.room {
-                self.room -= piece.text.len();
+            let is_new = piece.is_said && (stream.is_some() || !self.said.contains_key(&text));
+            let bytes = piece.before.len() + piece.text.len();
+            if is_new && bytes <= self.room {
+                self.room -= bytes;
                 let begun = || (piece.kind, piece.before.to_string(), String::new());
                 self.said.entry(text).or_insert_with(begun).2.push_str(&piece.text);
             }
@@ -306,7 +310,9 @@ impl<'a> Rewriter<'a> {
                     let is_cut = is_open;
                     is_open = restore::is_open(&piece.text, is_cut);
                     // What a client shows before the pieces that follow.
-                    is_begun |= is_open && ["content", "text"].contains(&piece.name.as_str());
+                    if ["content", "text"].contains(&piece.name.as_str()) {
+                        is_begun = is_open;
+                    }
                     restorer.places(&piece.text, is_cut, None, false)
                 }
                 _ if !restorer.holds(&piece.text) => Vec::new(),

@@ -104,8 +104,10 @@ impl<'a> Restorer<'a> {
 
     /// What can go on of a text. What could be the beginning of a placeholder comes with the pieces after it.
     fn text(&mut self, Stream { text, done, is_cut }: &mut Stream, is_last: bool) -> String {
-        // With all that is kept of what was handed on: a long token is known by its end, which does not go then.
-        if self.stops(Kind::Text, ("", text)) {
+        // With all that is kept of what was handed on: a long token is known by its end, which does not go then. What may be the beginning of one
+        // is judged when it is whole.
+        let whole = text.rfind(char::is_whitespace).filter(|at| !is_last && text.len() - at < GUARDED_BYTES);
+        if self.stops(Kind::Text, ("", text.get(..whole.unwrap_or(text.len())).unwrap_or_default())) {
             return String::new();
         }
         let mut restored = String::new();
