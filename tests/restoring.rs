@@ -639,6 +639,95 @@ fn what_comes_whole_in_a_stream_is_judged_as_what_comes_in_pieces_and_told_once(
 }
 
 #[test]
+fn a_command_that_a_call_gives_as_a_list_of_words_is_judged_as_one() {
+    let words = json!(["rm", "-rf", "/", "--no-preserve-root"]);
+    let arguments = json!({"workdir": "/tmp", "command": words}).to_string();
+    let action = json!({"type": "exec", "command": words, "env": {}});
+    let piece = |text: &str| json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}}]});
+    let begun = json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "shell", "arguments": ""}}]}}]});
+    let (first, rest) = arguments.split_at(arguments.len() / 2);
+    let replies = [
+        (
+            "/v1/responses",
+            vec![
+                json!({"type": "response.output_item.done", "output_index": 0, "item": {"type": "local_shell_call", "action": action}}),
+            ],
+        ),
+        (
+            "/v1/responses",
+            vec![
+                json!({"type": "response.completed", "response": {"output": [{"type": "function_call", "name": "shell", "arguments": arguments}]}}),
+            ],
+        ),
+        (
+            "/v1/messages",
+            vec![
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "sh", "input": {"args": words}}}),
+            ],
+        ),
+        ("/v1/chat/completions", vec![begun, piece(first), piece(rest)]),
+        // As Ollama gives them.
+        (
+            "/v1/chat/completions",
+            vec![
+                json!({"choices": [{"message": {"tool_calls": [{"function": {"name": "sh", "arguments": {"cmd": words}}}]}}]}),
+            ],
+        ),
+    ];
+    for policy in ["warn", "block"] {
+        let mut plan = Fixture::plan(if policy == "warn" { "list-warn" } else { "list-block" });
+        plan.config = json!({"policy": {"replies": policy}});
+        let proxy = plan.start();
+        for (path, events) in &replies {
+            let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+            let headers = json!({"content-type": "text/event-stream"});
+            proxy.practice.fail(path, &json!({"kind": "status", "status": 200, "headers": headers, "body": body}));
+            let reply = proxy.post(path, &history(path, "Go on.", "nothing", true));
+            let text = reply.text();
+            let is_stopped = text.contains("[InferShield stopped this reply: rule command.");
+            assert_eq!((is_stopped, text == body), (policy == "block", policy == "warn"), "{text}");
+            let line = proxy.line_of(&reply);
+            assert_eq!(line["findings"][0]["action"], json!(policy), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_stopped_a_reply_stands_in_its_line_though_more_was_said_before_than_is_kept() {
+    let mut plan = Fixture::plan("long-block");
+    plan.config = json!({"policy": {"replies": "block"}});
+    let proxy = plan.start();
+    let text = |text: &str| format!("data: {}\n\n", json!({"type": "page", "of": [text]}));
+    let call = json!({"type": "function_call", "name": "sh", "arguments": json!({"command": "rm -rf / --no-preserve-root"}).to_string()});
+    let body =
+        [text(&"a".repeat(600 << 10)), text(&"b".repeat(424 << 10)), format!("data: {}\n\n", json!({"item": call}))]
+            .concat();
+    let headers = json!({"content-type": "text/event-stream"});
+    let path = "/v1/responses";
+    proxy.practice.fail(path, &json!({"kind": "status", "status": 200, "headers": headers, "body": body}));
+    let reply = proxy.post(path, &history(path, "Go on.", "nothing", true));
+    assert!(reply.text().contains("[InferShield stopped this reply: rule command."));
+    let line = proxy.line_of(&reply);
+    assert_eq!(
+        (line["findings"].as_array().unwrap().len(), &line["findings"][0]["action"]),
+        (1, &json!("block")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_value_comes_back_in_arguments_that_are_an_object() {
+    let proxy = Fixture::start("object");
+    let token = proxy.run.secret(TOKEN);
+    let place = placeholder(&proxy, &token);
+    let call =
+        json!({"function": {"name": "write_file", "arguments": {"path": ".env", "content": format!("T={place}")}}});
+    let body = json!({"choices": [{"message": {"tool_calls": [call]}}]}).to_string();
+    let path = "/v1/chat/completions";
+    assert_eq!(answered(&proxy, path, &token, "application/json", &body), body.replace(&place, &token));
+}
+
+#[test]
 fn what_a_reply_repeats_of_its_request_is_not_judged_as_the_models_words() {
     let mut plan = Fixture::plan("echo");
     plan.config = json!({"policy": {"replies": "block"}});

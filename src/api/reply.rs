@@ -34,7 +34,7 @@ pub struct Piece<'a> {
     pub text: Cow<'a, str>,
     /// What stands before it in what a tool is called with, as in [`super::Segment::before`].
     pub before: &'a str,
-    /// Its literal, quotes included.
+    /// Its literal, quotes included; empty for what several pieces say together.
     pub span: Range<usize>,
     /// What becomes of it.
     pub kind: Kind,
@@ -134,6 +134,10 @@ impl<'a> Event<'a> {
             match node {
                 Node::String(_) if outer == Kind::Text && is_fixed(&name.text) => {}
                 Node::String(text) => self.string(text, for_what, &name.text, &stream, is_piece.then_some(named)),
+                // Not all APIs give them as text.
+                node if for_what == Kind::Arguments => {
+                    self.value(node, Kind::Call, stream.clone(), is_delta, &name.text)
+                }
                 node => self.value(node, for_what, stream.clone(), is_delta, &name.text),
             }
             let is_echo = is_response && ECHOED.contains(&&*name.text);
@@ -146,6 +150,9 @@ impl<'a> Event<'a> {
             Node::Word | Node::Number(_) => {}
             Node::String(text) => self.string(text, outer, name, &stream, None),
             Node::Array(items) => {
+                if outer == Kind::Call {
+                    self.command(&items, name, &stream);
+                }
                 for (place, item) in items.into_iter().enumerate() {
                     // A whole reply does not number its calls. Their places are no numbers of blocks.
                     let is_bare = matches!(&item, Node::Object(members) if numbers(members).is_empty());
@@ -158,6 +165,16 @@ impl<'a> Event<'a> {
                 let numbers = if outer == Kind::Text { numbers(&members) } else { String::new() };
                 self.object(members, outer, stream + &numbers, is_delta, name);
             }
+        }
+    }
+
+    /// Of a list of words also what they say together, as a piece that stands nowhere.
+    fn command(&mut self, items: &[Node<'a>], name: &str, about: &str) {
+        let word = |item: &Node<'a>| if let Node::String(word) = item { Some(word.text.clone()) } else { None };
+        let words: Vec<_> = items.iter().filter_map(word).collect();
+        if words.len() > 1 {
+            let text = words.join(" ").into();
+            self.string(Text { text, span: 0..0 }, Kind::Call, name, about, None);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::redact::{self, Hidden, Redaction};
 use crate::secret;
 use crate::store::{Exception, holds_local_key};
 use http::HeaderValue;
+use std::iter;
 
 /// Characters of the keyed fingerprint that make a `ref`: 40 bits.
 const REF_CHARS: usize = 8;
@@ -83,6 +84,13 @@ pub(super) fn scan<'a>(
 /// What a text of a reply, given behind what stands before it, is reported or stopped for: data on its way to somebody else, a secret that
 /// the request did not hold, a call that destroys.
 pub(super) fn reply(proxy: &Proxy, user: &str, kind: Kind, said: (&str, &str), action: Action) -> Vec<audit::Finding> {
+    // A call may give a command as a list of its words.
+    let commands = if kind == Kind::Text { Vec::new() } else { redact::commands(said.1) };
+    let said = iter::once(said).chain(commands.iter().map(|command| ("", command.as_str())));
+    said.flat_map(|said| reply_text(proxy, user, kind, said, action)).collect()
+}
+
+fn reply_text(proxy: &Proxy, user: &str, kind: Kind, said: (&str, &str), action: Action) -> Vec<audit::Finding> {
     let mut findings = proxy.scanner.scan_behind(said, Source::Assistant);
     findings.retain(|finding| match finding.category {
         Category::Exfiltration => finding.weight >= REPLY_WEIGHT,

@@ -10,6 +10,7 @@ use crate::redact::{Guard, Hidden, Rewriter, Stops};
 use crate::server::{Exchange, Writer};
 use crate::upstream;
 use http::header::{self, HeaderMap, HeaderValue};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Read;
 
@@ -48,10 +49,13 @@ pub(super) fn relay(
         };
         proxy.scanner.scan(text, Source::Assistant).iter().any(leads_away)
     };
+    let stopping = RefCell::new(None);
     let stops = |kind: Kind, said: (&str, &str)| {
         let mut found = judge::reply(proxy, &user, kind, said, action).into_iter();
         let found = found.find(|found| found.action == action.to_string())?;
-        Some(format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference))
+        let why = format!("[InferShield stopped this reply: rule {}, ref {}]", found.rule, found.reference);
+        stopping.replace(Some(found));
+        Some(why)
     };
     let stops_replies = action == Action::Block && form.is_some();
     let guard = Guard { leaks: &leaks, stops: stops_replies.then_some(&stops as &Stops<'_>) };
@@ -126,12 +130,12 @@ pub(super) fn relay(
     }
     // What was found when it had gone was reported, and not stopped.
     let done = if event.blocked { action } else { action.min(Action::Warn) };
-    // Several events may say the same, each in its own way.
+    let said = rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow);
+    let found = said.flat_map(|(kind, said)| judge::reply(proxy, &user, kind, said, done));
+    // Several events may say the same, each in its own way, and what stopped the reply may be more than is kept.
     let mut told = BTreeSet::new();
-    for (kind, said) in rewriter.iter().flat_map(Rewriter::said).filter(|_| action != Action::Allow) {
-        let found = judge::reply(proxy, &user, kind, said, done).into_iter();
-        event.findings.extend(found.filter(|found| told.insert((found.rule.clone(), found.reference.clone()))));
-    }
+    let found = stopping.take().into_iter().chain(found);
+    event.findings.extend(found.filter(|found| told.insert((found.rule.clone(), found.reference.clone()))));
     // The client has its status already: when the line cannot be written, all that is left is to cut the connection.
     if request.write(outcome, status).is_ok() && matches!(outcome, Outcome::Complete | Outcome::Blocked) {
         let _ = writer.map(Writer::finish);

@@ -99,6 +99,19 @@ pub(super) fn parts(json: &str) -> impl Iterator<Item = Part> {
     })
 }
 
+/// The lists of words in a JSON text that a tool is called with, each as the command that it may be.
+pub fn commands(json: &str) -> Vec<String> {
+    let mut lists: Vec<(Option<String>, Vec<String>)> = Vec::new();
+    for Part { name, text, .. } in parts(json) {
+        match lists.last_mut() {
+            // Between the members of an object stands a name.
+            Some((last, words)) if name.is_some() && *last == name => words.push(text),
+            _ => lists.push((name, vec![text])),
+        }
+    }
+    lists.into_iter().filter(|(_, words)| words.len() > 1).map(|(_, words)| words.join(" ")).collect()
+}
+
 /// Whether a member holds what is written into a file.
 pub(super) fn is_content(name: &str) -> bool {
     is_one_of(&words(name), CONTENT)

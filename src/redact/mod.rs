@@ -8,6 +8,7 @@ mod restore;
 mod shell;
 mod url;
 
+pub use call::commands;
 pub use reply::Rewriter;
 pub use restore::{Guard, Stops};
 

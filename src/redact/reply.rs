@@ -301,6 +301,9 @@ impl<'a> Rewriter<'a> {
             if is_new && stream.is_none() && restorer.stops(piece.kind, (piece.before, &piece.text)) {
                 break;
             }
+            if piece.span.is_empty() {
+                continue;
+            }
             let changes = match (stream, piece.kind) {
                 (Some(stream), kind) => {
                     let restored = restorer.piece(stream, kind, &piece.text, is_last);
