@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Members that number what an event is about.
-const NUMBERS: [&str; 4] = ["index", "output_index", "content_index", "summary_index"];
+const NUMBERS: [&str; 5] = ["index", "output_index", "content_index", "summary_index", "command_index"];
 
 /// Longest name of a member that says something about its value, in bytes: each item of a list carries it.
 pub const NAME_BYTES: usize = 256;
@@ -25,7 +25,9 @@ pub enum Kind {
 }
 
 /// Members of a response that repeat those of its request.
-const ECHOED: [&str; 3] = ["instructions", "metadata", "tools"];
+const ECHOED: [&str; 4] = ["instructions", "metadata", "prompt", "tools"];
+/// Members of a call that the provider makes itself, in which it says what came of it.
+const RESULTS: [&str; 3] = ["output", "outputs", "results"];
 
 /// One string of a reply or an event.
 #[derive(Debug)]
@@ -44,13 +46,16 @@ pub struct Piece<'a> {
     pub about: String,
     /// For a piece of a longer text, which one; it begins with the numbers of [`Event::ends`]. `None` for a whole text.
     pub stream: Option<String>,
-    /// The model says it: it is not empty, repeats nothing of the client's own request, and is no number or padding beside a piece.
+    /// The model says it: it is not empty, repeats nothing of the client's own request, is no result of a call that the provider made, and no number
+    /// or padding beside a piece.
     pub is_said: bool,
 }
 
 /// What an event, or a reply that is no stream, holds.
 #[derive(Debug, Default)]
 pub struct Event<'a> {
+    /// The numbers of what it is about, as the names of its streams begin.
+    pub about: String,
     /// Its strings, but for ids, names and what is sealed.
     pub pieces: Vec<Piece<'a>>,
     /// How the names of streams begin that are what a tool is called with, and that tool.
@@ -88,9 +93,11 @@ pub fn event(family: Family, data: &[u8]) -> Event<'_> {
     };
     let outer = match kind.as_str() {
         kind if kind.ends_with("arguments.delta") => Kind::Arguments,
-        kind if kind.ends_with("input.delta") => Kind::Call,
+        // Its input, code, command or patch.
+        kind if kind.contains("_call_") && kind.ends_with(".delta") => Kind::Call,
         _ => Kind::Text,
     };
+    event.about = numbers.clone();
     event.object(members, outer, numbers, false, "");
     for piece in &mut event.pieces {
         match &mut piece.stream {
@@ -111,21 +118,35 @@ impl<'a> Event<'a> {
         if text_of(&members, "finish_reason").is_some() {
             self.ends = Some(stream.clone());
         }
-        let is_call = |(name, _): &(Text<'_>, _)| ["arguments", "input"].contains(&&*name.text);
-        if let Some(tool) = text_of(&members, "name").filter(|_| members.len() == 1 || members.iter().any(is_call)) {
-            self.tools.push((stream.clone(), tool.to_owned()));
+        let kind = text_of(&members, "type").unwrap_or_default().to_owned();
+        let holds = |wanted: &[&str]| members.iter().any(|(member, _)| wanted.contains(&&*member.text));
+        let is_named = members.len() == 1 || name == "function" || holds(&["arguments", "input"]);
+        // Those that have no name are of the kind that their type says.
+        let tool = match text_of(&members, "name") {
+            Some(tool) => Some(tool).filter(|_| is_named),
+            None => kind.strip_suffix("_call").filter(|_| holds(&["action", "actions", "operation"])),
+        };
+        if let Some(tool) = tool {
+            let space = text_of(&members, "namespace").map_or(String::new(), |space| format!("{space}-"));
+            self.tools.push((stream.clone(), space + tool));
         }
         // The old text API streams without a member `delta`.
         let is_choice = name == "choices";
         let is_response = text_of(&members, "object") == Some("response");
+        let is_result = kind == "mcp_list_tools" || kind.ends_with("_tool_result") || kind.ends_with("_call_output");
         for (name, node) in members {
-            let begin = self.pieces.len();
+            let (pieces, tools) = (self.pieces.len(), self.tools.len());
+            if outer == Kind::Call && name.text.contains(['.', '/']) {
+                let text = name.text.clone();
+                self.string(Text { text, span: 0..0 }, Kind::Call, "", &stream, None);
+            }
             let (for_what, holds_text) = match &*name.text {
                 "arguments" | "partial_json" => (Kind::Arguments, true),
                 "input" => (Kind::Call, true),
-                "action" => (Kind::Call, false),
-                "content" | "delta" | "reasoning" | "reasoning_content" | "reasoning_text" | "refusal" | "text"
-                | "thinking" => (outer, true),
+                "action" | "actions" | "operation" => (Kind::Call, false),
+                "code" | "command" | "diff" if kind.contains("_call_") => (Kind::Call, false),
+                "content" | "delta" | "reasoning" | "reasoning_content" | "reasoning_text" | "refusal" | "summary"
+                | "text" | "thinking" | "transcript" => (outer, true),
                 _ => (outer, false),
             };
             let is_delta = is_delta || name.text == "delta";
@@ -141,7 +162,10 @@ impl<'a> Event<'a> {
                 node => self.value(node, for_what, stream.clone(), is_delta, &name.text),
             }
             let is_echo = is_response && ECHOED.contains(&&*name.text);
-            self.pieces.iter_mut().skip(begin).for_each(|piece| piece.is_said &= !is_echo);
+            if is_echo || is_result || kind.ends_with("_call") && RESULTS.contains(&&*name.text) {
+                self.pieces.iter_mut().skip(pieces).for_each(|piece| piece.is_said = false);
+                self.tools.truncate(tools);
+            }
         }
     }
 

@@ -95,7 +95,8 @@ fn reply_text(proxy: &Proxy, user: &str, kind: Kind, said: (&str, &str), action:
     findings.retain(|finding| match finding.category {
         Category::Exfiltration => finding.weight >= REPLY_WEIGHT,
         Category::Command => kind != Kind::Text && finding.weight >= REPLY_WEIGHT,
-        Category::Secret => true,
+        // Where secrets pass, a reply may repeat what the request said.
+        Category::Secret => !proxy.policy.lets_secrets_pass(),
         _ => false,
     });
     if findings.is_empty() {

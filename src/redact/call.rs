@@ -11,7 +11,7 @@ use std::ops::Range;
 const CONTENT: &str = "changes code-edit content contents description diff explanation file-text insert-text new-code \
     new-source new-str new-string new-text old-str old-string old-text patch patch-text replacement text";
 /// Members that name the tool which another one is to call.
-const TOOLS: [&str; 5] = ["action", "recipient-name", "tool", "tool-name", "tool-slug"];
+const TOOLS: [&str; 7] = ["action", "function", "recipient-name", "tool", "tool-id", "tool-name", "tool-slug"];
 /// What the names of members end in that hold what is run.
 const COMMANDS: &str = "args arguments argv chars cmd cmds code command commands entrypoint executable expression \
     function hook input javascript js keys keystrokes program run script shell source stdin";
@@ -51,7 +51,8 @@ impl Call {
     }
 
     fn add(&mut self, name: &str, string: &str, last: &mut Option<String>) {
-        if is_content(name) {
+        let is_told = ["description", "explanation"].contains(&name);
+        if is_content(name) && (is_told || !self.is_run) {
             return;
         }
         if TOOLS.contains(&words(name).as_str()) {
@@ -59,8 +60,14 @@ impl Call {
         }
         if is_json(string) {
             for Part { name, text, .. } in parts(string) {
+                // What serde cannot read, such as half a surrogate, others may.
+                self.is_leaking |= text.is_none();
+                let text = text.unwrap_or_default();
                 match name {
-                    None => *last = None,
+                    None => {
+                        *last = None;
+                        self.leads.extend(url::leads(&text));
+                    }
                     Some(name) => self.add(&name, &text, last),
                 }
             }
@@ -83,17 +90,18 @@ pub(super) struct Part {
     pub(super) place: Range<usize>,
     /// The member that it is the value of, or an item of; `None`: it is such a name itself.
     pub(super) name: Option<String>,
-    pub(super) text: String,
+    /// `None`: it has no meaning that is text.
+    pub(super) text: Option<String>,
 }
 
 /// The strings of a JSON text, one behind the other.
 pub(super) fn parts(json: &str) -> impl Iterator<Item = Part> {
     let mut last = String::new();
     literals(json).map(move |(place, literal)| {
-        let text = serde_json::from_str::<String>(literal).unwrap_or_default();
+        let text = serde_json::from_str::<String>(literal).ok();
         let is_name = json.get(place.end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
         if is_name {
-            last = Some(&text).filter(|name| name.len() <= NAME_BYTES).cloned().unwrap_or_default();
+            last = text.as_ref().filter(|name| name.len() <= NAME_BYTES).cloned().unwrap_or_default();
         }
         Part { place, name: (!is_name).then(|| last.clone()), text }
     })
@@ -103,6 +111,7 @@ pub(super) fn parts(json: &str) -> impl Iterator<Item = Part> {
 pub fn commands(json: &str) -> Vec<String> {
     let mut lists: Vec<(Option<String>, Vec<String>)> = Vec::new();
     for Part { name, text, .. } in parts(json) {
+        let text = text.unwrap_or_default();
         match lists.last_mut() {
             // Between the members of an object stands a name.
             Some((last, words)) if name.is_some() && *last == name => words.push(text),

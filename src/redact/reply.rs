@@ -201,6 +201,7 @@ impl<'a> Rewriter<'a> {
         let own: Vec<&str> = event.pieces.iter().filter_map(|piece| piece.stream.as_deref()).collect();
         // Each piece is kept with its whole event: of many, or of a long event with many pieces, that would be too much.
         let kept: usize = self.last.values().map(|last| last.event.len()).sum();
+        let kept = kept + self.restorer.kept();
         let is_much = self.last.len() > OPEN_TEXTS || kept.max(bytes.len().saturating_mul(own.len())) > EVENT_BYTES;
         if is_much && self.restorer.stops_unread() {
             return false;
@@ -247,7 +248,7 @@ impl<'a> Rewriter<'a> {
         if self.restorer.guard.stops.is_some() {
             self.calls.extend(calls.clone().filter(|stream| !stream.is_empty()).cloned());
         }
-        let streams = event.pieces.iter().map(|piece| &piece.about).chain(calls);
+        let streams = event.pieces.iter().map(|piece| &piece.about).chain(calls).chain([&event.about]);
         if let Some(number) = streams.filter_map(|stream| stream.split('.').next()?.parse::<u64>().ok()).max() {
             let next = self.seen.next.max(number.saturating_add(1));
             self.seen = Blocks { next, open: Some(number) };
@@ -272,9 +273,9 @@ impl<'a> Rewriter<'a> {
         if event.is_unread && restorer.stops_unread() {
             return Vec::new();
         }
-        restorer.tools.extend(event.tools.iter().cloned());
         // Streams end in the order in which they begin.
         restorer.tools.drain(..restorer.tools.len().saturating_sub(OPEN_TEXTS));
+        restorer.tools.extend(event.tools.iter().cloned());
         let calls = event.pieces.iter().filter(|piece| piece.kind == Kind::Call && piece.stream.is_none());
         let (mut edits, mut judged) = (Vec::new(), BTreeMap::new());
         // The text before ends in a URL.
@@ -311,7 +312,8 @@ impl<'a> Rewriter<'a> {
                 }
                 (None, Kind::Text) => {
                     let is_cut = is_open;
-                    is_open = restore::is_open(&piece.text, is_cut);
+                    // Titles and thoughts may stand between two texts that a client joins.
+                    is_open |= restore::is_open(&piece.text, is_cut);
                     // What a client shows before the pieces that follow.
                     if ["content", "text"].contains(&piece.name.as_str()) {
                         is_begun = is_open;

@@ -5,7 +5,7 @@
 use super::call::{Call, Part, is_command, is_content, parts};
 use super::place::{LINE_BYTES, Place, line_hash, neighbours};
 use super::{Edit, Hidden, PLACEHOLDER_BYTES, PREFIX, apply, boundary, shell, url};
-use crate::api::{Kind, in_literal, is_json};
+use crate::api::{self, Kind, in_literal, is_json};
 use crate::detect::Category;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
@@ -111,7 +111,10 @@ impl<'a> Restorer<'a> {
             return String::new();
         }
         let mut restored = String::new();
-        while let Some((at, hidden)) = self.next(text, *done) {
+        let is_guarded = !is_last && self.guard.stops.is_some();
+        while let Some((at, hidden)) =
+            self.next(text, *done).filter(|(at, _)| !is_guarded || text.len() - at > GUARDED_BYTES)
+        {
             restored.push_str(text.get(*done..at).unwrap_or_default());
             *done = at;
             let place = Place::of(text, at, *is_cut);
@@ -122,12 +125,12 @@ impl<'a> Restorer<'a> {
             *done += PLACEHOLDER_BYTES;
         }
         if is_last {
-            self.is_open = is_open(text, *is_cut);
+            self.is_open |= is_open(text, *is_cut);
             restored.push_str(text.get(*done..).unwrap_or_default());
             return restored;
         }
         let mut end = text.len() - self.begun(text.get(*done..).unwrap_or_default());
-        if self.guard.stops.is_some() {
+        if is_guarded {
             end = boundary(text, end.saturating_sub(GUARDED_BYTES)).max(*done);
         }
         restored.push_str(text.get(*done..end).unwrap_or_default());
@@ -181,6 +184,11 @@ impl<'a> Restorer<'a> {
         edits
     }
 
+    /// How much of the texts that have not ended is kept, in bytes.
+    pub(super) fn kept(&self) -> usize {
+        self.streams.values().map(|stream| stream.text.len()).sum()
+    }
+
     /// Whether a text holds a placeholder of this request.
     pub(super) fn holds(&self, text: &str) -> bool {
         self.next(text, 0).is_some()
@@ -196,14 +204,16 @@ impl<'a> Restorer<'a> {
             format!("{} ; {held}", says.get(start..end).unwrap_or_default())
         });
         let leaks = |text: &str| (self.guard.leaks)(Kind::Call, text);
-        call.is_leaking = leaks(says) || parts.any(|part| leaks(&part));
+        call.is_leaking = call.is_leaking || leaks(says) || parts.any(|part| leaks(&part));
         call
     }
 
     /// What changes in all that a tool is called with in the given stream, which holds a placeholder. `is_json`: it is a JSON text, and values are
     /// escaped as its strings are.
     pub(super) fn arguments(&mut self, stream: &str, text: &str, is_json: bool) -> Vec<Edit> {
-        let call = self.judge(stream, &[("input", text)]);
+        let mut call = self.judge(stream, &[("input", text)]);
+        // Others may read it, each in its own way.
+        call.is_leaking |= is_json && !api::is_json(text);
         if is_json { self.strings(text, &call, None) } else { self.input(text, &call, ("input", None)) }
     }
 
@@ -226,6 +236,7 @@ impl<'a> Restorer<'a> {
     fn strings(&mut self, json: &str, call: &Call, is_run: Option<bool>) -> Vec<Edit> {
         let mut edits = Vec::new();
         for Part { place, name, text } in parts(json) {
+            let text = text.unwrap_or_default();
             let inner = self.input(&text, call, (name.as_deref().unwrap_or_default(), is_run));
             let parts: Vec<_> = inner.iter().map(|edit| edit.place.clone()).collect();
             let places = in_literal(json.as_bytes(), place.start, &parts).into_iter();
