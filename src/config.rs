@@ -256,7 +256,7 @@ impl Config {
 
     fn read_file(&mut self) -> Result<(), Error> {
         let path = self.dir.join(FILE);
-        if !path.exists() {
+        if path.symlink_metadata().is_err() {
             return Ok(());
         }
         let home = Home::open(self.dir.clone()).map_err(Error::Home)?;
@@ -325,7 +325,9 @@ fn by_name(mut members: Map<String, Value>) -> Map<String, Value> {
 /// Takes out what may be a secret: the values of headers, the arguments of a command, user information in a URL.
 fn hide(name: &str, value: &mut Value) {
     match value {
-        Value::Object(headers) if name == "extra_headers" => headers.values_mut().for_each(|value| *value = "…".into()),
+        Value::Object(headers) if ["default_headers", "extra_headers", "headers"].contains(&name) => {
+            headers.values_mut().for_each(|value| *value = "…".into());
+        }
         Value::Array(words) if name == "master_key_command" => {
             words.iter_mut().skip(1).for_each(|word| *word = "…".into())
         }

@@ -119,8 +119,9 @@ impl Keys {
         if let Some(named) = opened.as_ref().and_then(|opened| opened.keys.get(label)) {
             return Ok(named.clone());
         }
+        let given = self.given(opened.as_ref())?;
         let lock = self.home.lock()?;
-        let mut current = self.load(&lock, opened.as_ref())?;
+        let mut current = self.load(&lock, opened.as_ref(), given)?;
         let named = match current.keys.get(label) {
             Some(named) => named.clone(),
             None => {
@@ -141,8 +142,9 @@ impl Keys {
     /// The caller sees to it that the next start is given the `given` master key; without one, `master.key` in the home gets a fresh one.
     pub fn rekey(&self, given: Option<&Secret>) -> Result<()> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.given(opened.as_ref())?;
         let lock = self.home.lock()?;
-        let keys = self.load(&lock, opened.as_ref())?.keys;
+        let keys = self.load(&lock, opened.as_ref(), before)?.keys;
         let master = match given {
             Some(master) => trimmed(master.expose().as_bytes(), "the new value")?,
             None => make_master(&lock, NEW_MASTER_FILE)?,
@@ -158,18 +160,18 @@ impl Keys {
     }
 
     /// Opens all of `keys.json`, which other processes may have changed since `before`; without one, begins a new one.
-    fn load(&self, lock: &Lock<'_>, before: Option<&Opened>) -> Result<Opened> {
-        let Some(bytes) = self.home.read(KEYS_FILE, Privacy::Secret)? else { return self.begin(lock) };
+    fn load(&self, lock: &Lock<'_>, before: Option<&Opened>, given: Option<Secret>) -> Result<Opened> {
+        let Some(bytes) = self.home.read(KEYS_FILE, Privacy::Secret)? else { return self.begin(lock, given) };
         let file = KeyFile::parse(&bytes).ok_or_else(|| self.unusable(DAMAGED))?;
         let root = match before {
             Some(before) if before.kdf == file.kdf => before.root.clone(),
-            _ => self.root(lock, &file.kdf)?,
+            _ => self.root(lock, &file.kdf, given)?,
         };
         Opened::from(file, root).ok_or_else(|| self.unusable(DAMAGED))
     }
 
     /// The first start: no key yet, and a root key for those to come.
-    fn begin(&self, lock: &Lock<'_>) -> Result<Opened> {
+    fn begin(&self, lock: &Lock<'_>, given: Option<Secret>) -> Result<Opened> {
         if let Some(path) = PROTECTED.map(|name| self.home.path(name)).iter().find(|path| path.exists()) {
             let needs = path.display();
             return Err(self.unusable(&format!(
@@ -177,28 +179,36 @@ impl Keys {
                  Without one, type `mv {needs} {needs}.lost` and log in again"
             )));
         }
-        let master = self.master(MASTER_FILE)?.map_or_else(|| make_master(lock, MASTER_FILE), Ok)?;
+        let master = self.master(MASTER_FILE, given)?.map_or_else(|| make_master(lock, MASTER_FILE), Ok)?;
         Opened::new(&master, self.iterations, BTreeMap::new())
     }
 
     /// The root key of `keys.json`. Finishes or undoes a rekey of `master.key` that was killed: of it and `master.key.new`, the one
     /// that fits stays.
-    fn root(&self, lock: &Lock<'_>, kdf: &Kdf) -> Result<Key> {
+    fn root(&self, lock: &Lock<'_>, kdf: &Kdf, given: Option<Secret>) -> Result<Key> {
         if let MasterSource::Home = self.master
-            && let Some(root) = self.master(NEW_MASTER_FILE)?.and_then(|master| kdf.root(&master))
+            && let Some(root) = self.master(NEW_MASTER_FILE, None)?.and_then(|master| kdf.root(&master))
         {
             lock.rename(NEW_MASTER_FILE, MASTER_FILE)?;
             return Ok(root);
         }
-        let master = self.master(MASTER_FILE)?.ok_or_else(|| no_master(self.home.path(MASTER_FILE).display()))?;
+        let master =
+            self.master(MASTER_FILE, given)?.ok_or_else(|| no_master(self.home.path(MASTER_FILE).display()))?;
         let root = kdf.root(&master).ok_or_else(|| self.unusable(WRONG_MASTER))?;
         lock.remove(NEW_MASTER_FILE)?;
         Ok(root)
     }
 
-    /// The master key from where it comes; `None` when that is the file `name` in the home, and there is none.
-    fn master(&self, name: &str) -> Result<Option<Secret>> {
-        let MasterSource::Home = self.master else { return self.master.given() };
+    /// What will be needed of it before the home is locked, for others wait then, and a command may ask a person.
+    fn given(&self, opened: Option<&Opened>) -> Result<Option<Secret>> {
+        if opened.is_none() { self.master.given() } else { Ok(None) }
+    }
+
+    /// The master key, unless it is `given`, from where it comes; `None` when that is the file `name` in the home, and there is none.
+    fn master(&self, name: &str, given: Option<Secret>) -> Result<Option<Secret>> {
+        let MasterSource::Home = self.master else {
+            return given.map_or_else(|| self.master.given(), |given| Ok(Some(given)));
+        };
         let bytes = self.home.read(name, Privacy::Secret)?;
         bytes.map(|bytes| trimmed(&bytes, name)).transpose()
     }

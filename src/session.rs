@@ -88,6 +88,8 @@ struct Life {
     strikes: u32,
     /// When and how a refresh last failed for a passing reason.
     failed: Option<(Instant, String)>,
+    /// When the last try of the suspect login failed, in seconds since 1970; it then waits again.
+    tried_at: u64,
     /// What the login's token was last exchanged for.
     short_lived: Option<ShortLived>,
     /// When and how an exchange last failed for a passing reason.
@@ -184,7 +186,9 @@ impl Session {
     /// refreshed, makes the login suspect; when the provider takes the token, what was suspected is forgotten.
     pub fn answered(&self, credential: &Credential, status: u16) -> Result<()> {
         let login = &credential.login;
-        if credential.token.is_empty() || (status >= 400 && status != 401) {
+        // What looks at a request, or counts it, has taken its token.
+        let is_told = status < 400 || status == 401 || credential.is_suspect && matches!(status, 400 | 422 | 429);
+        if credential.token.is_empty() || !is_told {
             return Ok(());
         }
         let strikes = self.with_life(login, |life| {
@@ -205,7 +209,9 @@ impl Session {
     /// The record, if it may be used now.
     fn usable_record(&self, user: &str, provider: &Provider) -> Result<Record> {
         let record = self.record(user, &provider.id)?;
-        let age = now().saturating_sub(record.refreshed_at.unwrap_or(record.created_at));
+        let tried_at = self.with_life(&LoginId::of(user, &record), |life| life.tried_at);
+        // The clock may have been ahead then.
+        let age = now().checked_sub(record.refreshed_at.unwrap_or(record.created_at).max(tried_at)).unwrap_or(u64::MAX);
         let what = match record.state {
             _ if is_moved(provider, &record) => MOVED,
             State::Dead => DEAD,
@@ -253,7 +259,11 @@ impl Session {
             Err(flow::Error::LoginOver(_)) => self.mark(&login, State::Dead),
             Err(error) => {
                 let why = format!("the token cannot be refreshed just now: {error}");
-                self.with_life(&login, |life| life.failed = Some((Instant::now(), why.clone())));
+                let tried_at = if record.state == State::Suspect { now() } else { 0 };
+                self.with_life(&login, |life| {
+                    life.failed = Some((Instant::now(), why.clone()));
+                    life.tried_at = tried_at;
+                });
                 self.note(user, &id, "auth.refresh", Outcome::Error)?;
                 match error.is_transient() {
                     _ if usable => Ok(record),

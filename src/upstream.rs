@@ -161,6 +161,10 @@ impl Upstream {
 
 fn certificates(path: &Path) -> Result<RootCerts> {
     let wrong = |why: &dyn fmt::Display| wrong_setting(format_args!("{}: {why}", path.display()));
+    // `exec` is started in folders that others made.
+    if path.is_relative() {
+        return Err(wrong(&"not named from the root `/`"));
+    }
     let pem = fs::read(path).map_err(|error| wrong(&error))?;
     let mut found = Vec::new();
     for item in parse_pem(&pem) {

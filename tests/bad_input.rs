@@ -120,6 +120,11 @@ fn other_names_and_other_pages_are_refused() {
         });
     }
     proxy.assert_alive();
+
+    let serve = proxy.cli_start(&["serve", "--listen", "127.0.0.2:0"]);
+    let addr = serve.line_after("infershield listening on http://");
+    let headers = [("host", addr.as_str()), ("authorization", &bearer)];
+    assert_eq!(Wire::call(addr.parse().unwrap(), "GET", "/v1/models", &headers, b"").status, 200, "its own name");
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn there_is_help_at_every_level_and_it_needs_no_home() {
         let done = cli(&format!("{command} --help"));
         assert!(done.code == 0 && done.stdout.contains("infershield"), "{command}: {done:?}");
         assert!(done.stdout.contains(&format!("infershield {command}")), "{command} has help of its own: {done:?}");
+        assert_eq!(cli(&format!("help {command}")).stdout, done.stdout, "{command} does not run");
     }
     for group in groups {
         let text = cli(&format!("{group} --help")).stdout;

@@ -231,6 +231,20 @@ fn a_client_that_reads_only_its_own_settings_is_given_them_as_arguments() {
 }
 
 #[test]
+fn a_repository_s_own_settings_do_not_lead_claude_code_elsewhere() {
+    let desk = desk("exec-claude");
+    let done = start(&desk, &["--", &program(&desk.run, "claude"), "-p", "hi"]).wait();
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!((lines[0], &lines[2..]), ("--settings", &["-p", "hi"][..]), "{done:?}");
+    let settings: Value = serde_json::from_str(lines[1]).unwrap();
+    let of = |name: &str| settings["env"][name].as_str().unwrap();
+    assert!(of("ANTHROPIC_BASE_URL").starts_with("http://127.0.0.1:"), "{done:?}");
+    assert!(of("NO_PROXY").starts_with("127.0.0.1") && of("no_proxy").starts_with("127.0.0.1"), "{done:?}");
+    assert_eq!(of("CLAUDE_CODE_USE_BEDROCK"), "0");
+    assert!(!done.stdout.contains("isk_"), "others can read a command line");
+}
+
+#[test]
 fn a_setting_that_the_command_has_already_is_not_given_twice() {
     let desk = desk("exec-own-settings");
     let (qwen, codex) = (program(&desk.run, "qwen"), program(&desk.run, "codex"));
@@ -262,6 +276,20 @@ fn a_setting_that_the_command_has_already_is_not_given_twice() {
     assert_eq!(names.map(of), [1; 5], "{lines:?}");
     assert_eq!(lines.len(), 2 * names.len() + 3);
     assert!(done.stderr.contains("your own instead of -c model_providers.infershield.name=infershield"), "{done:?}");
+}
+
+#[test]
+fn what_runs_inside_does_not_switch_the_guard_off() {
+    let desk = desk("exec-monitor");
+    for words in [&["serve", "--monitor"][..], &["exec", "--", "true"]] {
+        let mut command = desk.run.infershield(&desk.home, words);
+        command
+            .env("INFERSHIELD_MASTER_KEY", &desk.master)
+            .env("INFERSHIELD_EXEC", "1")
+            .env("INFERSHIELD_MODE", "monitor");
+        let done = desk.run.start(command).wait();
+        assert!(done.code == 2 && done.stderr.contains("leave monitor mode out"), "{done:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `exec` on a build machine: a build that fails when something was stopped, and a run without a home.
 
-use crate::support::{Fixture, Login, Process, Run, SHOWS_KEY, Wire, until};
+use crate::support::{Fixture, Login, Process, Run, SHOWS_KEY, Wire, faults, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -28,7 +28,8 @@ struct Build {
 fn homeless(run: &Run, arguments: &[&str]) -> Command {
     let mut command = run.program(Path::new(env!("CARGO_BIN_EXE_infershield")));
     command.arg("exec").args(arguments).process_group(0);
-    command.env("OPENAI_API_KEY", run.secret("sk-the-key-of-the-build"));
+    let key = run.secret("sk-the-key-of-the-build");
+    command.env("OPENAI_API_KEY", &key).env("SECRET_OF_THE_BUILD", &key);
     command
 }
 
@@ -128,6 +129,27 @@ fn written(run: &Run) -> Vec<String> {
 }
 
 #[test]
+fn a_clock_that_is_set_back_hides_nothing_that_was_stopped() {
+    let desk = desk("build-clock");
+    let clock = desk.run.dir.join("clock");
+    fs::write(&clock, "3600").unwrap();
+    let at_home = |words: &[&str]| {
+        let mut command = at_home(&desk, words);
+        command.env("LD_PRELOAD", faults()).env("CLOCK", &clock);
+        command
+    };
+    let log = desk.run.dir.join("copy.jsonl");
+    let before = ["--fail-on", "block", "--audit", log.to_str().unwrap()];
+    let build = Build::waiting(&desk.run, WAITS, at_home, &before);
+    fs::write(&clock, "0").unwrap();
+    build.post_stopped();
+    let (code, stderr) = build.end(0);
+    assert!(code == 1 && stderr.contains("requests: 1, redacted: 0, withheld: 0, blocked: 1"), "{stderr}");
+    let copy = fs::read_to_string(log).unwrap();
+    assert!(copy.contains("\"blocked\":true") && !copy.contains("auth.login"), "{copy}");
+}
+
+#[test]
 fn a_build_fails_when_something_was_stopped_though_its_command_ended_well() {
     let desk = desk("build-fails");
     for least in ["block", "withhold", "redact"] {
@@ -192,6 +214,7 @@ fn a_build_machine_without_a_home_works_in_memory() {
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(!folder.join("master.key").exists() && !folder.join("tokens.json").exists());
     assert!(build.given["OPENAI_API_KEY"].starts_with("isk_"), "a key of ours stands for the provider's");
+    assert!(!build.given.contains_key("SECRET_OF_THE_BUILD"), "nor is it left under another name");
     assert!(!build.given.contains_key("INFERSHIELD_HOME"));
     build.post_stopped();
     let (code, stderr) = build.end(5);

@@ -174,7 +174,9 @@ fn a_body_without_a_length_an_upgrade_and_a_strange_expectation_have_their_own_s
         ("POST /echo HTTP/1.1\r\nHost: x\r\n\r\n", 411),
         ("PUT /echo HTTP/1.1\r\nHost: x\r\n\r\n", 411),
         ("GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 426),
-        ("POST /echo HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", 426),
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", 426),
+        // An offer of HTTP/2, as Java and `curl --http2` make it, is none of these.
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", 411),
         ("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 200-ok\r\n\r\n", 417),
     ] {
         assert_refused(&ask(addr, request.as_bytes()), status, request.as_bytes());

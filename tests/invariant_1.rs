@@ -157,3 +157,12 @@ fn each_file(folder: &Path, look: &mut impl FnMut(&Path, &str)) {
         }
     }
 }
+
+#[test]
+fn a_core_of_the_proxy_would_hold_none_of_its_memory() {
+    let proxy = Fixture::start("core");
+    let serve = proxy.cli_start(&["serve", "--listen", "127.0.0.1:0"]);
+    serve.line_after("infershield listening on");
+    let filter = fs::read_to_string(format!("/proc/{}/coredump_filter", serve.id())).unwrap();
+    assert_eq!(u32::from_str_radix(filter.trim(), 16).unwrap(), 0, "core(5)");
+}

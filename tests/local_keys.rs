@@ -3,7 +3,7 @@
 use crate::support::{Fixture, Login, Reply, Run, USER, Wire};
 use infershield::store::NewKey;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -48,6 +48,21 @@ fn assert_unknown(reply: &Reply) {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn shells_that_ask_for_the_same_key_at_once_all_get_it() {
+    let desk = desk("same-key");
+    let asking: Vec<_> = (0..8).map(|_| desk.cli_start(&["env", "aider"])).collect();
+    let told: BTreeSet<String> = asking
+        .into_iter()
+        .map(|asking| asking.wait())
+        .map(|done| {
+            assert_eq!(done.code, 0, "{}", done.stderr);
+            done.stdout
+        })
+        .collect();
+    assert_eq!(told.len(), 1);
 }
 
 #[test]
@@ -311,6 +326,23 @@ fn after_eval(desk: &Fixture, texts: &[&str]) -> BTreeMap<String, String> {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[test]
+fn in_a_shell_with_a_company_s_proxy_the_settings_keep_this_machine_out_of_it() {
+    let desk = desk("env-proxy");
+    for (name, before, after) in
+        [("http_proxy", "", "127.0.0.1,localhost"), ("ALL_PROXY", "a.example", "127.0.0.1,localhost,a.example")]
+    {
+        let mut command = desk.run.infershield(&desk.home, &["env", "aider"]);
+        command
+            .env("INFERSHIELD_MASTER_KEY", &desk.master)
+            .env(name, "http://corp.example:3128")
+            .env("NO_PROXY", before);
+        let set = after_eval(&desk, &[&desk.run.start(command).wait().stdout]);
+        assert_eq!((set["NO_PROXY"].as_str(), set["no_proxy"].as_str()), (after, after), "{name}");
+    }
+    assert!(!env(&desk, &["aider"]).contains("NO_PROXY"));
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use crate::support::{Fixture, Login, SECRETS, USER, Wire, hello, say};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::thread;
+use std::time::Duration;
 
 const REVOKED: &str = "✓ Token revoked. Re-authenticate to continue.\n";
 const REVOKE: &str = "/oauth/revoke";
@@ -119,6 +123,54 @@ fn a_login_that_is_revoked_and_not_forgotten_is_said_to_be_so() {
     assert!(done.stderr.contains("revoked at the provider, not forgotten here"), "{done:?}");
     assert!(!any_token_works(&desk), "and it is true");
     assert_eq!(desk.audit_of("auth.revoke")[0]["outcome"], "error");
+}
+
+#[test]
+fn logout_ends_also_what_a_refresh_that_is_under_way_brings() {
+    let desk = Fixture::start("logout-refresh");
+    desk.age_login(2 * 3600);
+    desk.practice.fail("/oauth/token", &json!({"kind": "silence"}));
+    let (addr, bearer) = (desk.addr, desk.bearer());
+    thread::scope(|scope| {
+        let headers = [("authorization", bearer.as_str())];
+        let asking = scope.spawn(move || Wire::call(addr, "GET", "/v1/models", &headers, b""));
+        desk.practice.wait("held", 1);
+        let logout = desk.cli_start(&["auth", "logout", "practice"]);
+        // Time for one that does not wait.
+        let is_early = (0..40).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            !desk.practice.requests(REVOKE).is_empty()
+        });
+        desk.practice.release();
+        let done = logout.wait();
+        assert!(!is_early && done.code == 0 && done.stdout.contains("Token revoked"), "{done:?}");
+        asking.join().unwrap();
+    });
+    assert!(!any_token_works(&desk));
+}
+
+#[test]
+fn a_word_that_is_no_text_names_no_login() {
+    let desk = Fixture::start("logout-bytes");
+    for words in [["auth", "logout"], ["auth", "login"]] {
+        let mut command = desk.run.infershield(&desk.home, &words);
+        command.arg(OsStr::from_bytes(b"caf\xe9")).env("INFERSHIELD_MASTER_KEY", &desk.master);
+        assert_eq!(desk.run.start(command).wait().code, 2);
+    }
+    assert_eq!(logged_in_providers(&desk), ["practice"]);
+    assert_eq!(desk.practice.requests(REVOKE).len(), 0);
+}
+
+#[test]
+fn a_login_is_not_revoked_where_hosts_does_not_say() {
+    let desk = Fixture::start("logout-moved");
+    let elsewhere = desk.practice.origin.replace("127.0.0.1", "localhost");
+    desk.configure_provider(&json!({"issuer": elsewhere, "api_base": format!("{elsewhere}/v1")}));
+    let port = desk.practice.origin.rsplit(':').next().unwrap();
+    assert!(!desk.cli(&["hosts"]).stdout.contains(&format!("127.0.0.1:{port}")));
+    let done = desk.cli(&["auth", "logout", "practice"]);
+    assert!(done.stdout.starts_with("✓ Logged out."), "{done:?}");
+    assert_eq!(desk.practice.requests(REVOKE).len(), 0);
 }
 
 #[test]

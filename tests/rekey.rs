@@ -1,13 +1,16 @@
 //! Rekey: everything sealed before opens after; killed at any step, the next start finishes or undoes it.
 
 use crate::store_support::{GIVEN, ITERATIONS, TestHome, filled, token};
+use crate::support::until;
 use infershield::keys::{Keys, MasterSource};
 use infershield::secret::Secret;
 use infershield::store::FileStore;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 fn given(text: &str) -> MasterSource {
     MasterSource::Value(Secret::new(text.into()))
@@ -175,4 +178,24 @@ fn a_command_gives_the_key_on_its_standard_output() {
     let made = command("echo from a command").unwrap();
     let keys = test.keys_with(given("from a command"));
     assert_eq!(keys.get("file").unwrap().id, made);
+}
+
+#[test]
+fn a_command_that_waits_for_a_person_keeps_no_other_process_waiting() {
+    let test = TestHome::new();
+    test.keys_with(given("typed")).get("file").unwrap();
+    let [asked, typed] = ["asked", "typed"].map(|name| test.0.join(name).display().to_string());
+    let script = format!("touch {asked}; until [ -e {typed} ]; do sleep 0.05; done; echo typed");
+    let command = test.keys_with(MasterSource::Command(["sh", "-c", &script].map(str::to_owned).to_vec()));
+    let (done, others) = mpsc::channel();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| command.get("file").unwrap());
+        until("the command runs", || test.has("asked"));
+        let other = test.keys_with(given("typed"));
+        scope.spawn(move || done.send(other.get("audit").is_ok()));
+        let is_done = others.recv_timeout(Duration::from_secs(20));
+        fs::write(&typed, "").unwrap();
+        waiting.join().unwrap();
+        assert_eq!(is_done, Ok(true));
+    });
 }

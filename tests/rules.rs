@@ -3,7 +3,7 @@
 use crate::support::{Done, Fixture, Run, code, say};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 /// A rule for a company's own tokens.
@@ -243,4 +243,17 @@ fn a_rule_of_the_user_finds_in_scans_and_in_the_proxy() {
     let reply = proxy.post(path, &say("do acme_ acme-wipe"));
     assert_eq!(code(path, &reply), "infershield_blocked", "{}", reply.text());
     assert!(reply.text().contains("rule command.acme"), "{}", reply.text());
+}
+
+#[test]
+fn rules_and_settings_behind_a_link_that_leads_nowhere_are_missed() {
+    let desk = Desk::new("rules-link");
+    for name in ["rules.d", "config.json"] {
+        let link = desk.home.join(name);
+        let _ = fs::remove_dir_all(&link);
+        symlink(desk.run.dir.join("gone"), &link).unwrap();
+        let done = desk.cli(&["rules", "list"]);
+        assert!(done.code == 5 && done.stderr.contains(name), "{done:?}");
+        fs::remove_file(&link).unwrap();
+    }
 }

@@ -282,6 +282,32 @@ fn a_suspect_login_gets_one_try_every_ten_minutes_with_fresh_tokens() {
 }
 
 #[test]
+fn a_suspect_login_waits_between_its_tries_also_where_they_fail_or_the_clock_was_ahead() {
+    let desk = Fixture::start("suspect-waits");
+    make_suspect(&desk);
+    desk.age_login(600 + CLEAR);
+    desk.practice.fail(TOKEN, &json!({"kind": "status", "status": 503, "times": 9}));
+    let before = desk.practice.requests(TOKEN).len();
+    for _ in 0..5 {
+        assert_ne!(ask(&desk).status, 200);
+    }
+    assert_eq!(desk.practice.requests(TOKEN).len(), before + 1, "one try");
+
+    let desk = Fixture::start("suspect-ahead");
+    make_suspect(&desk);
+    let set = desk.store().update(USER, "practice", &mut |record| record.refreshed_at = Some(u64::from(u32::MAX)));
+    assert!(set.unwrap());
+    assert_eq!(ask(&desk).status, 200, "a day that has not come is no reason to wait for it");
+
+    let desk = Fixture::start("suspect-counted");
+    make_suspect(&desk);
+    desk.age_login(600 + CLEAR);
+    desk.practice.fail(MODELS, &json!({"kind": "status", "status": 429}));
+    assert_eq!(ask(&desk).status, 429);
+    assert_eq!(record(&desk).state, State::Valid, "who counts the requests of a login has taken its token");
+}
+
+#[test]
 fn with_auto_revoke_a_dead_login_is_revoked_at_the_provider() {
     let mut plan = Fixture::plan("auto-revoke");
     plan.config = json!({"auto_revoke": true});

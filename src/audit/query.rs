@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 /// Which lines are wanted; the default wants all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// From the line of this number on.
+    pub from: u64,
     /// From this moment on; [`super::parse_since`] makes it.
     pub since: Option<String>,
     /// Of this user.
@@ -69,7 +71,8 @@ impl Filter {
     fn wants(&self, line: &Line) -> bool {
         let event = &line.event;
         let has_finding = |wanted: &String| event.findings.iter().any(|finding| finding.reference == *wanted);
-        self.since.as_deref().unwrap_or_default() <= moment(line.timestamp).as_str()
+        self.from <= line.seq
+            && self.since.as_deref().unwrap_or_default() <= moment(line.timestamp).as_str()
             && (self.user.is_none() || self.user == event.user_id)
             && (!self.blocked || event.blocked)
             && (self.request_id.is_none() || self.request_id == event.request_id)

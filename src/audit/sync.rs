@@ -101,7 +101,10 @@ impl Audit {
         }
         if let Some(event) = refusals.waiting.take() {
             refusals.written = Some(Instant::now());
-            self.append(&event)?;
+            let written = self.append(&event);
+            // They are counted all the same.
+            refusals.waiting = written.is_err().then_some(event);
+            return written.map(drop);
         }
         Ok(())
     }

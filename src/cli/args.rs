@@ -51,9 +51,9 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The first word after the command, if it is UTF-8.
+    /// The first word after the command; one that is not UTF-8 is no name of anything.
     pub(super) fn word(&self) -> Option<&str> {
-        self.words.first()?.to_str()
+        Some(self.words.first()?.to_str().unwrap_or("\u{fffd}"))
     }
 
     /// The words before `--` and after it; `None` without one.
@@ -94,7 +94,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
 
 /// `path` becomes as much of the command's name as was typed, each word with a space after it.
 fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String> {
-    let mut args = Args::default();
+    let (mut args, mut is_help) = (Args::default(), false);
     while let Some(argument) = parser.next().map_err(plain)? {
         let command = named(path);
         let flags = command.map_or("", |command| command.flags);
@@ -102,7 +102,7 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
         match argument {
             Short('h') | Long("help") => return Ok(Action::Help(help(path))),
             Short('V') | Long("version") if path.is_empty() => *path = "version ".to_owned(),
-            Value(word) if path.is_empty() && word == "help" => {}
+            Value(word) if path.is_empty() && word == "help" => is_help = true,
             Value(word) if is_first && goes_on(path, &word) => *path += &format!("{} ", word.display()),
             Value(word) if command.is_some() => args.words.push(word),
             Value(word) => return Err(unknown("command", &format!("{path}{}", word.display()), names())),
@@ -114,6 +114,7 @@ fn read(mut parser: lexopt::Parser, path: &mut String) -> Result<Action, String>
         }
     }
     match named(path) {
+        _ if is_help => Ok(Action::Help(help(path))),
         None => Ok(Action::Help(help(path))),
         Some(command) if command.words.contains(&args.words.len()) => Ok(Action::Run(command, args)),
         Some(Command { name, .. }) => Err(format!("`{name}` takes more words or fewer")),
@@ -169,7 +170,9 @@ mod tests {
 
     #[test]
     fn every_level_has_help() {
-        for line in ["", "auth", "auth --help", "auth login --help", "help", "key list -h"] {
+        for line in
+            ["", "auth", "auth --help", "auth login --help", "help", "help rekey", "help auth logout", "key list -h"]
+        {
             assert!(matches!(words(line), Ok(Action::Help(text)) if !text.is_empty()), "{line}");
         }
     }

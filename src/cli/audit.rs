@@ -125,5 +125,5 @@ fn filter(args: &Args) -> Result<Filter, Failure> {
     let since = args.value("since").map(|text| audit::parse_since(text, audit::now()).ok_or_else(wrong)).transpose()?;
     let text = |flag| args.value(flag).map(str::to_owned);
     let (user, request_id, reference) = (text("user"), text("request"), text("ref"));
-    Ok(Filter { since, user, blocked: args.has("blocked"), request_id, reference })
+    Ok(Filter { from: 0, since, user, blocked: args.has("blocked"), request_id, reference })
 }

@@ -54,10 +54,15 @@ pub(super) fn addressed(failure: Failure, args: &Args) -> Failure {
 
 /// A name that a person chose. It is repeated on terminals and stands in files, so it is short and plain.
 pub(super) fn name(of: &str, name: &str) -> Result<String, Failure> {
-    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || !name.chars().all(is_plain) {
         return Err(usage(format_args!("a {of} name has 1 to {LONGEST_NAME} plain characters; choose another")));
     }
     Ok(name.to_owned())
+}
+
+/// No control, nor what turns the text on a terminal round or is not seen there.
+fn is_plain(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == ' ' || letter.is_ascii_graphic()
 }
 
 /// The policy of these settings.
@@ -115,8 +120,9 @@ impl Context {
         let providers = table(&config.settings.providers)?;
         let keys = Arc::new(keys(&config)?);
         let home = &keys.home;
-        // With keys there was a log; one that begins anew says so, whoever took the old one away.
-        let is_restart = home.stamp("keys.json").is_some() && home.stamp("audit/head.json").is_none();
+        // With logins or keys there was a log; one that begins anew says so, whoever took the old one away.
+        let is_used = ["tokens.json", "local-keys.json"].iter().any(|name| home.stamp(name).is_some());
+        let is_restart = is_used && home.stamp("audit/head.json").is_none();
         let audit = Arc::new(Audit::open(home, keys.get("audit")?, keys.get("head")?.key)?);
         if is_restart {
             audit.append(&Event::new("audit.restarted"))?;

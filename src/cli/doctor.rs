@@ -176,6 +176,7 @@ fn variables(listen: &str) -> Result<BTreeSet<String>, Failure> {
     for name in key::known()?.into_iter().flat_map(|client| client.unset) {
         past.extend(config::variable(&name)?.map(|_| name));
     }
+    past.extend(key::direct().map(|_| "a proxy in the environment without 127.0.0.1 in NO_PROXY".to_owned()));
     Ok(past)
 }
 

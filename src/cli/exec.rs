@@ -54,6 +54,13 @@ pub(super) fn exec(args: &Args) -> Done {
     })?;
 
     let mut command = Command::new(program);
+    // A build's key often stands in the variable of its secret too.
+    let values = provider_keys.iter().filter_map(|name| variable(name).transpose()).collect::<Result<Vec<_>, _>>()?;
+    for (name, value) in std::env::vars_os() {
+        if value.to_str().is_some_and(|value| values.iter().any(|key| key.trim() == value.trim())) {
+            command.env_remove(name);
+        }
+    }
     let elsewhere = clients.iter().flat_map(|client| client.unset.iter().map(String::as_str));
     for variable in provider_keys.into_iter().chain(MASTER_KEY_VARIABLES).chain(elsewhere) {
         command.env_remove(variable);
@@ -64,16 +71,17 @@ pub(super) fn exec(args: &Args) -> Done {
     // What is for our proxy must not go to the company's before it.
     let direct = format!("127.0.0.1,{}", config.settings.no_proxy.unwrap_or_default());
     command.env("INFERSHIELD_EXEC", "1").env("NO_PROXY", &direct).env("no_proxy", &direct);
+    let given = |word: &str| word.replace("{base}", &base).replace("{direct}", &direct);
     if let Some(client) = client {
         let settings = client.arguments.as_chunks::<2>().0.iter().cloned();
         let (own, added): (Vec<_>, Vec<_>) = settings.partition(|setting| is_given(setting, arguments));
         for (how, words) in [("with", added.concat()), ("with your own instead of", own.concat())] {
             if !words.is_empty() {
-                let words = words.join(" ").replace("{base}", &base);
+                let words = given(&words.join(" "));
                 note(format_args!("infershield: {} is started {how} {words}", client.title));
             }
         }
-        command.args(added.as_flattened().iter().map(|word| word.replace("{base}", &base)));
+        command.args(added.as_flattened().iter().map(|word| given(word)));
     }
     command.args(arguments);
     let error = match args.value("fail-on") {

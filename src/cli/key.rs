@@ -146,6 +146,12 @@ pub(super) fn env(args: &Args) -> Done {
             let value = value.replace("{base}", &base).replace("{key}", key.expose()).replace('\'', "");
             say(format_args!("{set} {variable}{between}'{value}'"))?;
         }
+        if let Some(direct) = direct() {
+            // Some read the one, some the other.
+            ["NO_PROXY", "no_proxy"]
+                .iter()
+                .try_for_each(|name| say(format_args!("{set} {name}{between}'{direct}'")))?;
+        }
         client.unset.iter().try_for_each(|variable| say(format_args!("{unset} {variable}")))?;
     }
     // For a person: a shell that evaluates the output passes over it.
@@ -153,6 +159,15 @@ pub(super) fn env(args: &Args) -> Done {
         note(format_args!("infershield: {advice}"));
     }
     advice.lines().try_for_each(|line| say(format_args!("# {line}").to_string().trim_end()))
+}
+
+/// What `NO_PROXY` has to be where clients would go to a company's proxy with what is for this machine.
+pub(super) fn direct() -> Option<String> {
+    let set = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    set(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?;
+    let before = set(&["no_proxy", "NO_PROXY"]).unwrap_or_default().replace('\'', "");
+    let is_direct = before.split(',').any(|host| ["127.0.0.1", "*"].contains(&host.trim()));
+    (!is_direct).then(|| format!("127.0.0.1,localhost,{before}").trim_end_matches(',').to_owned())
 }
 
 /// Where clients reach a proxy that listens there.
@@ -180,19 +195,29 @@ pub(super) fn clients(args: &Args) -> Done {
 
 /// The user's key of this name, made when there is none.
 pub(super) fn named(context: &Context, name: &str) -> Result<Secret, Failure> {
-    let keys = context.store.keys(&context.user)?;
-    if keys.iter().any(|key| key.name == name && key.lives(now()))
-        && let Some(secret) = context.store.print_key(&context.user, name)?
-    {
+    let living = || -> Result<Option<Secret>, Failure> {
+        let keys = context.store.keys(&context.user)?;
+        let lives = keys.iter().any(|key| key.name == name && key.lives(now()));
+        Ok(if lives { context.store.print_key(&context.user, name)? } else { None })
+    };
+    if let Some(secret) = living()? {
         return Ok(secret);
     }
-    let (_, secret) = made(context, &NewKey { name: name.to_owned(), provider: None, expires_at: None, once: false })?;
-    Ok(secret)
+    let new = NewKey { name: name.to_owned(), provider: None, expires_at: None, once: false };
+    match made(context, &new) {
+        Ok((_, secret)) => Ok(secret),
+        // Another process may have made it just now.
+        Err(why) => living()?.ok_or(why),
+    }
 }
 
 pub(super) fn made(context: &Context, new: &NewKey) -> Result<(LocalKey, Secret), Failure> {
     let (key, secret) = context.store.create_key(&context.user, new, now())?;
-    record(context, "key.create", &key)?;
+    if let Err(why) = record(context, "key.create", &key) {
+        // A key that nobody was told of, and that stands in no log.
+        context.store.revoke_key(&context.user, &key.id)?;
+        return Err(why);
+    }
     Ok((key, secret))
 }
 

@@ -68,7 +68,7 @@ pub(super) fn check(args: &Args) -> Done {
 /// Path and text of each file in `rules.d`; none where there is no such folder.
 pub(super) fn files(config: &Config) -> Result<Vec<(String, String)>, Failure> {
     let folder = config.dir.join(FOLDER);
-    if !folder.exists() {
+    if folder.symlink_metadata().is_err() {
         return Ok(Vec::new());
     }
     let home = Home::open(folder.clone())?;

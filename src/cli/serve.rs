@@ -4,7 +4,7 @@ use super::context::{self, Context, policy, provider, unusable};
 use super::terminal::{note, print};
 use super::{Args, Done, Exit, Failure, key, repeated, rules, sidecar, usage};
 use crate::audit::Event;
-use crate::config::{Config, Mode, Settings};
+use crate::config::{self, Config, Mode, Settings};
 use crate::detect::{Scanner, Stopped};
 use crate::flow::provider::{Provider, table};
 use crate::proxy::Proxy;
@@ -22,6 +22,8 @@ const POLICY_NAME_CHARS: usize = 8;
 const LISTENING: &str = "0A";
 
 pub(super) fn serve(args: &Args) -> Done {
+    // A core would hold tokens and prompts. Where there is no such file the system may still keep one.
+    let _ = fs::write("/proc/self/coredump_filter", "0");
     let tie = args.has("tied-to").then(|| sidecar::Tie::take(args)).transpose()?;
     let context = Context::open(args)?;
     let address = usable(&context.config)?;
@@ -85,6 +87,11 @@ pub(super) fn usable(config: &Config) -> Result<SocketAddr, Failure> {
         return Err(unusable("limits", what));
     }
     context::rounds(config)?;
+    if settings.mode == Mode::Monitor && config::variable("INFERSHIELD_EXEC")?.is_some() {
+        return Err(usage(
+            "what runs inside `infershield exec` is guarded, and does not switch that off: leave monitor mode out",
+        ));
+    }
     let address = address(&settings.listen)?;
     let open = providers.iter().find(|provider| provider.passthrough && !address.ip().is_loopback());
     if let Some(Provider { id, .. }) = open {

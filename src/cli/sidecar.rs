@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const LAST_LOOKS: u32 = 15;
 /// A key of a run that could not end it, because it was killed, ends after so many seconds: 30 days, longer than any command runs.
 const RUN_SECONDS: u64 = 30 * 24 * 3600;
+/// So far, in seconds, a clock may be set back in a run whose lines are found all the same: a day.
+const CLOCK_SECONDS: u64 = 24 * 3600;
 /// Where homes that end with their run stand: a file system in memory, on Linux.
 const IN_MEMORY: &str = "/dev/shm";
 /// Random bytes in the name of such a home: nobody can take it before us.
@@ -121,8 +123,13 @@ impl<'a> Tie<'a> {
         (0..LAST_LOOKS).take_while(|_| !idle()).for_each(|_| thread::sleep(LOOK));
         context.audit.sync()?;
         let mut events = Vec::new();
-        let filter = Filter { since: parse_since(&self.begun.to_string(), self.begun), ..Filter::default() };
+        // The clock may have been set back since.
+        let since = parse_since(&self.begun.saturating_sub(CLOCK_SECONDS).to_string(), self.begun);
+        let (mut filter, mut first) = (Filter { since, ..Filter::default() }, u64::MAX);
         audit::query(&context.keys.home, &filter, &mut |line, _| {
+            if line.event.key_id.as_deref() == Some(key_id) {
+                first = first.min(line.seq);
+            }
             if line.event.key_id.as_deref() == Some(key_id) && line.event.request_id.is_some() {
                 events.push(line.event.clone());
             }
@@ -136,6 +143,7 @@ impl<'a> Tie<'a> {
             "infershield: requests: {total}, redacted: {redacted}, withheld: {withheld}, blocked: {blocked}"
         ));
         if let Some(file) = &self.audit {
+            filter.from = first;
             export::jsonl(&context.keys.home, &filter, &mut &*file)?;
         }
         ended?;

@@ -11,6 +11,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
+/// A terminal hands over so much of a line, in bytes, and drops the rest (Linux, termios(3)).
+const TYPED_BYTES: usize = 4095;
 /// Shortest master key that a person may choose, in characters (NIST SP 800-63B, 5.1.1.1).
 const SHORTEST_MASTER: usize = 8;
 /// What to do about one that is not taken.
@@ -125,7 +127,8 @@ pub(super) fn read_new_master() -> Result<Secret, Failure> {
 pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
     // Large enough from the start: no part of a key stays behind where a smaller buffer was.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES + 1));
-    if io::stdin().is_terminal() {
+    let is_typed = io::stdin().is_terminal();
+    if is_typed {
         let arguments = ["-c", HIDDEN_PROMPT, "sh", prompt];
         let shell = Command::new("sh").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
         let shell = shell.map_err(|error| usage(format_args!("cannot start sh: {error}; pipe the key to stdin")))?;
@@ -135,8 +138,9 @@ pub(super) fn read_key(prompt: &str) -> Result<Secret, Failure> {
         read.map_err(|error| usage(format_args!("cannot read the key from stdin: {error}")))?;
     }
     let text = str::from_utf8(&bytes).unwrap_or_default().trim_end_matches(['\r', '\n']);
+    let is_cut = bytes.len() > MAX_KEY_BYTES || is_typed && text.len() >= TYPED_BYTES;
     let is_torn = text.contains(|letter: char| letter.is_control() || letter == ' ');
-    if text.is_empty() || bytes.len() > MAX_KEY_BYTES || is_torn {
+    if text.is_empty() || is_cut || is_torn {
         return Err(usage(format_args!(
             "no key was read: it is one line of at most {MAX_KEY_BYTES} bytes without blanks; copy it again, or pipe it to stdin"
         )));

@@ -43,7 +43,8 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
     let ours = |authority: &str| {
         let name = host_name(authority);
         let allowed = proxy.settings.allowed_hosts.iter().map(String::as_str);
-        LOOPBACK_NAMES.into_iter().chain(allowed).any(|known| known.eq_ignore_ascii_case(name))
+        let own = Some(host_name(&proxy.settings.listen)).filter(|own| own.starts_with("127."));
+        LOOPBACK_NAMES.into_iter().chain(own).chain(allowed).any(|known| known.eq_ignore_ascii_case(name))
     };
     if !ours(text(headers, HOST).unwrap_or_default()) {
         let message = "the Host header is not a name of this proxy; call it as http://127.0.0.1 or http://localhost";

@@ -101,8 +101,9 @@ impl Head {
         if text(header::HOST).is_none() {
             return Err(Refusal::NO_HOST);
         }
-        // Told before anything else about the route: clients then fall back to plain requests at once.
-        if headers.contains_key(header::UPGRADE) {
+        // Told before anything else about the route: clients then fall back to plain requests at once. An offer of HTTP/2 needs no answer (RFC 9113
+        // section 3.1), and its clients would take this one for the end.
+        if text(header::UPGRADE).is_some_and(|protocol| !protocol.eq_ignore_ascii_case("h2c")) {
             return Err(Refusal::UPGRADE);
         }
         if text(header::EXPECT).is_some_and(|value| !value.eq_ignore_ascii_case("100-continue")) {

@@ -63,6 +63,8 @@ impl Session {
 
     /// Forgets a login. True when the provider was asked to end it first, and confirmed that it has.
     pub fn logout(&self, user: &str, provider: &str, revoke: Revoke) -> Result<bool> {
+        // What a refresh that is under way brings has to end too.
+        let _turn = self.turn(user, provider)?;
         let record = self.record(user, provider)?;
         // Written once more as it is: a login that cannot be forgotten here is not to be ended there.
         if !self.store.update(user, provider, &mut |_| {})? {
@@ -103,7 +105,8 @@ impl Session {
     pub(super) fn revoke(&self, record: &Record, how: Revoke) -> Option<()> {
         let provider = self.providers.iter().find(|provider| provider.id == record.provider)?;
         let provider = row_of(provider, record)?;
-        let endpoint = record.bound.revoke_endpoint.as_ref()?;
+        // Where the row leads elsewhere by now, `hosts` does not name it.
+        let endpoint = record.bound.revoke_endpoint.as_ref().filter(|at| provider.hosts().contains(at.origin()))?;
         let http = self.http(&provider).ok()?;
         let (access, refresh) = (&record.access_token, record.refresh_token.as_ref());
         let client_id = record.bound.client_id.as_deref().unwrap_or_default();
