@@ -119,6 +119,9 @@ fn other_names_and_other_pages_are_refused() {
             request("POST", path, &[("origin", origin), ("authorization", &bearer)], body.as_bytes())
         });
     }
+    refused(&proxy, (403, 403, "infershield_origin"), |path| {
+        request("POST", path, &[("sec-fetch-site", "cross-site"), ("authorization", &bearer)], body.as_bytes())
+    });
     proxy.assert_alive();
 
     let serve = proxy.cli_start(&["serve", "--listen", "127.0.0.2:0"]);

@@ -14,6 +14,9 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 /// Names that always mean this machine; a page elsewhere cannot take them (DNS rebinding changes the address, not the name).
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// What a page elsewhere is told.
+const FOREIGN_PAGE: &str = "web pages of other origins may not call this proxy";
+
 /// A request that came to one of our names and not from somebody else's web page.
 pub(super) struct Visitor(());
 
@@ -54,8 +57,12 @@ pub(super) fn visitor(proxy: &Proxy, headers: &HeaderMap) -> Result<Visitor, Sto
         let origin = origin.to_str().unwrap_or_default();
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         if !authority.is_some_and(ours) {
-            return Err(Stop::new(Refused::ORIGIN, "web pages of other origins may not call this proxy"));
+            return Err(Stop::new(Refused::ORIGIN, FOREIGN_PAGE));
         }
+    }
+    // A page may send the browser here, which says no `Origin` then (Fetch Metadata, section 2.3).
+    if !headers.contains_key(ORIGIN) && text(headers, "sec-fetch-site") == Some("cross-site") {
+        return Err(Stop::new(Refused::ORIGIN, FOREIGN_PAGE));
     }
     Ok(Visitor(()))
 }
