@@ -5,6 +5,7 @@ use serde_json::json;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -93,4 +94,31 @@ fn connections_that_get_no_thread_are_closed_and_take_no_place() {
     }
     faulty.mend("pthread_create");
     assert_eq!(faulty.post(), 200);
+}
+
+#[test]
+fn the_log_says_how_many_lines_it_could_not_take() {
+    let proxy = Fixture::start("lost-lines");
+    let head = proxy.home.join("audit/head.json");
+    let away = proxy.home.join("head.json");
+    proxy.practice.fail(CHAT, &json!({"kind": "silence", "times": 3}));
+    let (addr, bearer, body) = (proxy.addr, proxy.bearer(), hello().to_string());
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut wire = Wire::connect(addr);
+                wire.send(&request("POST", CHAT, &[("authorization", &bearer)], body.as_bytes()));
+                let _ = wire.try_head();
+                assert!(wire.body().is_err(), "without its line no reply is whole");
+            });
+        }
+        proxy.practice.wait("held", 3);
+        fs::rename(&head, &away).unwrap();
+        proxy.practice.release();
+    });
+    fs::rename(&away, &head).unwrap();
+    until("requests are answered again", || proxy.post(CHAT, &hello()).status == 200);
+    let resumed: Vec<_> = proxy.audit_of("audit.resumed").iter().map(|line| line["count"].clone()).collect();
+    assert_eq!(resumed, [3]);
+    assert_eq!(proxy.cli(&["audit", "verify"]).code, 0);
 }

@@ -16,7 +16,7 @@ use crate::keys::NamedKey;
 use crate::secret::Key;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The log, open for writing.
@@ -30,8 +30,8 @@ pub struct Audit {
     threads: Mutex<()>,
     /// True after the disk failed a sync.
     pub(super) failed: AtomicBool,
-    /// True from a line that could not be written until one can be.
-    pub(super) lacking: AtomicBool,
+    /// How many lines could not be written since the log last said so.
+    pub(super) lacking: AtomicU64,
     pub(super) refusals: Mutex<Refusals>,
 }
 
@@ -55,10 +55,16 @@ impl Audit {
     /// Writes one line and gives its number. When this returns, no kill of the process can lose the line.
     /// Any error means that nothing was written, and that the request must not be answered.
     pub fn append(&self, event: &Event) -> Result<u64> {
-        let writer = self.usable().and_then(|()| self.writer());
-        let put = writer.and_then(|mut writer| writer.put(event).map(|()| writer.head.at.seq));
-        self.lacking.store(put.is_err(), Ordering::SeqCst);
+        let put = self.put(event);
+        self.lacking.fetch_add(put.is_err().into(), Ordering::SeqCst);
         put
+    }
+
+    /// The same; a line that is not written is not counted among those that the log lacks.
+    pub(super) fn put(&self, event: &Event) -> Result<u64> {
+        let mut writer = self.usable().and_then(|()| self.writer())?;
+        writer.put(event)?;
+        Ok(writer.head.at.seq)
     }
 
     /// Waits for the right to write, and settles what stands after the head.

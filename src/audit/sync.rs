@@ -116,9 +116,11 @@ impl Audit {
         if !self.has_reserve() {
             return Err(Error::NoSpace);
         }
-        // Whether the log is whole again shows when it takes a line.
-        if self.lacking.load(Ordering::SeqCst) {
-            self.append(&Event::new("audit.resumed"))?;
+        // Whether the log can go on shows when it takes a line, which says how many it lacks.
+        let count = self.lacking.load(Ordering::SeqCst);
+        if count > 0 {
+            self.put(&Event { count, ..Event::new("audit.resumed") })?;
+            self.lacking.fetch_sub(count, Ordering::SeqCst);
         }
         Ok(())
     }
