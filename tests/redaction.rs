@@ -472,6 +472,32 @@ fn a_reply_full_of_placeholders_costs_no_more_than_its_length() {
 }
 
 #[test]
+fn a_request_of_many_strings_or_thoughts_costs_no_more_than_its_length() {
+    let proxy = Fixture::start("many-strings");
+    let token = proxy.run.secret(TOKEN);
+    let rows: Vec<Value> = (0..8_000).map(|row| json!({"msg": format!("GET \"/{row}\" \"Bearer {token}\"")})).collect();
+    let begun = std::time::Instant::now();
+    let body = history(CHAT, "Go on.", &json!(rows).to_string(), false);
+    assert_eq!(proxy.post(CHAT, &body).status, 200);
+    let place = placeholder(&proxy, &token);
+    proxy.post(CHAT, &body);
+    assert_eq!(forwarded(&proxy, CHAT), body.to_string().replace(&token, &place));
+    let value = |number: usize| format!("{}{number:04}", &TOKEN[..TOKEN.len() - 4]);
+    let turn = |number: usize| {
+        let thought = json!({"type": "thinking", "thinking": format!("It is {}.", value(number)), "signature": "s"});
+        [
+            json!({"role": "assistant", "content": [thought, {"type": "text", "text": "k"}]}),
+            json!({"role": "user", "content": format!("T={}", value(number))}),
+        ]
+    };
+    let messages: Vec<Value> =
+        [json!({"role": "user", "content": "Hi."})].into_iter().chain((0..1_000).flat_map(turn)).collect();
+    let body = json!({"model": "m", "max_tokens": 9, "messages": messages});
+    assert_eq!(proxy.post(MESSAGES, &body).status, 200);
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_url_of_the_request_is_put_back_with_its_credential() {
     let proxy = Fixture::start("restore-url");
     let token = proxy.run.secret(TOKEN);

@@ -64,12 +64,26 @@ pub struct Segment<'a> {
 }
 
 impl Extracted<'_> {
-    /// Where parts of a segment's text, in ascending order and apart from each other, stand in the body.
-    pub fn places(&self, body: &[u8], index: usize, parts: &[Range<usize>]) -> Vec<Range<usize>> {
-        let Some(segment) = self.segments.get(index) else { return Vec::new() };
-        let Some(within) = segment.within else { return json::in_literal(body, segment.span.start, parts) };
-        let outer = self.segments.get(within).map_or("", |outer| &*outer.text);
-        self.places(body, within, &json::in_literal(outer.as_bytes(), segment.span.start, parts))
+    /// Where parts of the texts of segments, each with the index of its segment, stand in the body. Each text is read once, however many
+    /// strings stand in it.
+    pub fn places(&self, body: &[u8], parts: &[(usize, Range<usize>)]) -> Vec<Range<usize>> {
+        let ends = parts.iter().flat_map(|(index, part)| [part.start, part.end].map(|at| (Some(*index), at)));
+        let mut ends: Vec<_> = ends.enumerate().map(|(number, (index, at))| (index, at, number)).collect();
+        for _ in 0..=INNER_LEVELS {
+            ends.sort_unstable();
+            for ends in ends.chunk_by_mut(|a, b| a.0 == b.0) {
+                let index = ends.first().and_then(|end| end.0);
+                let Some(segment) = index.and_then(|index| self.segments.get(index)) else { continue };
+                let outer = segment.within.and_then(|within| self.segments.get(within));
+                let text = outer.map_or(body, |outer| outer.text.as_bytes());
+                let offsets: Vec<_> = ends.iter().map(|end| end.1..end.1).collect();
+                let places = json::in_literal(text, segment.span.start, &offsets);
+                ends.iter_mut().zip(places).for_each(|(end, place)| (end.0, end.1) = (segment.within, place.start));
+            }
+        }
+        ends.sort_unstable_by_key(|end| end.2);
+        let mut ends = ends.into_iter().map(|end| end.1);
+        std::iter::from_fn(|| Some(ends.next()?..ends.next()?)).collect()
     }
 }
 
@@ -396,8 +410,8 @@ mod tests {
             let meaning: String = serde_json::from_slice(&outer.unwrap_or(body)[segment.span.clone()]).unwrap();
             assert_eq!(meaning, segment.text);
             // Every character of it is found in the body, with nothing before, between and after.
-            let parts: Vec<_> = segment.text.char_indices().map(|(at, c)| at..at + c.len_utf8()).collect();
-            let places = extracted.places(body, index, &parts);
+            let parts = segment.text.char_indices().map(|(at, c)| (index, at..at + c.len_utf8()));
+            let places = extracted.places(body, &parts.collect::<Vec<_>>());
             assert!(places.windows(2).all(|pair| pair[0].end == pair[1].start), "{places:?}");
             let levels = std::iter::successors(Some(segment), |s| Some(&extracted.segments[s.within?])).count();
             let (start, end) = (places.first().map_or(0, |p| p.start), places.last().map_or(0, |p| p.end));

@@ -12,7 +12,7 @@ pub use call::commands;
 pub use reply::Rewriter;
 pub use restore::{Guard, Stops};
 
-use crate::api::{Extracted, is_json};
+use crate::api::{Extracted, Segment, is_json};
 use crate::detect::{Category, Finding, Memory, Source};
 use crate::secret::{self, Key, Secret};
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -115,39 +115,49 @@ impl Redaction {
     /// The bytes of the body to change: what is withheld, and hidden values wherever they stand, also where no rule would know them:
     /// what was restored in a reply comes back with the history. Notes to where the URLs lead that hold one.
     pub fn edits(&mut self, extracted: &Extracted<'_>, body: &[u8], sent: &Sent) -> Vec<Edit> {
-        let finder = finder(&self.hidden, None);
-        if extracted.segments.iter().any(|segment| segment.thought) {
-            find_parts(&mut self.hidden);
+        let finder = finder(self.hidden.iter().map(|hidden| hidden.value.expose()));
+        let finder = finder.filter(|_| !self.hidden.is_empty());
+        let values = || AhoCorasick::new(self.hidden.iter().map(|hidden| hidden.value.expose())).ok();
+        let parts = extracted.segments.iter().any(|segment| segment.thought).then(values).flatten();
+        if let Some(parts) = &parts {
+            find_parts(&mut self.hidden, parts);
             let hidden = self.hidden.iter_mut().filter(|hidden| sent.get(&hidden.placeholder).is_some());
             hidden.for_each(|hidden| hidden.found = 0);
         }
-        let mut edits = Vec::new();
+        let (mut places, mut texts) = (Vec::new(), Vec::new());
         let mut made_up = BTreeSet::new();
         // A text before the strings inside it: how a value is spelled there is what a file holds.
         for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
-            let mut change = |parts: &[Range<usize>], texts: Vec<String>| {
-                let places = extracted.places(body, index, parts).into_iter();
-                edits.extend(places.zip(texts).map(|(place, text)| Edit { place, text }));
-            };
             if let Some((notice, spans)) = self.withheld.get(&index) {
                 let parts = withheld(&segment.text, spans);
-                change(&parts, vec![notice.clone(); parts.len()]);
+                texts.extend(vec![notice.clone(); parts.len()]);
+                places.extend(parts.into_iter().map(|part| (index, part)));
             }
-            let finder = finder.as_ref().filter(|finder| finder.is_match(&*segment.text));
+            let Some(finder) = finder.as_ref().filter(|finder| finder.is_match(&*segment.text)) else { continue };
             // Its provider signed a thought as the model wrote it: with the placeholders of what had been hidden before.
-            let found = finder.filter(|_| segment.thought).map(|finder| finder.find_iter(&*segment.text));
-            let found = found.into_iter().flatten().map(|found| found.pattern().as_usize());
             let is_new = |index: &usize| self.hidden.get(*index).is_some_and(|hidden| hidden.found >= segment.item);
-            let new: Vec<usize> = found.filter(is_new).collect();
-            let before = if new.is_empty() { None } else { self::finder(&self.hidden, Some(segment.item)) };
-            made_up.extend(new);
-            if let Some(finder) = before.as_ref().or(finder) {
-                // What the model wrote names nothing: it may have been told to write it.
-                let is_said = segment.source != Source::Assistant;
-                let (parts, texts) = find(&mut self.hidden, finder, &segment.text, is_said);
-                change(&parts, texts);
+            let found = finder.find_iter(&*segment.text).filter(|_| segment.thought);
+            let new: Vec<usize> = found.map(|found| found.pattern().as_usize()).filter(is_new).collect();
+            if !new.is_empty() {
+                let all = parts.iter().flat_map(|parts| parts.find_overlapping_iter(&*segment.text));
+                let known = all.map(|found| found.pattern().as_usize()).filter(|index| !is_new(index));
+                let known = known.filter_map(|index| self.hidden.get(index));
+                let known: BTreeMap<_, _> = known.map(|hidden| (hidden.value.expose(), &hidden.placeholder)).collect();
+                let finder = self::finder(known.keys().copied());
+                for place in finder.iter().flat_map(|finder| finder.find_iter(&*segment.text)) {
+                    let value = segment.text.get(place.range()).unwrap_or_default();
+                    texts.push(known.get(value).map_or_else(String::new, |placeholder| (*placeholder).clone()));
+                    places.push((index, place.range()));
+                }
+                made_up.extend(new);
+                continue;
             }
+            let (found, values) = find(&mut self.hidden, finder, segment);
+            places.extend(found.into_iter().map(|place| (index, place)));
+            texts.extend(values);
         }
+        let places = extracted.places(body, &places).into_iter();
+        let edits = places.zip(texts).map(|(place, text)| Edit { place, text }).collect();
         let hidden = self.hidden.iter().enumerate().filter(|(index, _)| !made_up.contains(index));
         sent.keep(hidden.map(|(_, hidden)| (hidden.placeholder.clone(), ())));
         edits
@@ -159,8 +169,7 @@ impl Redaction {
 pub type Sent = Memory<String, ()>;
 
 /// What is a part of another value was hidden with that.
-fn find_parts(hidden: &mut [Hidden]) {
-    let Ok(parts) = AhoCorasick::new(hidden.iter().map(|hidden| hidden.value.expose())) else { return };
+fn find_parts(hidden: &mut [Hidden], parts: &AhoCorasick) {
     for whole in 0..hidden.len() {
         let Some(Hidden { found, value, .. }) = hidden.get(whole) else { continue };
         let (found, parts) = (*found, parts.find_overlapping_iter(value.expose()));
@@ -173,19 +182,15 @@ fn find_parts(hidden: &mut [Hidden]) {
     }
 }
 
-/// Finds the hidden values, each by its number: only those that were found before an item, if one is given, and of the others the
-/// placeholders.
-fn finder(hidden: &[Hidden], before: Option<usize>) -> Option<AhoCorasick> {
-    let is_sought = |hidden: &Hidden| before.is_none_or(|before| hidden.found < before);
-    let sought = |hidden| if is_sought(hidden) { hidden.value.expose() } else { hidden.placeholder.as_str() };
-    let builder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(hidden.iter().map(sought));
-    builder.ok().filter(|_| !hidden.is_empty())
+/// Finds values, of those that begin at the same place the longest.
+fn finder<'v>(values: impl Iterator<Item = &'v str>) -> Option<AhoCorasick> {
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values).ok()
 }
 
-/// Where hidden values stand in a text, and what to write there. Notes their lines and where its URLs lead, if it `names` them.
-fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) -> (Vec<Range<usize>>, Vec<String>) {
+/// Where hidden values stand in a text, and what to write there. Notes their lines and where its URLs lead.
+fn find(hidden: &mut [Hidden], finder: &AhoCorasick, segment: &Segment<'_>) -> (Vec<Range<usize>>, Vec<String>) {
     let (mut found, mut redacted) = (Vec::new(), String::new());
-    finder.replace_all_with(text, &mut redacted, |place, _, redacted| {
+    finder.replace_all_with(&segment.text, &mut redacted, |place, _, redacted| {
         found.push((place.pattern().as_usize(), place.range(), redacted.len()));
         redacted.push_str(hidden.get(place.pattern().as_usize()).map_or("", |hidden| &hidden.placeholder));
         true
@@ -193,7 +198,8 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, text: &str, names: bool) ->
     // Where URLs lead is read with placeholders, as in the reply: a value may hold what ends a host.
     let noted = |(index, place, at)| {
         let hidden: &mut Hidden = hidden.get_mut(index)?;
-        if names {
+        // What the model wrote names nothing: it may have been told to write it.
+        if segment.source != Source::Assistant {
             let from = boundary(&redacted, usize::saturating_sub(at, NEAR_BYTES));
             let end = boundary(&redacted, at + PLACEHOLDER_BYTES + NEAR_BYTES);
             let (near, at) = (redacted.get(from..end).unwrap_or_default(), at - from);
