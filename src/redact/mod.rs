@@ -16,6 +16,7 @@ use crate::api::{Extracted, Segment, is_json};
 use crate::detect::{Category, Finding, Memory, Source};
 use crate::secret::{self, Key, Secret};
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -126,6 +127,7 @@ impl Redaction {
         }
         let (mut places, mut texts) = (Vec::new(), Vec::new());
         let mut made_up = BTreeSet::new();
+        let said = LazyCell::new(|| said_first(&extracted.segments));
         // A text before the strings inside it: how a value is spelled there is what a file holds.
         for (index, segment) in extracted.segments.iter().enumerate().filter(|(_, segment)| !segment.fixed) {
             if let Some((notice, spans)) = self.withheld.get(&index) {
@@ -152,7 +154,11 @@ impl Redaction {
                 made_up.extend(new);
                 continue;
             }
-            let (found, values) = find(&mut self.hidden, finder, segment);
+            // A tool says what the model makes it say.
+            let is_made = matches!(segment.source, Source::Tool | Source::Document);
+            let is_before = |host| said.get(&host).copied().flatten().is_some_and(|item| item <= segment.item);
+            let is_told = |lead: &String| is_made && url::hosts(lead).any(is_before);
+            let (found, values) = find(&mut self.hidden, finder, segment, is_told);
             places.extend(found.into_iter().map(|place| (index, place)));
             texts.extend(values);
         }
@@ -167,6 +173,22 @@ impl Redaction {
 /// The placeholders that providers have been sent: a client may leave out of its history where a value was found and keep a thought that
 /// quotes it.
 pub type Sent = Memory<String, ()>;
+
+/// The hosts that a request names, but for those that only tools name: each with the item in which the model said it before anybody else, if it
+/// did.
+fn said_first(segments: &[Segment<'_>]) -> BTreeMap<String, Option<usize>> {
+    let is_told = |segment: &&Segment<'_>| matches!(segment.source, Source::Tool | Source::Document);
+    let mut segments: Vec<_> = segments.iter().filter(|segment| !is_told(segment)).collect();
+    segments.sort_by_key(|segment| segment.item);
+    let mut said = BTreeMap::new();
+    for segment in segments {
+        let item = (segment.source == Source::Assistant).then_some(segment.item);
+        for host in url::hosts(&segment.text) {
+            said.entry(host).or_insert(item);
+        }
+    }
+    said
+}
 
 /// What is a part of another value was hidden with that.
 fn find_parts(hidden: &mut [Hidden], parts: &AhoCorasick) {
@@ -187,8 +209,13 @@ fn finder<'v>(values: impl Iterator<Item = &'v str>) -> Option<AhoCorasick> {
     AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values).ok()
 }
 
-/// Where hidden values stand in a text, and what to write there. Notes their lines and where its URLs lead.
-fn find(hidden: &mut [Hidden], finder: &AhoCorasick, segment: &Segment<'_>) -> (Vec<Range<usize>>, Vec<String>) {
+/// Where hidden values stand in a text, and what to write there. Notes their lines and where its URLs lead, but for those that `is_told` says.
+fn find(
+    hidden: &mut [Hidden],
+    finder: &AhoCorasick,
+    segment: &Segment<'_>,
+    is_told: impl Fn(&String) -> bool,
+) -> (Vec<Range<usize>>, Vec<String>) {
     let (mut found, mut redacted) = (Vec::new(), String::new());
     finder.replace_all_with(&segment.text, &mut redacted, |place, _, redacted| {
         found.push((place.pattern().as_usize(), place.range(), redacted.len()));
@@ -205,8 +232,9 @@ fn find(hidden: &mut [Hidden], finder: &AhoCorasick, segment: &Segment<'_>) -> (
             let (near, at) = (redacted.get(from..end).unwrap_or_default(), at - from);
             let line = place::line_at(near, at);
             hidden.named.lines.insert(place::line_hash(line));
-            hidden.named.neighbours.extend(place::neighbours(line));
-            hidden.named.origins.extend(url::held(near, at..at + PLACEHOLDER_BYTES));
+            hidden.named.neighbours.extend(place::neighbours(line).into_iter().filter(|lead| !is_told(lead)));
+            let held = url::held(near, at..at + PLACEHOLDER_BYTES).into_iter();
+            hidden.named.origins.extend(held.filter(|origin| !is_told(origin)));
         }
         Some((place, hidden.placeholder.clone()))
     };
