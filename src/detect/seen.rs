@@ -7,9 +7,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Entries that are remembered at most, then all are forgotten: at some 100 bytes each this bounds memory to a few MiB, and
-/// one history is scanned as fast as it was the first time.
+/// Entries that are remembered at most, then all are forgotten: what is none of a text takes some 100 bytes, a text without findings no more,
+/// and one history is scanned as fast as it was the first time.
 const ENTRIES: usize = 65_536;
+/// Findings of a text that is remembered at most, of some 100 bytes each: this bounds memory to some 200 MiB if every text has so many. A long
+/// list of addresses has thousands, and is scanned anew each time.
+const FINDINGS: usize = 32;
 
 /// Remembers something by its key, for all threads, up to a limit.
 #[derive(Debug, Default)]
@@ -51,7 +54,7 @@ impl Seen {
         let key = (self.key.hash_one((source as u8, said)), said.1.len());
         self.texts.get(&key).unwrap_or_else(|| {
             let found = scanner.scan_behind(said, source);
-            self.texts.keep([(key, found.clone())]);
+            self.texts.keep((found.len() <= FINDINGS).then(|| (key, found.clone())));
             found
         })
     }
@@ -93,6 +96,9 @@ mod tests {
             assert_eq!(seen.scan(&scanner, ("", &text), source), scanner.scan(&text, source));
         }
         assert_eq!(seen.texts.entries().len(), 2);
+        let list = (0..=FINDINGS).map(|number| format!("u{number}@mail{number}.com\n")).collect::<String>();
+        assert!(seen.scan(&scanner, ("", &list), Source::Tool).len() > FINDINGS);
+        assert_eq!(seen.texts.entries().len(), 2, "not kept");
         for number in 0..ENTRIES as u64 * 2 {
             seen.texts.keep([((number, 0), Vec::new())]);
             assert!(seen.texts.entries().len() <= ENTRIES);
