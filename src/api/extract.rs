@@ -110,10 +110,14 @@ pub fn extract(family: Family, body: &[u8]) -> Result<Extracted<'_>, String> {
     for (name, node) in members {
         use Family::{Chat, Completions, CountTokens, Embeddings, Messages, Other, Responses};
         let source = match (family, &*name.text) {
-            (Completions | Other, "prompt" | "suffix") | (Embeddings | Other, "input") if holds_numbers(&node) => {
+            (Chat | Completions | Other, "prompt" | "suffix") | (Embeddings | Other, "input")
+                if holds_numbers(&node) =>
+            {
                 return Err(malformed(TOKEN_IDS.into()));
             }
-            (Chat | Messages | CountTokens, "messages") | (Responses, "input") | (Completions, "prompt" | "suffix") => {
+            (Chat | Messages | CountTokens, "messages")
+            | (Responses, "input")
+            | (Chat | Completions, "prompt" | "suffix") => {
                 walk.at(&name.text, |walk| walk.conversation(node));
                 continue;
             }
