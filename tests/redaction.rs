@@ -646,9 +646,13 @@ fn a_provider_that_calls_a_tools_server_gets_its_credential() {
     let token = proxy.run.secret(TOKEN);
     let tool = json!({"type": "mcp", "server_label": "x", "server_url": format!("https://mcp.example/sse?token={token}"),
         "authorization": token, "headers": {"Authorization": format!("Bearer {token}"), "x": {"type": token}}});
+    let secret = json!({"domain": "api.example", "name": "K", "value": token});
+    let policy = json!({"type": "allowlist", "allowed_domains": ["api.example"], "domain_secrets": [secret]});
+    let shell = json!({"type": "shell", "environment": {"type": "container_auto", "network_policy": policy}});
     let server = json!({"type": "url", "name": "x", "url": format!("https://mcp.example/sse?token={token}"), "authorization_token": token});
     for (path, body) in [
         ("/v1/responses", json!({"model": "m", "input": "Hi.", "tools": [tool]})),
+        ("/v1/responses", json!({"model": "m", "input": "Hi.", "tools": [shell]})),
         (
             "/v1/messages",
             json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi."}],

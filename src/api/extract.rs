@@ -177,7 +177,7 @@ enum Field {
     Sealed,
     /// Names something that lies at the provider.
     Reference,
-    /// What the provider shows to the server of a tool, so that it may call it.
+    /// What the provider shows to the server of a tool, so that it may call it, or to hosts that a tool of its own calls.
     Connector,
     /// No API that we know defines it.
     Unknown,
@@ -191,6 +191,7 @@ fn field(kind: &str, name: &str) -> Field {
         "id" if kind == "item_reference" => Field::Reference,
         "authorization" | "headers" if kind == "mcp" => Field::Connector,
         "authorization_token" if kind == "url" => Field::Connector,
+        "domain_secrets" if kind == "allowlist" => Field::Connector,
         "data" | "encrypted_content" | "reasoning_opaque" | "signature" => Field::Sealed,
         "file_data" | "file_url" | "image_url" | "server_url" | "url" => Field::Sealed,
         "conversation" | "previous_response_id" | "prompt" => Field::Reference,
