@@ -46,7 +46,9 @@ impl Call {
         for (name, string) in strings.iter().filter(|_| !is_patch) {
             call.add(name, string, &mut last);
         }
-        call.says = call.says.replace(['\n', '\r', ','], " ").replace(['"', '\'', '\\', '[', ']'], "");
+        // Behind the name of a program a redirection needs no blank.
+        call.says = call.says.replace(['\n', '\r', '\t', ','], " ").replace('<', " <").replace('>', " >");
+        call.says = call.says.replace(['"', '\'', '\\', '[', ']'], "");
         call
     }
 

@@ -186,8 +186,9 @@ impl<'t> Reading<'t> {
         }
         let is_plain = |part: &str| part.chars().all(is_plain);
         let mut commands = line.split(['|', ';', '&']).filter(|command| !command.trim().is_empty());
-        let is_device = line.replace("/dev/null", "").contains("/dev/");
-        if is_device || !commands.all(if self.begun { is_harmless } else { is_writer }) {
+        // Where such a path leads, what is written goes to others.
+        let is_away = line.contains("//") || line.replace("/dev/null", "").contains("/dev/");
+        if is_away || !commands.all(if self.begun { is_harmless } else { is_writer }) {
             return false;
         }
         let Some((command, rest)) = line.split_once("<<") else {
