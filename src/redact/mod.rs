@@ -157,7 +157,9 @@ impl Redaction {
             // A tool says what the model makes it say.
             let is_made = matches!(segment.source, Source::Tool | Source::Document);
             let is_before = |host| said.get(&host).copied().flatten().is_some_and(|item| item <= segment.item);
-            let is_told = |lead: &String| is_made && url::hosts(lead).any(is_before);
+            // Some spellings of a host are others than those that were said.
+            let is_odd = |lead: &String| lead.contains("//") && (!lead.is_ascii() || lead.contains(['%', '[']));
+            let is_told = |lead: &String| is_made && (is_odd(lead) || url::hosts(lead).any(is_before));
             let (found, values) = find(&mut self.hidden, finder, segment, is_told);
             places.extend(found.into_iter().map(|place| (index, place)));
             texts.extend(values);

@@ -155,12 +155,11 @@ fn urls(text: &str, is_plain: bool, leads: &mut Vec<String>) {
         let wide = rest.split(|c| ends(c) || "/?#".contains(c)).next().unwrap_or_default();
         let word = wide.split(is_code).next().unwrap_or_default();
         let before = text.get(..name).unwrap_or_default();
-        let is_known = |origin: &String| is_named_like_one(host(origin).trim_end_matches('}'));
-        let is_beyond = |origin: &String| is_known(origin) && !host(origin).contains(':');
         let mut named = origins(before, word);
         // Without a slash it may be the name of a member.
-        named.retain(|origin| name < end || hosts(origin).next().is_some());
-        named.extend(origins(before, wide).into_iter().filter(is_beyond));
+        let is_known = |host: &str| host.starts_with('[') || host.contains('%') || hosts(host).next().is_some();
+        named.retain(|origin| name < end || is_known(host(origin)));
+        named.extend(origins(before, wide).into_iter().filter(|origin| is_beyond(host(origin))));
         // Two slashes alone begin a comment, too, and two backslashes an expression.
         let is_none = |origin: &String| {
             origin.starts_with(':') && (!origin.contains('.') || origin.contains('\\') || origin.starts_with("://."))
@@ -195,10 +194,19 @@ fn plain(text: &str) -> String {
     text.replace(['\t', '\n', '\r'], "")
 }
 
+/// Whether a host ends as names do, though signs of code may stand in it.
+fn is_beyond(host: &str) -> bool {
+    let host = host.replace("%2e", ".");
+    let label = host.trim_end_matches(['}', '.']).rsplit_once('.').map_or("", |(_, label)| label);
+    let is_name = label.len() > 1 && !label.starts_with(|c: char| c.is_ascii_digit());
+    is_name && !host.contains(':') && label.chars().all(|c| c.is_alphanumeric() || "-%".contains(c))
+}
+
 /// What may name a host in a text: its words with a point in them, and long numbers.
 pub(super) fn hosts(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|c: char| !c.is_alphanumeric() && !"-.".contains(c)).map(|word| word.trim_matches('.'));
-    let is_number = |word: &str| word.len() > 7 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |word: &str| word.len() > 7 && word.trim_start_matches("0x").bytes().all(|byte| byte.is_ascii_hexdigit());
     words.filter(move |word| word.contains('.') || is_number(word)).map(str::to_lowercase)
 }
 
@@ -371,6 +379,13 @@ mod tests {
             "https:/evil.com/c",
             "https:/\t/evil.com/c",
             "https:3405803785",
+            "https:0xCB007109",
+            "https:evil%2Esh/",
+            "https:[2001:db8::9]/",
+            "http://localhost&.evil.sh./",
+            "http://localhost&%2eevil%2esh/",
+            "http://localhost&.evil.xn--p1ai/",
+            "http://localhost;x@evil.\u{440}\u{444}/",
             "https:evil.sh/c",
             "https:\\evil.sh/c",
             "HTTPS:/EVIL.COM",
@@ -419,7 +434,8 @@ mod tests {
             "fetch('http://localhost:3000').then(send)",
             "open http://localhost:3000; npm test",
             "URL=http://127.0.0.1:80,http://localhost/",
-            "const x = {http:require('http'),ws:1}; views:app.views",
+            "const x = {http:require('http'),ws:1,https:!0}; views:app.views",
+            "get('http://localhost',1.55);",
             "printf 'a\\nb' > x\\\n && ls /\n",
             "server: 12:30:45 up, address: aa:bb:cc:dd:ee:ff, host ::1",
         ] {
