@@ -24,15 +24,16 @@ const SMALL: u64 = 0x2020_2020_2020_2020;
 pub(super) struct Keywords {
     /// For each three signs a bit for each fourth one.
     next: Vec<u32>,
-    /// For each three signs the place of their list.
-    places: Vec<usize>,
-    lists: Vec<Vec<Beginning>>,
+    /// For each three signs the place of the first that begins with them.
+    places: Vec<u32>,
+    beginnings: Vec<Beginning>,
     keywords: Vec<Keyword>,
 }
 
 /// What a place is compared with first.
 #[derive(Clone, Debug)]
 struct Beginning {
+    triple: usize,
     /// The first bytes of the keyword in small letters, and the bits of them that it has.
     word: u64,
     bits: u64,
@@ -57,9 +58,8 @@ impl Keywords {
             }
         }
         let anywhere = |owner: &usize| rules.get(*owner).is_some_and(|rule| rule.begins != Begins::WithWord);
-        let mut lists: BTreeMap<usize, Vec<Beginning>> = BTreeMap::new();
         let mut all =
-            Self { next: vec![0; TRIPLES], places: vec![0; TRIPLES], lists: Vec::new(), keywords: Vec::new() };
+            Self { next: vec![0; TRIPLES], places: vec![0; TRIPLES], beginnings: Vec::new(), keywords: Vec::new() };
         for (index, (text, owners)) in owned.into_iter().enumerate() {
             let signs: Vec<usize> = text.bytes().map(sign).collect();
             let known = signs.iter().take(TRIPLE).fold(0, |triple, sign| triple * SIGNS + sign);
@@ -70,14 +70,14 @@ impl Keywords {
             let in_words = owners.iter().any(anywhere);
             for triple in known * free..(known + 1) * free {
                 all.next.get_mut(triple).into_iter().for_each(|signs| *signs |= next);
-                let beginning = Beginning { word: word(text.as_bytes()) & bits, bits, in_words, index };
-                lists.entry(triple).or_default().push(beginning);
+                let word = word(text.as_bytes()) & bits;
+                all.beginnings.push(Beginning { triple, word, bits, in_words, index });
             }
             all.keywords.push(Keyword { text: text.clone(), owners });
         }
-        for (triple, list) in lists {
-            all.places.get_mut(triple).into_iter().for_each(|place| *place = all.lists.len());
-            all.lists.push(list);
+        all.beginnings.sort_by_key(|beginning| beginning.triple);
+        for (place, beginning) in all.beginnings.iter().enumerate().rev() {
+            all.places.get_mut(beginning.triple).into_iter().for_each(|first| *first = place as u32);
         }
         all
     }
@@ -105,7 +105,8 @@ impl Keywords {
     fn compare(&self, bytes: &[u8], start: usize, triple: usize, found: &mut impl FnMut(&[usize], Range<usize>, bool)) {
         let from = bytes.get(start..).unwrap_or_default();
         let there = word(from);
-        let list = self.places.get(triple).and_then(|place| self.lists.get(*place)).into_iter().flatten();
+        let first = self.places.get(triple).and_then(|place| self.beginnings.get(*place as usize..));
+        let list = first.into_iter().flatten().take_while(|beginning| beginning.triple == triple);
         for beginning in list.filter(|beginning| there & beginning.bits == beginning.word) {
             if (beginning.in_words || begins_word(bytes, start))
                 && let Some(keyword) = self.keywords.get(beginning.index)
