@@ -3,6 +3,7 @@
 use crate::support::{Fixture, Reply, Terminal, USER, code, say};
 use infershield::store::Exception;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -14,7 +15,9 @@ fn stopped(proxy: &Fixture, reply: &Reply) -> Vec<String> {
     let findings = proxy.line_of(reply)["findings"].clone();
     let stopped = findings.as_array().unwrap().iter().filter(|finding| finding["action"] == "block");
     let mut references: Vec<String> = stopped.map(|finding| finding["ref"].as_str().unwrap().to_owned()).collect();
-    references.dedup();
+    // More than one place of a request holds the text.
+    let mut seen = BTreeSet::new();
+    references.retain(|reference| seen.insert(reference.clone()));
     references
 }
 
